@@ -1,0 +1,1 @@
+"""Offloaded-crypto IPsec gateway: IKEv2 in Python, packets anywhere but."""

@@ -1,0 +1,1 @@
+"""Composition roots: build, wire, run, shut down."""

@@ -1,0 +1,1 @@
+"""Secret references and foreign configuration formats."""

@@ -1,0 +1,1 @@
+"""Datapath backends behind one protocol: `gateway.datapath.backend.Datapath`."""

@@ -1,0 +1,243 @@
+"""The seam between those who negotiate SAs and those who carry their packets.
+
+Backends, the agent and the gRPC client all implement `Datapath`; the controller cannot tell which it has.
+Every call is a coroutine; batches are idempotent and answered item by item. The way back is events only.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.errors import GatewayError
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
+
+
+class ErrorReason(Enum):
+    """Stable codes of refused items; the value is `ErrorInfo.reason` in the API."""
+
+    SPI_IN_USE = "SPI_IN_USE"
+    """Another SA already has this SPI, destination and protocol, with other contents."""
+    SPI_NOT_RESERVED = "SPI_NOT_RESERVED"
+    ALGORITHM_UNSUPPORTED = "ALGORITHM_UNSUPPORTED"
+    MODE_UNSUPPORTED = "MODE_UNSUPPORTED"
+    WINDOW_UNSUPPORTED = "WINDOW_UNSUPPORTED"
+    KEY_LENGTH = "KEY_LENGTH"
+    ADDRESS_FAMILY = "ADDRESS_FAMILY"
+    TABLE_FULL = "TABLE_FULL"
+    POLICY_CONFLICT = "POLICY_CONFLICT"
+    PLACEMENT_UNAVAILABLE = "PLACEMENT_UNAVAILABLE"
+    NOT_FOUND = "NOT_FOUND"
+    STALE_GENERATION = "STALE_GENERATION"
+    UNAVAILABLE = "UNAVAILABLE"
+    """The datapath does not answer."""
+    SYSTEM = "SYSTEM"
+    """The kernel refused; the text says what and why."""
+
+
+class DatapathError(GatewayError):
+    """The datapath refused or could not do something.
+
+    Attributes:
+        reason: Stable code.
+    """
+
+    def __init__(self, reason: ErrorReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemResult:
+    """The answer for one item of a batch, in the order of the batch."""
+
+    name: str
+    """`SaId` or policy name."""
+    error: DatapathError | None = None
+    placement: Engine | None = None
+    """Where an installed SA landed."""
+    placement_reason: str = ""
+    """Why not somewhere better."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the item is now as asked."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a datapath can do."""
+
+    name: str
+    engines: tuple[Engine, ...]
+    encryption: tuple[tuple[Encr, int], ...]
+    """(algorithm, key bits) pairs."""
+    integrity: tuple[Integ, ...]
+    protocols: tuple[IpsecProtocol, ...]
+    modes: tuple[Mode, ...]
+    esn: bool
+    udp_encapsulation: bool
+    max_replay_window_packets: int
+    counters_survive_restart: bool
+    """Whether SAs and their sequence numbers outlive the agent process (kernel, espd, pinned maps)."""
+    max_sas: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaCounters:
+    """Monotonic counters of one SA."""
+
+    sa_id: SaId
+    packets: int
+    bytes: int
+    """Inner bytes: of the packets that were protected, not of ESP."""
+    sequence: int
+    """Outbound: last number sent. Inbound: highest accepted. 64 bits with ESN."""
+    drops: dict[DropReason, int] = field(default_factory=dict)
+    last_used_s_ago: float | None = None
+    """Seconds since the last packet; `None` if there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Everything a datapath counts."""
+
+    sas: tuple[SaCounters, ...]
+    drops: dict[DropReason, int]
+    """Drops that belong to no SA."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledSa:
+    """One SA as the datapath holds it; keys are never read back over the API."""
+
+    sa: SecurityAssociation
+    placement: Engine
+    placement_reason: str = ""
+    generation: int = 0
+    effective_mtu: int | None = None
+    """Largest inner packet that fits without fragmentation, in bytes; `None` if not known."""
+
+
+# --- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acquire:
+    """A packet matched a PROTECT entry that has no SA."""
+
+    policy: str
+    source: IpAddress
+    destination: IpAddress
+    protocol: int
+    source_port: int = 0
+    destination_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftExpire:
+    """An SA reached a soft limit (or 75 % of its sequence space): rekey it."""
+
+    sa_id: SaId
+    spi: Spi
+    limit: str
+    """`seconds`, `bytes`, `packets` or `sequence`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardExpire:
+    """An SA reached a hard limit; it carries nothing any more."""
+
+    sa_id: SaId
+    spi: Spi
+    limit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadSpi:
+    """ESP with an unknown SPI arrived; rate-limited by the datapath."""
+
+    spi: Spi
+    source: IpAddress
+    destination: IpAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingChange:
+    """An authenticated packet of a UDP-encapsulated SA came from another address or port (RFC 3948 §... NAT)."""
+
+    sa_id: SaId
+    spi: Spi
+    old: tuple[IpAddress, int]
+    new: tuple[IpAddress, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementChange:
+    """An SA moved to another engine."""
+
+    sa_id: SaId
+    old: Engine
+    new: Engine
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SasLost:
+    """SAs vanished without being removed (agent restarted, device flushed): never send with them again."""
+
+    sa_ids: tuple[SaId, ...]
+    reason: str
+
+
+DatapathEvent = Acquire | SoftExpire | HardExpire | BadSpi | MappingChange | PlacementChange | SasLost
+
+
+class Datapath(Protocol):
+    """One place that carries packets, or the way to one."""
+
+    async def capabilities(self) -> Capabilities:
+        """Return what this datapath can do."""
+
+    async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
+        """Reserve `count` inbound SPIs that no SA of this node has; unused ones lapse after some minutes."""
+
+    async def install_sas(
+        self, sas: Sequence[SecurityAssociation], generation: int = 0
+    ) -> tuple[ItemResult, ...]:
+        """Install SAs; one that is already there with equal contents is a success without effect.
+
+        An outbound SA takes over its (connection, child) from the moment it is installed.
+        """
+
+    async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
+        """Remove SAs; one that is not there is a success."""
+
+    async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
+        """Install or replace SPD entries by name, fail closed: protection is in force before the reply."""
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
+        """Remove SPD entries; one that is not there is a success."""
+
+    async def list_sas(self) -> tuple[InstalledSa, ...]:
+        """Return every installed SA."""
+
+    async def list_policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in the order in which it is searched."""
+
+    async def reconcile(self, generation: int) -> tuple[str, ...]:
+        """Remove every SA and policy of an older generation; return their names."""
+
+    async def counters(self) -> Counters:
+        """Return a snapshot of all counters."""
+
+    def events(self) -> AsyncIterator[DatapathEvent]:
+        """Return a stream of events from now on; each caller has its own."""
+
+    async def close(self) -> None:
+        """Release everything but the protection: fail-closed rules stay (docs/architecture)."""

@@ -1,0 +1,1 @@
+"""Probes of what this machine can offload."""

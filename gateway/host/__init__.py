@@ -1,0 +1,1 @@
+"""This machine: sockets, links, routes, nftables rules, capabilities."""

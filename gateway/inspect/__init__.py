@@ -1,0 +1,1 @@
+"""Decode, decrypt and verify IKE and ESP in captures."""

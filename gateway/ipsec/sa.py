@@ -1,0 +1,98 @@
+"""One direction of one Child SA: everything a datapath needs to carry its packets (RFC 4301 §4.4.2)."""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import NewType
+
+from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.lifetime import Lifetime
+from gateway.ipsec.placement import Placement
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
+
+IpAddress = IPv4Address | IPv6Address
+
+Spi = NewType("Spi", int)
+"""An ESP or AH SPI: 32 bits, host order, 256 or more (RFC 4303 §2.1)."""
+
+SaId = NewType("SaId", str)
+"""The name of one direction of one SA at the datapath: `in:` or `out:`, protocol, destination, SPI."""
+
+
+class Direction(Enum):
+    """Seen from this gateway."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Mode(Enum):
+    """Encapsulation mode (RFC 4301 §3.2)."""
+
+    TUNNEL = "tunnel"
+    TRANSPORT = "transport"
+
+
+class IpsecProtocol(IntEnum):
+    """The IP protocol number of the security protocol."""
+
+    ESP = 50
+    AH = 51
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UdpEncapsulation:
+    """UDP encapsulation of ESP (RFC 3948): the outer ports, as this SA's packets carry them."""
+
+    source_port: int
+    destination_port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityAssociation:
+    """One direction of one SA.
+
+    `source` and `destination` are the outer addresses as packets of this SA carry them: of an inbound
+    SA, `destination` is ours. Selectors are `local_ts`/`remote_ts` seen from this gateway, in both
+    directions. Equality compares keys in constant time, so that an idempotent install can be told
+    from a conflicting one.
+    """
+
+    spi: Spi
+    direction: Direction
+    protocol: IpsecProtocol = IpsecProtocol.ESP
+    mode: Mode = Mode.TUNNEL
+    source: IpAddress
+    destination: IpAddress
+    encapsulation: UdpEncapsulation | None = None
+    encryption: Encr
+    encryption_key: Secret
+    """Key followed by the salt, as RFC 4106 §8.1, RFC 7634 §2 and RFC 3686 §4 lay out KEYMAT."""
+    key_bits: int
+    """Length of the key without salt, as the Key Length attribute says it (RFC 7296 §3.3.5); 0 for NULL."""
+    integrity: Integ = Integ.NONE
+    integrity_key: Secret = Secret(b"")
+    esn: bool = False
+    """Extended (64-bit) sequence numbers (RFC 4304)."""
+    replay_window_packets: int = 1024
+    """Size of the anti-replay window, inbound: 0 (off, manual keys only) or 64 to 4096."""
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    lifetime: Lifetime = Lifetime()
+    copy_dscp: bool = True
+    copy_df: bool = True
+    tfc_padding_bytes: int = 0
+    connection: str = ""
+    """The operator's connection name; empty for an SA an orchestrator keyed itself."""
+    child: str = ""
+    """The operator's Child name; (connection, child) also names the SPD entry this SA serves."""
+    child_sa_id: int = 0
+    """Joins the two directions of one Child SA; unique within one controller."""
+    placement: Placement = Placement()
+
+    @property
+    def sa_id(self) -> SaId:
+        """Return the SA's name at the datapath (RFC 4301 §4.1: SPI, destination, protocol)."""
+        prefix = "in" if self.direction is Direction.INBOUND else "out"
+        return SaId(f"{prefix}:{self.protocol.name.lower()}:{self.destination}:{self.spi:08x}")
