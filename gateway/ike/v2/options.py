@@ -1,0 +1,41 @@
+"""How this gateway speaks IKEv2 whatever the connection: limits against floods, deadlines, tolerances."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOptions:
+    """Options of the whole endpoint; times in seconds."""
+
+    cookie_threshold: int = 32
+    """From this many half-open IKE SAs on, an IKE_SA_INIT request must bring a cookie (RFC 7296 §2.6)."""
+    half_open_limit: int = 1024
+    """With this many half-open IKE SAs, further IKE_SA_INIT requests are dropped, cookie or not."""
+    half_open_per_address: int = 32
+    """The same for one remote address, so that one peer cannot use up the whole table."""
+    half_open_timeout_s: float = 30.0
+    """A responder forgets an IKE SA that is not authenticated after this long."""
+    cookie_secret_lifetime_s: float = 60.0
+    """How long a cookie secret makes new cookies; those of the secret before it are still accepted."""
+    request_deadline_s: float = 15.0
+    """How long an SPI, an installation or a credential is waited for; then it counts as refused."""
+    queue_limit: int = 64
+    """How many exchanges may wait for their turn in one IKE SA; a command beyond that is a `LocalError`."""
+    inbound_linger_s: float = 5.0
+    """How long a replaced inbound SA still decrypts packets in flight (RFC 7296 §2.8)."""
+    outbound_switch_s: float = 3.0
+    """The responder of a Child rekey uses the new outbound SA after this long, whatever the peer shows."""
+    rekey_retry_s: float = 10.0
+    """First wait before a failed rekey is tried again; doubled each time until the hard lifetime."""
+    temporary_failure_retry_s: float = 2.0
+    """First wait after TEMPORARY_FAILURE (RFC 7296 §2.25), with some jitter."""
+    keepalive_s: float = 20.0
+    """Interval of NAT keepalives while a NAT hides us (RFC 3948 §4); 0 never."""
+    nonce_bytes: int = 32
+    """Length of our nonces: 16 to 256, and at least half the PRF key (RFC 7296 §2.10)."""
+    vendor_id: bytes | None = b"ipsec-gateway"
+    """Sent in IKE_SA_INIT; `None` sends none."""
+    send_initial_contact: bool = True
+    """Say INITIAL_CONTACT with the first IKE SA to a peer; off while a restarted controller adopts SAs."""
+    accept_initial_contact: bool = True
+    """Remove other IKE SAs with the same identities when the peer says INITIAL_CONTACT."""
