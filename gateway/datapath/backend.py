@@ -169,7 +169,7 @@ class BadSpi:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingChange:
-    """An authenticated packet of a UDP-encapsulated SA came from another address or port (RFC 3948 §... NAT)."""
+    """An authenticated packet of a UDP-encapsulated SA came from another address or port (RFC 7296 §2.23)."""
 
     sa_id: SaId
     spi: Spi

@@ -1,4 +1,4 @@
-"""The IKE part of the exception tree: `LocalError` (we were misused) and `PeerError` (the peer broke the RFC)."""
+"""The IKE exceptions: `LocalError` (we were misused) and `PeerError` (the peer broke the RFC)."""
 
 from gateway.ipsec.errors import GatewayError
 

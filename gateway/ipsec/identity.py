@@ -1,4 +1,4 @@
-"""Identification types and how a received identity matches a configured one (RFC 7296 §3.5, RFC 4301 §4.4.3)."""
+"""Identities, and how a received one matches a configured one (RFC 7296 §3.5, RFC 4301 §4.4.3)."""
 
 from dataclasses import dataclass
 from enum import IntEnum

@@ -1,0 +1,72 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Each installs what it needs (Debian packages
+# when root, saying which), is idempotent, and prints the time of every stage.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all lint deps deps-demo deps-test deps-lint venv proto lock clean
+
+CACHE ?= $(HOME)/.cache/ipsecgw
+BUF_VERSION := 1.75.0
+BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+STAGE := .ci/stage
+BIN := .venv/bin
+# Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
+FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo
+ROOT_TESTS := tests/conformance tests/netns tests/interop
+SKIPS := .pytest_cache/ipsecgw-skips
+
+help:
+	@echo 'make demo      two gateways in network namespaces, one tunnel, real traffic (root)'
+	@echo 'make test      what every change must pass: unit, exchange, API, namespace and interop tests (root)'
+	@echo 'make test-all  the same with the slow ones'
+	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
+	@echo 'make proto     regenerate the gRPC code from proto/'
+	@echo 'make lock      renew requirements.lock from pyproject.toml'
+
+demo: deps-demo venv
+	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
+
+test: deps-test venv
+	@rm -f $(SKIPS)
+	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow' $(ROOT_TESTS)
+	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
+
+test-all: deps-test venv
+	@rm -f $(SKIPS)
+	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(ROOT_TESTS)
+	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
+
+lint: deps-lint venv $(BUF)
+	@$(STAGE) 'ruff check' $(BIN)/ruff check .
+	@$(STAGE) 'ruff format' $(BIN)/ruff format --check .
+	@$(STAGE) 'mypy --strict' $(BIN)/mypy
+	@$(STAGE) 'import floors' $(BIN)/lint-imports --no-cache
+	@$(STAGE) 'generated code is fresh' proto/generate.sh --check
+	@$(STAGE) 'buf lint' $(BUF) lint proto
+
+proto: venv
+	@proto/generate.sh
+
+deps: deps-demo deps-test deps-lint
+
+deps-demo deps-test deps-lint: deps-%:
+	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
+
+venv: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(STAGE) 'Python environment' .ci/make-venv
+
+$(BUF):
+	@$(STAGE) 'buf $(BUF_VERSION)' npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+
+lock: venv
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --allow-unsafe --generate-hashes --strip-extras \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
+	  -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,28 @@
+"""Shared by all tests: the record of what was skipped and why, from which `make test` prints its table."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SKIPS = Path(".pytest_cache/ipsecgw-skips")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        return
+    SKIPS.parent.mkdir(exist_ok=True)
+    with SKIPS.open("a") as table:
+        for report in terminalreporter.stats.get("skipped", []):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            table.write(f"{report.nodeid}\t{reason.removeprefix('Skipped: ')}\n")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs root when there is none, with that reason."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("netns") or item.get_closest_marker("interop"):
+            item.add_marker(pytest.mark.skip(reason="needs root: makes network namespaces"))
