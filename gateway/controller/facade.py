@@ -1,0 +1,361 @@
+"""What the controller offers to those above it (control API, CLI): records and one protocol.
+
+`Controller` implements `ControlFacade`; `gateway.api.control_service` only translates. Nothing here
+knows gRPC. Times in records of `gateway.ike.events` are the core's monotonic `now`; `ClockReading` joins
+them to the wall clock.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from gateway.datapath.backend import (
+    Acquire,
+    BadSpi,
+    Capabilities,
+    HardExpire,
+    MappingChange,
+    PlacementChange,
+    SasLost,
+    SoftExpire,
+)
+from gateway.ike.events import (
+    ChildSaDeleted,
+    ChildSaEstablished,
+    ChildSaFailed,
+    ChildSaInfo,
+    ChildSaRekeyed,
+    Failure,
+    IkeSaDeleted,
+    IkeSaEstablished,
+    IkeSaFailed,
+    IkeSaInfo,
+    IkeSaRekeyed,
+    PathChanged,
+)
+from gateway.ipsec.connection import Connection
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.errors import GatewayError
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.sa import SaId
+from gateway.ipsec.secret import Secret
+
+
+class ControlErrorReason(Enum):
+    """Stable codes of refused control calls; the value is `ErrorInfo.reason` in the API."""
+
+    CONNECTION_NOT_FOUND = "CONNECTION_NOT_FOUND"
+    CHILD_NOT_FOUND = "CHILD_NOT_FOUND"
+    IKE_SA_NOT_FOUND = "IKE_SA_NOT_FOUND"
+    CHILD_SA_NOT_FOUND = "CHILD_SA_NOT_FOUND"
+    OPERATION_NOT_FOUND = "OPERATION_NOT_FOUND"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    """The same request_id came before with another request."""
+    NO_REMOTE_ADDRESS = "NO_REMOTE_ADDRESS"
+    """The connection only responds: it has no remote address to initiate to."""
+    NO_PSK = "NO_PSK"
+    """A connection was applied with "keep the PSK", but none is held."""
+    CONFLICT = "CONFLICT"
+    """The connection contradicts another one (equal selectors, ...)."""
+    DATAPATH_REFUSED = "DATAPATH_REFUSED"
+    """The datapath did not take the connection's policies."""
+    DATAPATH_UNAVAILABLE = "DATAPATH_UNAVAILABLE"
+    HISTORY_LOST = "HISTORY_LOST"
+    """The events asked for are no longer kept: list again, then watch from now."""
+    SLOW_WATCHER = "SLOW_WATCHER"
+    """The watcher did not read its events fast enough and was cut off: list again, then watch again."""
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+
+class ControlError(GatewayError):
+    """The controller refused a call.
+
+    Attributes:
+        reason: Stable code.
+    """
+
+    def __init__(self, reason: ControlErrorReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+# --- connections --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedConnection:
+    """One connection as it is applied: the configuration and its secret."""
+
+    connection: Connection
+    psk: Secret | None = None
+    """`None` keeps the key that is already held for this connection (`NO_PSK` when there is none)."""
+
+
+class Applied(Enum):
+    """What applying one connection did (or, validating only, would do)."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    DELETED = "deleted"
+    """Not in the new set, and pruning was asked for."""
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    """The answer for one connection of an apply or delete, in the order of the request."""
+
+    name: str
+    applied: Applied
+    error: ControlError | None = None
+    """Set when, and only when, `applied` is REFUSED."""
+    warnings: tuple[str, ...] = ()
+    """Weak algorithms that the operator allowed, and the like."""
+
+
+class ConnectionState(Enum):
+    """The state of one connection, as seen from outside."""
+
+    DOWN = "down"
+    CONNECTING = "connecting"
+    UP = "up"
+    """There is an authenticated IKE SA."""
+    FAILED = "failed"
+    """The last attempt failed (`last_failure` says why); it is tried again if configured so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStatus:
+    """One connection: what is wanted and how far it is."""
+
+    connection: Connection
+    psk_is_set: bool
+    state: ConnectionState
+    ike_sas: tuple[int, ...] = ()
+    """`ike_sa_id`s."""
+    child_sas: tuple[int, ...] = ()
+    """`child_sa_id`s."""
+    last_failure: Failure | None = None
+    last_failure_at: float | None = None
+    """Monotonic, as the core's `now`."""
+
+
+# --- operations ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What an operation is about.
+
+    Exactly one of: `connection`; `connection` and `child`; `ike_sa_id`; `child_sa_id`.
+    """
+
+    connection: str = ""
+    child: str = ""
+    ike_sa_id: int | None = None
+    child_sa_id: int | None = None
+
+
+class OperationState(Enum):
+    """How far an operation is."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """Something asked for that takes a few round trips with the peer."""
+
+    operation_id: str
+    verb: str
+    """`initiate`, `terminate` or `rekey`."""
+    target: Target
+    state: OperationState
+    failure: Failure | None = None
+    """Set when, and only when, `state` is FAILED."""
+
+
+# --- status and events --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockReading:
+    """One moment on both clocks, in seconds."""
+
+    monotonic: float
+    """The `now` of the core."""
+    wall: float
+    """Unix time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaPlacement:
+    """Where one direction of a Child SA landed, and why not somewhere better."""
+
+    sa_id: SaId
+    engine: Engine
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaStatus:
+    """One Child SA with what the datapath says of it."""
+
+    info: ChildSaInfo
+    inbound: SaPlacement | None = None
+    outbound: SaPlacement | None = None
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    effective_mtu: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """The controller at a glance."""
+
+    version: str
+    started_at: float
+    """Unix time."""
+    datapath_address: str
+    """Where the datapath is: `unix:PATH`, `HOST:PORT`, or `in-process`."""
+    datapath: Capabilities | None
+    """`None` while the datapath does not answer."""
+    datapath_problem: str = ""
+    """What is wrong with the datapath and what to do, while it does not answer."""
+    connections: int = 0
+    ike_sas: int = 0
+    half_open_ike_sas: int = 0
+    child_sas: int = 0
+    ike_drops: dict[DropReason, int] = field(default_factory=dict)
+    """Datagrams the controller dropped, since start."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One thing worth knowing about a connection, for a person."""
+
+    topic: str
+    """`state`, `peer`, `proposal`, `selectors`, `placement`, `datapath`, ...: lower case, one word."""
+    text: str
+    advice: str = ""
+    """What to do about it, where something is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionApplied:
+    """A connection was created, updated or deleted."""
+
+    name: str
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFinished:
+    """An operation succeeded or failed."""
+
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatapathAvailability:
+    """The datapath went away or came back."""
+
+    available: bool
+    detail: str
+
+
+WatchedEvent = (
+    IkeSaEstablished
+    | IkeSaRekeyed
+    | IkeSaFailed
+    | IkeSaDeleted
+    | ChildSaEstablished
+    | ChildSaRekeyed
+    | ChildSaFailed
+    | ChildSaDeleted
+    | PathChanged
+    | ConnectionApplied
+    | OperationFinished
+    | DatapathAvailability
+    | Acquire
+    | SoftExpire
+    | HardExpire
+    | BadSpi
+    | MappingChange
+    | PlacementChange
+    | SasLost
+)
+"""What watchers see: never keys (`IkeSaKeysDerived`), nor what strangers cause (`DatagramDropped`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlEvent:
+    """One event with its place in history."""
+
+    sequence: int
+    """Counts from 1, without gaps, in the life of one controller process."""
+    at: float
+    """Unix time."""
+    event: WatchedEvent
+
+
+class ControlFacade(Protocol):
+    """Everything the control API can ask of a controller. Failures are `ControlError`."""
+
+    def clock(self) -> ClockReading:
+        """Return the present moment on both clocks."""
+
+    async def apply(
+        self, wanted: Sequence[WantedConnection], *, validate_only: bool = False, prune: bool = False
+    ) -> tuple[ApplyResult, ...]:
+        """Create or update connections by name; an equal one is left alone, with its SAs.
+
+        With `prune`, connections that are not in `wanted` are deleted; their results follow the others.
+        """
+
+    def connections(self) -> tuple[ConnectionStatus, ...]:
+        """Return every connection, ordered by name."""
+
+    async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
+        """Terminate and forget connections; one that is not there is UNCHANGED."""
+
+    async def initiate(self, target: Target, *, request_id: str = "") -> Operation:
+        """Bring up a connection (with all its PROTECT children) or one child; at once done if it is up.
+
+        A `request_id` that came before returns the operation it started then.
+        """
+
+    async def terminate(self, target: Target, *, request_id: str = "") -> Operation:
+        """Delete the IKE SAs of a connection with their Child SAs, or one Child SA."""
+
+    async def rekey(self, target: Target, *, request_id: str = "") -> Operation:
+        """Rekey the IKE SA of a connection, or (child named) a Child SA."""
+
+    async def operation(self, operation_id: str, *, wait_s: float = 0.0) -> Operation:
+        """Return an operation, after waiting up to `wait_s` for its end."""
+
+    def ike_sas(self) -> tuple[IkeSaInfo, ...]:
+        """Return every IKE SA, ordered by id."""
+
+    async def child_sas(self) -> tuple[ChildSaStatus, ...]:
+        """Return every Child SA, ordered by id, with counters as far as the datapath answers."""
+
+    async def status(self) -> GatewayStatus:
+        """Return the controller at a glance."""
+
+    async def explain(self, connection: str) -> tuple[Fact, ...]:
+        """Return why a connection is (not) up, and where its SAs landed and why not elsewhere."""
+
+    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+        """Return a stream of events: from now on, or from the first kept one after `after_sequence`.
+
+        Raises:
+            ControlError: HISTORY_LOST at once, SLOW_WATCHER or SHUTTING_DOWN later, from the iterator.
+        """
