@@ -1,0 +1,176 @@
+"""Sequence-numbered UDP and bulk TCP, run inside a namespace as `python -m gateway.bench.traffic ...`.
+
+    udp LOCAL PEER --rate PPS     until SIGTERM or --seconds, then one JSON line: `FlowCount`
+    tcp-serve LOCAL               one connection, then one JSON line {"bytes": n, "sha256": "..."}
+    tcp-send PEER --bytes N       progress as JSON lines {"sent": n, "seconds": s}, the last one with sha256
+
+Every UDP payload is a 64-bit sequence number and padding, so that losses and duplicates are counted.
+"""
+
+import argparse
+import hashlib
+import json
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict, dataclass
+
+_SEQUENCE = struct.Struct("!Q")
+_DRAIN_S = 1.0
+_CHUNK = 65536
+
+
+@dataclass(slots=True)
+class FlowCount:
+    """What one end of a flow saw."""
+
+    sent: int = 0
+    received: int = 0
+    """Distinct sequence numbers."""
+    duplicates: int = 0
+    highest: int = 0
+    """Highest sequence number received; numbers start at 1."""
+    reordered: int = 0
+    send_errors: int = 0
+
+
+def missing(sender: FlowCount, receiver: FlowCount) -> int:
+    """Return how many of the sender's packets the receiver never saw."""
+    return sender.sent - receiver.received
+
+
+def run_flow(
+    local: str, peer: str, *, port: int, rate_pps: int, payload_bytes: int, seconds: float
+) -> FlowCount:
+    """Send `rate_pps` packets a second to the peer and count what comes from it, until SIGTERM or `seconds`.
+
+    A packet that cannot be sent for a moment (full queue) is tried again: only the path may lose packets.
+    """
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    count, seen, stopping = FlowCount(), set[int](), False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    with socket.socket(family, socket.SOCK_DGRAM) as flow, selectors.DefaultSelector() as selector:
+        flow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        flow.bind((local, port))
+        flow.connect((peer, port))
+        flow.setblocking(False)
+        selector.register(flow, selectors.EVENT_READ)
+        padding = bytes(max(0, payload_bytes - _SEQUENCE.size))
+        start = time.monotonic()
+        end = start + seconds
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while not stopping and (now := time.monotonic()) < end:
+            due = int((now - start) * rate_pps) + 1
+            while count.sent < due:
+                try:
+                    flow.send(_SEQUENCE.pack(count.sent + 1) + padding)
+                except OSError:
+                    count.send_errors += 1
+                    break
+                count.sent += 1
+            wait = start + due / rate_pps - time.monotonic()
+            if selector.select(max(0.0, wait)):
+                _receive(flow, count, seen)
+        drained = time.monotonic() + _DRAIN_S
+        while (left := drained - time.monotonic()) > 0:
+            if selector.select(left):
+                _receive(flow, count, seen)
+    return count
+
+
+def _receive(flow: socket.socket, count: FlowCount, seen: set[int]) -> None:
+    while True:
+        try:
+            payload = flow.recv(65536)
+        except OSError:  # nothing more, or an ICMP error of the path: the count will tell
+            return
+        (sequence,) = _SEQUENCE.unpack_from(payload)
+        if sequence in seen:
+            count.duplicates += 1
+            continue
+        seen.add(sequence)
+        count.received += 1
+        count.reordered += sequence < count.highest
+        count.highest = max(count.highest, sequence)
+
+
+def serve_tcp(local: str, port: int) -> None:
+    """Take one connection, read it to the end and print how many bytes came and their digest."""
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    digest, total = hashlib.sha256(), 0
+    with socket.create_server((local, port), family=family) as server:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        connection, _ = server.accept()
+        with connection:
+            while chunk := connection.recv(_CHUNK):
+                digest.update(chunk)
+                total += len(chunk)
+            print(json.dumps({"bytes": total, "sha256": digest.hexdigest()}), flush=True)
+
+
+def send_tcp(peer: str, port: int, total_bytes: int) -> None:
+    """Send `total_bytes` of a fixed pattern and print progress a few times a second."""
+    digest, sent = hashlib.sha256(), 0
+    pattern = bytes(range(256)) * (_CHUNK // 256)
+    with socket.create_connection((peer, port), timeout=20.0) as connection:
+        start = reported = time.monotonic()
+        while sent < total_bytes:
+            chunk = pattern[: min(_CHUNK, total_bytes - sent)]
+            connection.sendall(chunk)
+            digest.update(chunk)
+            sent += len(chunk)
+            if (now := time.monotonic()) - reported > 0.2:
+                reported = now
+                print(json.dumps({"sent": sent, "seconds": now - start}), flush=True)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(1)  # the server closes when it has everything: only then is the time over
+        seconds = time.monotonic() - start
+    print(json.dumps({"sent": sent, "seconds": seconds, "sha256": digest.hexdigest()}), flush=True)
+
+
+def main() -> None:
+    """Parse the command line of the module's docstring and run one end."""
+    parser = argparse.ArgumentParser(prog="python -m gateway.bench.traffic")
+    commands = parser.add_subparsers(dest="command", required=True)
+    udp = commands.add_parser("udp")
+    udp.add_argument("local")
+    udp.add_argument("peer")
+    udp.add_argument("--rate", type=int, default=1000)
+    udp.add_argument("--payload", type=int, default=200)
+    udp.add_argument("--seconds", type=float, default=600.0)
+    serve = commands.add_parser("tcp-serve")
+    serve.add_argument("local")
+    send = commands.add_parser("tcp-send")
+    send.add_argument("peer")
+    send.add_argument("--bytes", type=int, default=16 << 20)
+    for command in (udp, serve, send):
+        command.add_argument("--port", type=int, default=7000)
+    options = parser.parse_args()
+    if options.command == "udp":
+        count = run_flow(
+            options.local,
+            options.peer,
+            port=options.port,
+            rate_pps=options.rate,
+            payload_bytes=options.payload,
+            seconds=options.seconds,
+        )
+        print(json.dumps(asdict(count)), flush=True)
+    elif options.command == "tcp-serve":
+        serve_tcp(options.local, options.port)
+    else:
+        send_tcp(options.peer, options.port, options.bytes)
+
+
+if __name__ == "__main__":
+    main()
