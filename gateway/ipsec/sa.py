@@ -1,6 +1,6 @@
 """One direction of one Child SA: everything a datapath needs to carry its packets (RFC 4301 §4.4.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NewType
@@ -72,7 +72,7 @@ class SecurityAssociation:
     key_bits: int
     """Length of the key without salt, as the Key Length attribute says it (RFC 7296 §3.3.5); 0 for NULL."""
     integrity: Integ = Integ.NONE
-    integrity_key: Secret = Secret(b"")
+    integrity_key: Secret = field(default_factory=lambda: Secret(b""))
     esn: bool = False
     """Extended (64-bit) sequence numbers (RFC 4304)."""
     replay_window_packets: int = 1024
