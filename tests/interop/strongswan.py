@@ -1,7 +1,7 @@
 """A real strongSwan charon in a network namespace, with user-space ESP (kernel-libipsec), for interop tests.
 
-Debian 12's 5.9.8 moves packets through a TUN device and always encapsulates ESP in UDP. No systemd is needed: the
-`charon-systemd` binary runs by itself with a private configuration, vici socket and log.
+Debian 12's 5.9.8 moves packets through a TUN device and always encapsulates ESP in UDP. No systemd is needed:
+the `charon-systemd` binary runs by itself with a private configuration, vici socket and log.
 """
 
 import shutil

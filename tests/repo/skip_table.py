@@ -1,6 +1,6 @@
 """Print the table of skipped tests and compare it with the committed list.
 
-Usage: skip_table.py RECORDED EXPECTED. `EXPECTED` has one `test id<TAB>reason` a line; lines with `#` are comments.
+Usage: skip_table.py RECORDED EXPECTED. EXPECTED has one `test id<TAB>reason` a line and comments with `#`.
 On the kind of machine CI runs on (root, Linux) the two must be equal, so that no test goes quiet unnoticed.
 """
 
@@ -11,7 +11,9 @@ from pathlib import Path
 def read(path: Path) -> set[tuple[str, str]]:
     lines = path.read_text().splitlines() if path.exists() else []
     return {
-        (line.partition("\t")[0], line.partition("\t")[2]) for line in lines if line and not line.startswith("#")
+        (line.partition("\t")[0], line.partition("\t")[2])
+        for line in lines
+        if line and not line.startswith("#")
     }
 
 
