@@ -1,0 +1,1 @@
+"""Generated from proto/gateway/api/control/v1; do not edit."""

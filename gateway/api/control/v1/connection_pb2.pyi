@@ -1,0 +1,143 @@
+import datetime
+
+from gateway.api.types.v1 import ipsec_pb2 as _ipsec_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Start(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    START_UNSPECIFIED: _ClassVar[Start]
+    START_NONE: _ClassVar[Start]
+    START_START: _ClassVar[Start]
+    START_ON_TRAFFIC: _ClassVar[Start]
+START_UNSPECIFIED: Start
+START_NONE: Start
+START_START: Start
+START_ON_TRAFFIC: Start
+
+class Config(_message.Message):
+    __slots__ = ("connections",)
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    connections: _containers.RepeatedCompositeFieldContainer[Connection]
+    def __init__(self, connections: _Optional[_Iterable[_Union[Connection, _Mapping]]] = ...) -> None: ...
+
+class Connection(_message.Message):
+    __slots__ = ("name", "local", "remote", "ike", "children", "allow_weak")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_FIELD_NUMBER: _ClassVar[int]
+    IKE_FIELD_NUMBER: _ClassVar[int]
+    CHILDREN_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_WEAK_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    local: Side
+    remote: Side
+    ike: Ike
+    children: _containers.RepeatedCompositeFieldContainer[Child]
+    allow_weak: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., local: _Optional[_Union[Side, _Mapping]] = ..., remote: _Optional[_Union[Side, _Mapping]] = ..., ike: _Optional[_Union[Ike, _Mapping]] = ..., children: _Optional[_Iterable[_Union[Child, _Mapping]]] = ..., allow_weak: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Side(_message.Message):
+    __slots__ = ("address", "addresses", "id", "auth")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    AUTH_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    id: str
+    auth: Authentication
+    def __init__(self, address: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., id: _Optional[str] = ..., auth: _Optional[_Union[Authentication, _Mapping]] = ...) -> None: ...
+
+class Authentication(_message.Message):
+    __slots__ = ("psk",)
+    PSK_FIELD_NUMBER: _ClassVar[int]
+    psk: PreSharedKey
+    def __init__(self, psk: _Optional[_Union[PreSharedKey, _Mapping]] = ...) -> None: ...
+
+class PreSharedKey(_message.Message):
+    __slots__ = ("value", "file", "env", "credential", "is_set")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    IS_SET_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    file: str
+    env: str
+    credential: str
+    is_set: bool
+    def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., env: _Optional[str] = ..., credential: _Optional[str] = ..., is_set: _Optional[bool] = ...) -> None: ...
+
+class Ike(_message.Message):
+    __slots__ = ("proposals", "rekey", "over_time", "jitter", "dpd_delay", "retransmit_timeout", "retransmit_base", "retransmit_tries", "encapsulation")
+    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
+    REKEY_FIELD_NUMBER: _ClassVar[int]
+    OVER_TIME_FIELD_NUMBER: _ClassVar[int]
+    JITTER_FIELD_NUMBER: _ClassVar[int]
+    DPD_DELAY_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMIT_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMIT_BASE_FIELD_NUMBER: _ClassVar[int]
+    RETRANSMIT_TRIES_FIELD_NUMBER: _ClassVar[int]
+    ENCAPSULATION_FIELD_NUMBER: _ClassVar[int]
+    proposals: _containers.RepeatedScalarFieldContainer[str]
+    rekey: _duration_pb2.Duration
+    over_time: _duration_pb2.Duration
+    jitter: float
+    dpd_delay: _duration_pb2.Duration
+    retransmit_timeout: _duration_pb2.Duration
+    retransmit_base: float
+    retransmit_tries: int
+    encapsulation: bool
+    def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ...) -> None: ...
+
+class Child(_message.Message):
+    __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_TS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    ESP_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    REKEY_FIELD_NUMBER: _ClassVar[int]
+    REKEY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REKEY_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    OVER_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    JITTER_FIELD_NUMBER: _ClassVar[int]
+    REPLAY_WINDOW_FIELD_NUMBER: _ClassVar[int]
+    COPY_DSCP_FIELD_NUMBER: _ClassVar[int]
+    COPY_DF_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    local_ts: _containers.RepeatedScalarFieldContainer[str]
+    remote_ts: _containers.RepeatedScalarFieldContainer[str]
+    mode: _ipsec_pb2.Mode
+    action: _ipsec_pb2.Action
+    esp: Esp
+    start: Start
+    rekey: _duration_pb2.Duration
+    rekey_bytes: int
+    rekey_packets: int
+    over_fraction: float
+    jitter: float
+    replay_window: int
+    copy_dscp: bool
+    copy_df: bool
+    priority: int
+    placement: _ipsec_pb2.Placement
+    def __init__(self, name: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., action: _Optional[_Union[_ipsec_pb2.Action, str]] = ..., esp: _Optional[_Union[Esp, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rekey_bytes: _Optional[int] = ..., rekey_packets: _Optional[int] = ..., over_fraction: _Optional[float] = ..., jitter: _Optional[float] = ..., replay_window: _Optional[int] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ...) -> None: ...
+
+class Esp(_message.Message):
+    __slots__ = ("proposals",)
+    PROPOSALS_FIELD_NUMBER: _ClassVar[int]
+    proposals: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, proposals: _Optional[_Iterable[str]] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Generated messages shared by both services."""

@@ -1,0 +1,1 @@
+"""Generated from proto/gateway/api/types/v1; do not edit."""
