@@ -9,4 +9,12 @@ class GatewayError(Exception):
 
 
 class VocabularyError(GatewayError, ValueError):
-    """A value is not one of the nouns it claims to be (bad proposal, prefix, identity, ...)."""
+    """A value is not one of the nouns it claims to be (bad proposal, prefix, identity, ...).
+
+    Attributes:
+        column: 0-based offset of the offending word in the parsed text; `None` if it is not one word.
+    """
+
+    def __init__(self, message: str, *, column: int | None = None) -> None:
+        super().__init__(message)
+        self.column = column
