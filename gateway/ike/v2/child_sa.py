@@ -1,0 +1,324 @@
+"""One Child SA: its record, and the pair of SAs it yields from KEYMAT (RFC 7296 §2.17).
+
+Negotiation is elsewhere; here everything is already agreed. Which exchange made the Child SA decides whose
+keys come first, whatever the roles in the IKE SA:
+
+```
+KEYMAT | initiator -> responder        | responder -> initiator        |
+       | encryption (+ salt) | integrity | encryption (+ salt) | integrity |
+```
+
+"Initiator" is that of the exchange that makes the Child SA (§2.17), which at a rekey may be either side.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ike.errors import LocalError
+from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
+from gateway.ike.path import Path
+from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
+from gateway.ipsec.algorithms import ENCR, INTEG, Encr, Integ, Sn, TransformType
+from gateway.ipsec.connection import Child
+from gateway.ipsec.lifetime import Lifetime, Limit
+from gateway.ipsec.proposal import Proposal, Transform
+from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
+
+SEQUENCE_SPACE: Final = 1 << 32
+SEQUENCE_SPACE_ESN: Final = 1 << 64
+REKEY_FRACTION: Final = 0.75
+"""Part of the sequence space after which a Child SA is rekeyed, whatever its configured lifetime."""
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectionKeys:
+    """The keys of one direction."""
+
+    encryption: Secret
+    """Key followed by the salt."""
+    integrity: Secret
+    """Empty where the encryption algorithm authenticates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithms:
+    """The algorithms of an agreed ESP proposal, looked up once."""
+
+    encryption: Encr
+    key_bits: int
+    integrity: Integ
+    esn: bool
+
+    @classmethod
+    def of(cls, proposal: Proposal) -> "Algorithms":
+        """Read them from an agreed proposal, which has one transform of each type.
+
+        Raises:
+            LocalError: There is no encryption transform; what was agreed on has one.
+        """
+        encryption = _transform(proposal, TransformType.ENCR)
+        if encryption is None:
+            raise LocalError("an agreed ESP proposal has an encryption transform")
+        integrity = _transform(proposal, TransformType.INTEG)
+        sequence = _transform(proposal, TransformType.SN)
+        algorithm = Encr(encryption.id)
+        bits = encryption.key_bits
+        return cls(
+            encryption=algorithm,
+            key_bits=ENCR[algorithm].default_key_bits if bits is None else bits,
+            integrity=Integ.NONE if integrity is None else Integ(integrity.id),
+            esn=sequence is not None and sequence.id == Sn.ESN,
+        )
+
+    @property
+    def encryption_bytes(self) -> int:
+        """Return how much KEYMAT one encryption key takes, salt included."""
+        return ENCR[self.encryption].keymat_bytes(self.key_bits)
+
+    @property
+    def integrity_bytes(self) -> int:
+        """Return how much KEYMAT one integrity key takes."""
+        return 0 if self.integrity is Integ.NONE else INTEG[self.integrity].key_bytes
+
+    @property
+    def keymat_bytes(self) -> int:
+        """Return how much KEYMAT both directions take together."""
+        return 2 * (self.encryption_bytes + self.integrity_bytes)
+
+
+def keymat_bytes(proposal: Proposal) -> int:
+    """Return how many octets of KEYMAT a Child SA with this agreed proposal takes (RFC 7296 §2.17)."""
+    return Algorithms.of(proposal).keymat_bytes
+
+
+def split_keymat(algorithms: Algorithms, keymat: Secret) -> tuple[DirectionKeys, DirectionKeys]:
+    """Cut KEYMAT into the keys of initiator to responder, and of responder to initiator.
+
+    Raises:
+        LocalError: `keymat` has another length than `algorithms.keymat_bytes`.
+    """
+    if len(keymat) != algorithms.keymat_bytes:
+        raise LocalError(f"KEYMAT is {len(keymat)} bytes, the proposal wants {algorithms.keymat_bytes}")
+    octets = keymat.reveal()
+    half = algorithms.encryption_bytes + algorithms.integrity_bytes
+    return _direction_keys(algorithms, octets[:half]), _direction_keys(algorithms, octets[half:])
+
+
+def _direction_keys(algorithms: Algorithms, octets: bytes) -> DirectionKeys:
+    cut = algorithms.encryption_bytes
+    return DirectionKeys(encryption=Secret(octets[:cut]), integrity=Secret(octets[cut:]))
+
+
+def _transform(proposal: Proposal, type_: TransformType) -> Transform | None:
+    return next((transform for transform in proposal.transforms if transform.type is type_), None)
+
+
+# --- lifetimes ----------------------------------------------------------------------------------
+
+
+def child_lifetime(child: Child, *, esn: bool, draw: float) -> Lifetime:
+    """Return the soft and hard limits of one new Child SA.
+
+    Soft: what is configured, shortened by `draw` of the jitter, and never beyond 75 % of the sequence
+    space. Hard: what is configured, lengthened by `over`, and never beyond the sequence space, which must
+    not cycle (RFC 4303 §3.3.3).
+
+    Args:
+        child: The configuration.
+        esn: Whether sequence numbers have 64 bits.
+        draw: Uniform in [0, 1), from the endpoint's entropy; the same for both directions.
+    """
+    space = SEQUENCE_SPACE_ESN if esn else SEQUENCE_SPACE
+    rekey, shorter, longer = child.rekey, 1.0 - child.jitter * draw, 1.0 + child.over
+    soft_packets = _scaled_int(rekey.packets, shorter)
+    hard_packets = _scaled_int(rekey.packets, longer)
+    ceiling = int(space * REKEY_FRACTION)
+    return Lifetime(
+        soft=Limit(
+            seconds=None if rekey.seconds is None else rekey.seconds * shorter,
+            bytes=_scaled_int(rekey.bytes, shorter),
+            packets=ceiling if soft_packets is None else min(soft_packets, ceiling),
+        ),
+        hard=Limit(
+            seconds=None if rekey.seconds is None else rekey.seconds * longer,
+            bytes=_scaled_int(rekey.bytes, longer),
+            packets=space - 1 if hard_packets is None else min(hard_packets, space - 1),
+        ),
+    )
+
+
+def _scaled_int(value: int | None, factor: float) -> int | None:
+    return None if value is None else max(1, int(value * factor))
+
+
+# --- the pair -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSaParameters:
+    """Everything agreed about a Child SA but its keys."""
+
+    child_sa_id: ChildSaId
+    connection: str
+    child: Child
+    proposal: Proposal
+    """Agreed: one transform of each type."""
+    mode: Mode
+    spi_in: Spi
+    """Chosen by us: the peer sends with it."""
+    spi_out: Spi
+    """Chosen by the peer."""
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    path: Path
+    """Of the IKE SA, floated if there is a NAT."""
+    is_encapsulated: bool
+    """Whether ESP goes over UDP, on the ports of `path` (RFC 7296 §2.23)."""
+    lifetime: Lifetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaPair:
+    """Both directions of a Child SA."""
+
+    inbound: SecurityAssociation
+    outbound: SecurityAssociation
+
+
+def derive_pair(parameters: ChildSaParameters, keymat: Secret, *, is_initiator: bool) -> SaPair:
+    """Make both SAs of a Child SA.
+
+    Args:
+        parameters: What was agreed.
+        keymat: `keymat_bytes(parameters.proposal)` octets.
+        is_initiator: Whether we initiated the exchange that makes the Child SA.
+    """
+    algorithms = Algorithms.of(parameters.proposal)
+    forth, back = split_keymat(algorithms, keymat)
+    sending, receiving = (forth, back) if is_initiator else (back, forth)
+    return SaPair(
+        inbound=_direction(parameters, algorithms, receiving, Direction.INBOUND),
+        outbound=_direction(parameters, algorithms, sending, Direction.OUTBOUND),
+    )
+
+
+def _direction(
+    parameters: ChildSaParameters, algorithms: Algorithms, keys: DirectionKeys, direction: Direction
+) -> SecurityAssociation:
+    path, child = parameters.path, parameters.child
+    here, there = (path.local, path.local_port), (path.remote, path.remote_port)
+    is_inbound = direction is Direction.INBOUND
+    source, destination = (there, here) if is_inbound else (here, there)
+    return SecurityAssociation(
+        spi=parameters.spi_in if is_inbound else parameters.spi_out,
+        direction=direction,
+        protocol=IpsecProtocol.ESP,
+        mode=parameters.mode,
+        source=source[0],
+        destination=destination[0],
+        encapsulation=UdpEncapsulation(source_port=source[1], destination_port=destination[1])
+        if parameters.is_encapsulated
+        else None,
+        encryption=algorithms.encryption,
+        encryption_key=keys.encryption,
+        key_bits=algorithms.key_bits,
+        integrity=algorithms.integrity,
+        integrity_key=keys.integrity,
+        esn=algorithms.esn,
+        replay_window_packets=child.replay_window_packets,
+        local_ts=parameters.local_ts,
+        remote_ts=parameters.remote_ts,
+        lifetime=parameters.lifetime,
+        copy_dscp=child.copy_dscp,
+        copy_df=child.copy_df,
+        connection=parameters.connection,
+        child=child.name,
+        child_sa_id=parameters.child_sa_id,
+        placement=child.placement,
+    )
+
+
+# --- the record ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ChildSa:
+    """One Child SA and where it is in its life; owned by its IKE SA, which changes when that is rekeyed."""
+
+    ike_sa_id: IkeSaId
+    parameters: ChildSaParameters
+    pair: SaPair
+    state: ChildSaState = ChildSaState.CREATING
+    is_inbound_installed: bool = False
+    is_outbound_installed: bool = False
+    replaces: ChildSaId | None = None
+    """The Child SA that this one was made to take over from."""
+    established_at: float | None = None
+    rekey_at: float | None = None
+    expires_at: float | None = None
+
+    @property
+    def child_sa_id(self) -> ChildSaId:
+        """Return its number."""
+        return self.parameters.child_sa_id
+
+    @property
+    def spi_in(self) -> Spi:
+        """Return the SPI that the peer sends with: the one our DELETE names (RFC 7296 §1.4.1)."""
+        return self.parameters.spi_in
+
+    @property
+    def spi_out(self) -> Spi:
+        """Return the SPI that we send with: the one the peer's DELETE names."""
+        return self.parameters.spi_out
+
+    @property
+    def installed_sa_ids(self) -> tuple[SaId, ...]:
+        """Return the names of the SAs that the datapath has: what `RemoveSas` must take away in the end."""
+        inbound = (self.pair.inbound.sa_id,) if self.is_inbound_installed else ()
+        outbound = (self.pair.outbound.sa_id,) if self.is_outbound_installed else ()
+        return inbound + outbound
+
+    def follow(self, trigger: ChildSaTrigger) -> None:
+        """Change the state by the table.
+
+        Raises:
+            LocalError: The table has no such transition.
+        """
+        self.state = next_child_state(self.state, trigger)
+
+    def establish(self, now: float) -> None:
+        """Note that both directions are installed, and start the lifetime.
+
+        Raises:
+            LocalError: It was not being created.
+        """
+        self.follow(ChildSaTrigger.BOTH_INSTALLED)
+        self.established_at = now
+        lifetime = self.parameters.lifetime
+        self.rekey_at = None if lifetime.soft.seconds is None else now + lifetime.soft.seconds
+        self.expires_at = None if lifetime.hard.seconds is None else now + lifetime.hard.seconds
+
+    def info(self) -> ChildSaInfo:
+        """Return what there is to know about it."""
+        given = self.parameters
+        return ChildSaInfo(
+            child_sa_id=given.child_sa_id,
+            ike_sa_id=self.ike_sa_id,
+            connection=given.connection,
+            child=given.child.name,
+            state=self.state.value,
+            inbound=self.pair.inbound,
+            outbound=self.pair.outbound,
+            proposal=given.proposal,
+            local_ts=given.local_ts,
+            remote_ts=given.remote_ts,
+            established_at=self.established_at,
+            rekey_at=self.rekey_at,
+            expires_at=self.expires_at,
+        )
