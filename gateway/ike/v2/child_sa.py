@@ -18,10 +18,10 @@ from gateway.ike.errors import LocalError
 from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
-from gateway.ipsec.algorithms import ENCR, INTEG, Encr, Integ, Sn, TransformType
+from gateway.ipsec.algorithms import ENCR, INTEG, Integ
 from gateway.ipsec.connection import Child
 from gateway.ipsec.lifetime import Lifetime, Limit
-from gateway.ipsec.proposal import Proposal, Transform
+from gateway.ipsec.proposal import Proposal
 from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
@@ -45,77 +45,34 @@ class DirectionKeys:
     """Empty where the encryption algorithm authenticates."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Algorithms:
-    """The algorithms of an agreed ESP proposal, looked up once."""
-
-    encryption: Encr
-    key_bits: int
-    integrity: Integ
-    esn: bool
-
-    @classmethod
-    def of(cls, proposal: Proposal) -> "Algorithms":
-        """Read them from an agreed proposal, which has one transform of each type.
-
-        Raises:
-            LocalError: There is no encryption transform; what was agreed on has one.
-        """
-        encryption = _transform(proposal, TransformType.ENCR)
-        if encryption is None:
-            raise LocalError("an agreed ESP proposal has an encryption transform")
-        integrity = _transform(proposal, TransformType.INTEG)
-        sequence = _transform(proposal, TransformType.SN)
-        algorithm = Encr(encryption.id)
-        bits = encryption.key_bits
-        return cls(
-            encryption=algorithm,
-            key_bits=ENCR[algorithm].default_key_bits if bits is None else bits,
-            integrity=Integ.NONE if integrity is None else Integ(integrity.id),
-            esn=sequence is not None and sequence.id == Sn.ESN,
-        )
-
-    @property
-    def encryption_bytes(self) -> int:
-        """Return how much KEYMAT one encryption key takes, salt included."""
-        return ENCR[self.encryption].keymat_bytes(self.key_bits)
-
-    @property
-    def integrity_bytes(self) -> int:
-        """Return how much KEYMAT one integrity key takes."""
-        return 0 if self.integrity is Integ.NONE else INTEG[self.integrity].key_bytes
-
-    @property
-    def keymat_bytes(self) -> int:
-        """Return how much KEYMAT both directions take together."""
-        return 2 * (self.encryption_bytes + self.integrity_bytes)
-
-
 def keymat_bytes(proposal: Proposal) -> int:
     """Return how many octets of KEYMAT a Child SA with this agreed proposal takes (RFC 7296 §2.17)."""
-    return Algorithms.of(proposal).keymat_bytes
+    return 2 * (_encryption_bytes(proposal) + _integrity_bytes(proposal))
 
 
-def split_keymat(algorithms: Algorithms, keymat: Secret) -> tuple[DirectionKeys, DirectionKeys]:
+def split_keymat(proposal: Proposal, keymat: Secret) -> tuple[DirectionKeys, DirectionKeys]:
     """Cut KEYMAT into the keys of initiator to responder, and of responder to initiator.
 
     Raises:
-        LocalError: `keymat` has another length than `algorithms.keymat_bytes`.
+        LocalError: `keymat` has another length than `keymat_bytes(proposal)`.
     """
-    if len(keymat) != algorithms.keymat_bytes:
-        raise LocalError(f"KEYMAT is {len(keymat)} bytes, the proposal wants {algorithms.keymat_bytes}")
-    octets = keymat.reveal()
-    half = algorithms.encryption_bytes + algorithms.integrity_bytes
-    return _direction_keys(algorithms, octets[:half]), _direction_keys(algorithms, octets[half:])
+    expected = keymat_bytes(proposal)
+    if len(keymat) != expected:
+        raise LocalError(f"KEYMAT is {len(keymat)} bytes, {proposal} wants {expected}")
+    octets, cut = keymat.reveal(), _encryption_bytes(proposal)
+    forth, back = (
+        DirectionKeys(encryption=Secret(half[:cut]), integrity=Secret(half[cut:]))
+        for half in (octets[: expected // 2], octets[expected // 2 :])
+    )
+    return forth, back
 
 
-def _direction_keys(algorithms: Algorithms, octets: bytes) -> DirectionKeys:
-    cut = algorithms.encryption_bytes
-    return DirectionKeys(encryption=Secret(octets[:cut]), integrity=Secret(octets[cut:]))
+def _encryption_bytes(proposal: Proposal) -> int:
+    return ENCR[proposal.encr].keymat_bytes(proposal.key_bits)
 
 
-def _transform(proposal: Proposal, type_: TransformType) -> Transform | None:
-    return next((transform for transform in proposal.transforms if transform.type is type_), None)
+def _integrity_bytes(proposal: Proposal) -> int:
+    return 0 if proposal.integ is Integ.NONE else INTEG[proposal.integ].key_bytes
 
 
 # --- lifetimes ----------------------------------------------------------------------------------
@@ -198,19 +155,18 @@ def derive_pair(parameters: ChildSaParameters, keymat: Secret, *, is_initiator: 
         keymat: `keymat_bytes(parameters.proposal)` octets.
         is_initiator: Whether we initiated the exchange that makes the Child SA.
     """
-    algorithms = Algorithms.of(parameters.proposal)
-    forth, back = split_keymat(algorithms, keymat)
+    forth, back = split_keymat(parameters.proposal, keymat)
     sending, receiving = (forth, back) if is_initiator else (back, forth)
     return SaPair(
-        inbound=_direction(parameters, algorithms, receiving, Direction.INBOUND),
-        outbound=_direction(parameters, algorithms, sending, Direction.OUTBOUND),
+        inbound=_direction(parameters, receiving, Direction.INBOUND),
+        outbound=_direction(parameters, sending, Direction.OUTBOUND),
     )
 
 
 def _direction(
-    parameters: ChildSaParameters, algorithms: Algorithms, keys: DirectionKeys, direction: Direction
+    parameters: ChildSaParameters, keys: DirectionKeys, direction: Direction
 ) -> SecurityAssociation:
-    path, child = parameters.path, parameters.child
+    path, child, proposal = parameters.path, parameters.child, parameters.proposal
     here, there = (path.local, path.local_port), (path.remote, path.remote_port)
     is_inbound = direction is Direction.INBOUND
     source, destination = (there, here) if is_inbound else (here, there)
@@ -224,12 +180,12 @@ def _direction(
         encapsulation=UdpEncapsulation(source_port=source[1], destination_port=destination[1])
         if parameters.is_encapsulated
         else None,
-        encryption=algorithms.encryption,
+        encryption=proposal.encr,
         encryption_key=keys.encryption,
-        key_bits=algorithms.key_bits,
-        integrity=algorithms.integrity,
+        key_bits=proposal.key_bits,
+        integrity=proposal.integ,
         integrity_key=keys.integrity,
-        esn=algorithms.esn,
+        esn=proposal.esn,
         replay_window_packets=child.replay_window_packets,
         local_ts=parameters.local_ts,
         remote_ts=parameters.remote_ts,
