@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import NewType
+from typing import Final, NewType
 
 from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.lifetime import Lifetime
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.secret import Secret
@@ -18,6 +19,12 @@ Spi = NewType("Spi", int)
 
 SaId = NewType("SaId", str)
 """The name of one direction of one SA at the datapath: `in:` or `out:`, protocol, destination, SPI."""
+
+MIN_SPI: Final = 256
+"""0 is for local use, 1 to 255 are reserved by IANA (RFC 4303 §2.1)."""
+MAX_SPI: Final = 2**32 - 1
+MIN_REPLAY_WINDOW: Final = 64
+MAX_REPLAY_WINDOW: Final = 4096
 
 
 class Direction(Enum):
@@ -48,6 +55,11 @@ class UdpEncapsulation:
     source_port: int
     destination_port: int
 
+    def __post_init__(self) -> None:
+        for port in (self.source_port, self.destination_port):
+            if not 1 <= port <= 65535:
+                raise VocabularyError(f"a UDP port is 1 to 65535, got {port}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityAssociation:
@@ -57,6 +69,10 @@ class SecurityAssociation:
     SA, `destination` is ours. Selectors are `local_ts`/`remote_ts` seen from this gateway, in both
     directions. Equality compares keys in constant time, so that an idempotent install can be told
     from a conflicting one.
+
+    Raises:
+        VocabularyError: The SPI or the window is out of range, or the outer addresses mix families. Key
+            lengths are the datapath's to check: it knows what it can carry.
     """
 
     spi: Spi
@@ -90,6 +106,19 @@ class SecurityAssociation:
     child_sa_id: int = 0
     """Joins the two directions of one Child SA; unique within one controller."""
     placement: Placement = Placement()
+
+    def __post_init__(self) -> None:
+        if not MIN_SPI <= self.spi <= MAX_SPI:
+            raise VocabularyError(f"an SPI is {MIN_SPI} to {MAX_SPI:#x}, got {self.spi}")
+        if self.source.version != self.destination.version:
+            raise VocabularyError(
+                f"outer addresses are of one family, got {self.source} and {self.destination}"
+            )
+        window = self.replay_window_packets
+        if window != 0 and not MIN_REPLAY_WINDOW <= window <= MAX_REPLAY_WINDOW:
+            raise VocabularyError(
+                f"a window is 0 or {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} packets, got {window}"
+            )
 
     @property
     def sa_id(self) -> SaId:
