@@ -23,3 +23,10 @@ class PeerError(IkeError):
         super().__init__(message)
         self.notify = notify
         self.data = data
+
+
+class InvalidSyntax(PeerError):
+    """The message is malformed: a length, count or value that RFC 7296 does not allow (INVALID_SYNTAX)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, notify=7)

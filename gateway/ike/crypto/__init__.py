@@ -1,1 +1,1 @@
-"""Key exchange, PRF, key derivation and the SK ciphers of IKEv2."""
+"""The cryptography of IKEv2: PRFs, key exchange, ciphers, key derivation; no messages, no state."""

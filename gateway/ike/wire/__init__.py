@@ -1,1 +1,1 @@
-"""Messages and payloads of IKEv2 as bytes and back (RFC 7296 §3)."""
+"""IKEv2 messages as frozen records, and the bytes they are made of (RFC 7296 §3)."""

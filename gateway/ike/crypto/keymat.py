@@ -1,0 +1,160 @@
+"""Derivation of all keys: SKEYSEED, SK_*, and the KEYMAT of Child SAs (RFC 7296 §2.14, §2.17, §2.18).
+
+`additional` shared secrets are those of RFC 9370 §2.2.2 and §2.2.4, in the order they were agreed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gateway.ike.crypto.prf import prf_function, prf_plus
+from gateway.ike.crypto.suite import IkeSuite
+from gateway.ipsec.algorithms import ENCR, INTEG, PRF, Encr, Integ, Prf
+from gateway.ipsec.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeKeys:
+    """The keys of one IKE SA, in the order of RFC 7296 §2.14."""
+
+    sk_d: Secret
+    sk_ai: Secret
+    sk_ar: Secret
+    sk_ei: Secret
+    """Key, then salt for an AEAD or counter mode."""
+    sk_er: Secret
+    sk_pi: Secret
+    sk_pr: Secret
+
+    def wipe(self) -> None:
+        """Overwrite all of them."""
+        for secret in (self.sk_d, self.sk_ai, self.sk_ar, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr):
+            secret.wipe()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildKeys:
+    """The keys of one Child SA: encryption then integrity, initiator to responder first (§2.17)."""
+
+    encryption_i: Secret
+    """Of the SA from the exchange's initiator to its responder; key, then salt."""
+    integrity_i: Secret
+    encryption_r: Secret
+    integrity_r: Secret
+
+
+def derive_ike_keys(
+    suite: IkeSuite, *, shared_secret: Secret, nonce_i: bytes, nonce_r: bytes, spi_i: bytes, spi_r: bytes
+) -> IkeKeys:
+    """Return the keys of an IKE SA made by IKE_SA_INIT (RFC 7296 §2.14).
+
+    SKEYSEED = prf(Ni | Nr, g^ir)
+    """
+    prf = prf_function(suite.prf)
+    info = PRF[suite.prf]
+    # A PRF with a fixed key length takes half its key from each nonce (§2.14).
+    half = info.key_bytes // 2
+    key = nonce_i[:half] + nonce_r[:half] if info.fixed_key else nonce_i + nonce_r
+    return _expand(suite, prf(key, shared_secret.reveal()), nonce_i + nonce_r + spi_i + spi_r)
+
+
+def derive_updated_ike_keys(
+    suite: IkeSuite,
+    *,
+    sk_d: Secret,
+    shared_secret: Secret,
+    nonce_i: bytes,
+    nonce_r: bytes,
+    spi_i: bytes,
+    spi_r: bytes,
+) -> IkeKeys:
+    """Return the keys of an IKE SA after one more key exchange in IKE_INTERMEDIATE (RFC 9370 §2.2.2).
+
+    SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr)
+    """
+    seed = nonce_i + nonce_r
+    skeyseed = prf_function(suite.prf)(sk_d.reveal(), shared_secret.reveal() + seed)
+    return _expand(suite, skeyseed, seed + spi_i + spi_r)
+
+
+def derive_rekeyed_ike_keys(
+    suite: IkeSuite,
+    *,
+    old_prf: Prf,
+    old_sk_d: Secret,
+    shared_secret: Secret,
+    additional: Sequence[Secret] = (),
+    nonce_i: bytes,
+    nonce_r: bytes,
+    spi_i: bytes,
+    spi_r: bytes,
+) -> IkeKeys:
+    """Return the keys of an IKE SA made by a rekey (RFC 7296 §2.18).
+
+    SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), with the PRF of the old IKE SA; then prf+ with
+    that of the new one. SPIs and nonces are those of the rekey exchange.
+    """
+    seed = nonce_i + nonce_r
+    material = shared_secret.reveal() + seed + b"".join(secret.reveal() for secret in additional)
+    skeyseed = prf_function(old_prf)(old_sk_d.reveal(), material)
+    return _expand(suite, skeyseed, seed + spi_i + spi_r)
+
+
+def derive_child_keymat(
+    prf: Prf,
+    sk_d: Secret,
+    *,
+    encr: Encr,
+    key_bits: int,
+    integ: Integ = Integ.NONE,
+    nonce_i: bytes,
+    nonce_r: bytes,
+    shared_secret: Secret | None = None,
+    additional: Sequence[Secret] = (),
+) -> ChildKeys:
+    """Return the keys of a Child SA (RFC 7296 §2.17).
+
+    KEYMAT = prf+(SK_d, Ni | Nr), or prf+(SK_d, g^ir (new) | Ni | Nr) with a key exchange of its own.
+
+    Args:
+        prf: The PRF of the IKE SA.
+        sk_d: SK_d of the IKE SA.
+        encr: Encryption algorithm of the Child SA.
+        key_bits: Its key length without salt; 0 for NULL.
+        integ: Integrity algorithm; NONE for an AEAD.
+        nonce_i: Of the exchange that makes the Child SA: IKE_SA_INIT's for the first one.
+        nonce_r: Likewise.
+        shared_secret: Of the key exchange in CREATE_CHILD_SA, if there was one (PFS).
+        additional: Of further key exchanges (RFC 9370 §2.2.4).
+    """
+    seed = (b"" if shared_secret is None else shared_secret.reveal()) + nonce_i + nonce_r
+    seed += b"".join(secret.reveal() for secret in additional)
+    encryption_bytes = ENCR[encr].keymat_bytes(key_bits)
+    integrity_bytes = INTEG[integ].key_bytes
+    keymat = prf_plus(prf_function(prf), sk_d.reveal(), seed, 2 * (encryption_bytes + integrity_bytes))
+    parts = _split(keymat, (encryption_bytes, integrity_bytes, encryption_bytes, integrity_bytes))
+    return ChildKeys(
+        encryption_i=next(parts), integrity_i=next(parts), encryption_r=next(parts), integrity_r=next(parts)
+    )
+
+
+def _expand(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:
+    """{SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+ (SKEYSEED, Ni | Nr | SPIi | SPIr)."""
+    prf, integ, encr = suite.prf_key_bytes, suite.integrity_key_bytes, suite.encryption_key_bytes
+    sizes = (prf, integ, integ, encr, encr, prf, prf)
+    parts = _split(prf_plus(prf_function(suite.prf), skeyseed, seed, sum(sizes)), sizes)
+    return IkeKeys(
+        sk_d=next(parts),
+        sk_ai=next(parts),
+        sk_ar=next(parts),
+        sk_ei=next(parts),
+        sk_er=next(parts),
+        sk_pi=next(parts),
+        sk_pr=next(parts),
+    )
+
+
+def _split(keymat: bytes, sizes: Sequence[int]) -> Iterator[Secret]:
+    offset = 0
+    for size in sizes:
+        yield Secret(keymat[offset : offset + size])
+        offset += size

@@ -1,0 +1,135 @@
+"""The IKE header: SPIs, version, exchange type, flags, Message ID, length (RFC 7296 §3.1)."""
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from gateway.ike.errors import InvalidSyntax, LocalError
+from gateway.ike.wire.buffer import Reader, Writer
+
+HEADER_BYTES: Final = 28
+SPI_BYTES: Final = 8
+NO_SPI: Final = bytes(SPI_BYTES)
+"""The responder's SPI before it has chosen one."""
+MAJOR_VERSION: Final = 2
+NON_ESP_MARKER: Final = bytes(4)
+"""What precedes an IKE message on port 4500 (RFC 3948 §2.2); the shell strips and adds it."""
+
+
+class ExchangeType(IntEnum):
+    """IKEv2 Exchange Types (IANA)."""
+
+    IKE_SA_INIT = 34
+    IKE_AUTH = 35
+    CREATE_CHILD_SA = 36
+    INFORMATIONAL = 37
+    IKE_SESSION_RESUME = 38
+    GSA_AUTH = 39
+    GSA_REGISTRATION = 40
+    GSA_REKEY = 41
+    GSA_INBAND_REKEY = 42
+    IKE_INTERMEDIATE = 43
+    IKE_FOLLOWUP_KE = 44
+
+
+class HeaderFlag(IntFlag):
+    """Flags of the IKE header; the other bits are sent as zero and ignored on receipt."""
+
+    INITIATOR = 0x08
+    """Set by the original initiator of the IKE SA."""
+    VERSION = 0x10
+    """The sender could speak a higher major version."""
+    RESPONSE = 0x20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkeHeader:
+    """The header of one message. `next_payload` and `length` are filled in by the encoder."""
+
+    spi_i: bytes
+    spi_r: bytes = NO_SPI
+    exchange_type: int
+    """An `ExchangeType`, or a number it does not know."""
+    flags: int
+    """`HeaderFlag` bits, the unknown ones included as they came."""
+    message_id: int
+    next_payload: int = 0
+    major_version: int = MAJOR_VERSION
+    minor_version: int = 0
+    length: int = 0
+
+    @property
+    def is_response(self) -> bool:
+        """Tell a response from a request (the R flag)."""
+        return bool(self.flags & HeaderFlag.RESPONSE)
+
+    @property
+    def is_request(self) -> bool:
+        """Tell a request from a response (the R flag)."""
+        return not self.flags & HeaderFlag.RESPONSE
+
+    @property
+    def from_initiator(self) -> bool:
+        """Whether the original initiator of the IKE SA sent it (the I flag)."""
+        return bool(self.flags & HeaderFlag.INITIATOR)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        spi_i: bytes,
+        spi_r: bytes,
+        exchange_type: ExchangeType,
+        is_initiator: bool,
+        is_response: bool,
+        message_id: int,
+    ) -> "IkeHeader":
+        """Return the header of a message we send as `is_initiator` of the IKE SA."""
+        flags = (HeaderFlag.INITIATOR if is_initiator else 0) | (HeaderFlag.RESPONSE if is_response else 0)
+        return cls(
+            spi_i=spi_i, spi_r=spi_r, exchange_type=exchange_type, flags=int(flags), message_id=message_id
+        )
+
+
+def parse_header(datagram: bytes) -> IkeHeader:
+    """Read the first 28 bytes of a message, of any major version.
+
+    The caller checks `major_version` (RFC 7296 §2.5) and that `length` is the datagram's.
+
+    Raises:
+        InvalidSyntax: The datagram is shorter than a header.
+    """
+    if len(datagram) < HEADER_BYTES:
+        raise InvalidSyntax(f"datagram is {len(datagram)} bytes, an IKE header has {HEADER_BYTES}")
+    reader = Reader(datagram, "IKE header", 0, HEADER_BYTES)
+    spi_i = reader.take(SPI_BYTES)
+    spi_r = reader.take(SPI_BYTES)
+    next_payload = reader.u8()
+    version = reader.u8()
+    exchange_type = reader.u8()
+    flags = reader.u8()
+    return IkeHeader(
+        spi_i=spi_i,
+        spi_r=spi_r,
+        next_payload=next_payload,
+        major_version=version >> 4,
+        minor_version=version & 0x0F,
+        exchange_type=exchange_type,
+        flags=flags,
+        message_id=reader.u32(),
+        length=reader.u32(),
+    )
+
+
+def write_header(writer: Writer, header: IkeHeader) -> None:
+    """Append the header as it is; `message.encode_message` fills in next payload and length."""
+    if len(header.spi_i) != SPI_BYTES or len(header.spi_r) != SPI_BYTES:
+        raise LocalError(f"an IKE SPI is {SPI_BYTES} bytes, got {len(header.spi_i)} and {len(header.spi_r)}")
+    writer.raw(header.spi_i)
+    writer.raw(header.spi_r)
+    writer.u8(header.next_payload)
+    writer.u8(header.major_version << 4 | header.minor_version)
+    writer.u8(header.exchange_type)
+    writer.u8(header.flags)
+    writer.u32(header.message_id)
+    writer.u32(header.length)

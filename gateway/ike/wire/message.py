@@ -1,0 +1,215 @@
+"""Whole messages and chains of payloads, to and from bytes (RFC 7296 §3.1, §3.2, §3.14).
+
+Parsing says what the bytes are: unknown payloads are kept, the Encrypted payload stays closed. What a
+message may hold is checked by `rules`; opening and sealing is done by `protected`. `Message.datagram`
+keeps exactly the bytes that came: those of IKE_SA_INIT are signed in AUTH (§2.15).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.ike.errors import InvalidSyntax, LocalError, PeerError
+from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.header import (
+    HEADER_BYTES,
+    MAJOR_VERSION,
+    IkeHeader,
+    parse_header,
+    write_header,
+)
+from gateway.ike.wire.notify import NotifyType
+from gateway.ike.wire.payloads import (
+    Payload,
+    PayloadType,
+    critical_octet,
+    is_critical_bit,
+    parse_payload,
+    write_payload,
+)
+
+GENERIC_HEADER_BYTES: Final = 4
+MAX_PAYLOADS: Final = 256
+"""More than any honest message holds; bounds the work a stranger's 64 KiB can cause."""
+_NEXT_PAYLOAD_OFFSET: Final = 16
+_LENGTH_OFFSET: Final = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedPayload:
+    """SK as it came: everything after the generic header still closed (§3.14)."""
+
+    offset: int
+    """Where its generic header starts in the datagram; what precedes the body is authenticated only."""
+    first_payload: int
+    """Type of the first payload inside."""
+    body: bytes
+    """IV, ciphertext, ICV."""
+
+    @property
+    def associated_bytes(self) -> int:
+        """Return how many bytes of the datagram are associated data (RFC 5282 §5.1)."""
+        return self.offset + GENERIC_HEADER_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncryptedFragment:
+    """SKF as it came (RFC 7383 §2.5)."""
+
+    offset: int
+    first_payload: int
+    """Type of the first payload inside the whole message in fragment 1, else 0."""
+    number: int
+    """From 1."""
+    total: int
+    body: bytes
+
+    @property
+    def associated_bytes(self) -> int:
+        """Return how many bytes of the datagram are associated data (RFC 7383 §2.5)."""
+        return self.offset + GENERIC_HEADER_BYTES + 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One message as it came."""
+
+    header: IkeHeader
+    payloads: tuple[Payload, ...]
+    """The payloads outside SK or SKF."""
+    protected: EncryptedPayload | EncryptedFragment | None
+    datagram: bytes
+    """Exactly the bytes that came, the non-ESP marker excluded."""
+
+
+def parse_message(datagram: bytes) -> Message:
+    """Take a datagram apart as far as is possible without keys.
+
+    Raises:
+        PeerError: INVALID_MAJOR_VERSION for a version other than 2 (§2.5), else INVALID_SYNTAX.
+    """
+    header = parse_header(datagram)
+    if header.major_version != MAJOR_VERSION:
+        raise PeerError(
+            f"IKE major version is {header.major_version}, we speak {MAJOR_VERSION}",
+            NotifyType.INVALID_MAJOR_VERSION,
+        )
+    if header.length != len(datagram):
+        raise InvalidSyntax(f"IKE header says {header.length} bytes, the datagram has {len(datagram)}")
+    payloads: list[Payload] = []
+    protected: EncryptedPayload | EncryptedFragment | None = None
+    reader = Reader(datagram, "IKE message", HEADER_BYTES)
+    payload_type = header.next_payload
+    while payload_type != PayloadType.NONE:
+        if payload_type in (PayloadType.SK, PayloadType.SKF):
+            protected = _parse_protected(payload_type, reader)
+            break
+        payload_type = _parse_one(payload_type, reader, payloads)
+    reader.finish()
+    return Message(header=header, payloads=tuple(payloads), protected=protected, datagram=datagram)
+
+
+def parse_payloads(first_payload: int, data: bytes) -> tuple[Payload, ...]:
+    """Read a chain of payloads: the plaintext of an SK payload, padding removed.
+
+    Raises:
+        InvalidSyntax: The chain is broken, or holds another Encrypted payload.
+    """
+    payloads: list[Payload] = []
+    reader = Reader(data, "payload chain")
+    payload_type = first_payload
+    while payload_type != PayloadType.NONE:
+        if payload_type in (PayloadType.SK, PayloadType.SKF):
+            raise InvalidSyntax("an Encrypted payload stands inside an Encrypted payload")
+        payload_type = _parse_one(payload_type, reader, payloads)
+    reader.finish()
+    return tuple(payloads)
+
+
+def _parse_one(payload_type: int, reader: Reader, payloads: list[Payload]) -> int:
+    """Read one payload with its generic header; return the type of the next one."""
+    if len(payloads) == MAX_PAYLOADS:
+        raise InvalidSyntax(f"more than {MAX_PAYLOADS} payloads in one message")
+    next_payload = reader.u8()
+    critical = is_critical_bit(reader.u8())
+    body = reader.sub(reader.u16() - GENERIC_HEADER_BYTES, f"payload of type {payload_type}")
+    payloads.append(parse_payload(payload_type, critical, body))
+    return next_payload
+
+
+def _parse_protected(payload_type: int, reader: Reader) -> EncryptedPayload | EncryptedFragment:
+    offset = reader.position
+    first_payload = reader.u8()
+    reader.skip(1)
+    body = reader.sub(reader.u16() - GENERIC_HEADER_BYTES, "Encrypted payload")
+    # SK and SKF are the last payload of a message (§3.14).
+    reader.finish()
+    if payload_type == PayloadType.SK:
+        return EncryptedPayload(offset=offset, first_payload=first_payload, body=body.rest())
+    number = body.u16()
+    total = body.u16()
+    if not 1 <= number <= total:
+        raise InvalidSyntax(f"fragment {number} of {total}")
+    return EncryptedFragment(
+        offset=offset, first_payload=first_payload, number=number, total=total, body=body.rest()
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def encode_message(header: IkeHeader, payloads: Sequence[Payload]) -> bytes:
+    """Return an unprotected message; the header's next payload and length are filled in."""
+    writer = Writer()
+    write_header(writer, replace(header, next_payload=first_type(payloads)))
+    _write_chain(writer, payloads)
+    writer.set_u32(_LENGTH_OFFSET, len(writer))
+    return writer.bytes()
+
+
+def encode_payloads(payloads: Sequence[Payload]) -> bytes:
+    """Return a chain of payloads: the plaintext of an SK payload, without padding."""
+    writer = Writer()
+    _write_chain(writer, payloads)
+    return writer.bytes()
+
+
+def first_type(payloads: Sequence[Payload]) -> int:
+    """Return the type of the first payload, as the thing before it announces it; 0 for none."""
+    return payloads[0].type if payloads else PayloadType.NONE
+
+
+def encode_encrypted_head(
+    header: IkeHeader, *, first_payload: int, body_bytes: int, fragment: tuple[int, int] | None = None
+) -> bytes:
+    """Return everything of a protected message that precedes the IV: its associated data.
+
+    Args:
+        header: Next payload and length are filled in.
+        first_payload: Type of the first payload inside.
+        body_bytes: Length of IV, ciphertext and ICV together.
+        fragment: Number and total of an SKF payload; None for SK.
+    """
+    payload_type = PayloadType.SK if fragment is None else PayloadType.SKF
+    payload_bytes = GENERIC_HEADER_BYTES + (0 if fragment is None else 4) + body_bytes
+    if payload_bytes > 0xFFFF:
+        raise LocalError(f"an Encrypted payload of {payload_bytes} bytes does not fit into its length field")
+    writer = Writer()
+    write_header(writer, replace(header, next_payload=payload_type, length=HEADER_BYTES + payload_bytes))
+    writer.u8(first_payload)
+    writer.u8(0)
+    writer.u16(payload_bytes)
+    if fragment is not None:
+        writer.u16(fragment[0])
+        writer.u16(fragment[1])
+    return writer.bytes()
+
+
+def _write_chain(writer: Writer, payloads: Sequence[Payload]) -> None:
+    for index, payload in enumerate(payloads):
+        start = len(writer)
+        writer.u8(first_type(payloads[index + 1 : index + 2]))
+        writer.u8(critical_octet(payload))
+        writer.u16(0)
+        write_payload(writer, payload)
+        writer.set_u16(start + 2, len(writer) - start)

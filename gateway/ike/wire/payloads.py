@@ -1,0 +1,632 @@
+"""Every payload of IKEv2 as one frozen record with its codec (RFC 7296 §3.3–3.16).
+
+A record holds what the bytes said, unknown numbers included; whether that is acceptable is decided by
+`rules` and by the exchanges. The Encrypted payload (SK, SKF) is here as opaque bytes; `protected` opens it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from typing import ClassVar, Final, TypeVar
+
+from gateway.ike.errors import InvalidSyntax, LocalError
+from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.notify import NotifyType, is_error, notify_name
+from gateway.ike.wire.sa_payload import WireProposal, parse_proposals, write_proposals
+from gateway.ipsec.errors import VocabularyError
+from gateway.ipsec.identity import Identity, IdType
+from gateway.ipsec.proposal import ProtocolId
+from gateway.ipsec.selectors import TrafficSelector
+
+
+class PayloadType(IntEnum):
+    """IKEv2 Payload Types (IANA), by the notation of RFC 7296 §3.2."""
+
+    NONE = 0
+    SA = 33
+    KE = 34
+    IDI = 35
+    IDR = 36
+    CERT = 37
+    CERTREQ = 38
+    AUTH = 39
+    NONCE = 40
+    NOTIFY = 41
+    DELETE = 42
+    VENDOR_ID = 43
+    TSI = 44
+    TSR = 45
+    SK = 46
+    CP = 47
+    EAP = 48
+    SKF = 53
+
+
+class AuthenticationMethod(IntEnum):
+    """IKEv2 Authentication Methods (IANA)."""
+
+    RSA_SIGNATURE = 1
+    SHARED_KEY_MIC = 2
+    DSS_SIGNATURE = 3
+    ECDSA_SHA256_P256 = 9
+    ECDSA_SHA384_P384 = 10
+    ECDSA_SHA512_P521 = 11
+    GENERIC_SECURE_PASSWORD = 12
+    NULL_AUTHENTICATION = 13
+    DIGITAL_SIGNATURE = 14
+
+
+class CertificateEncoding(IntEnum):
+    """IKEv2 Certificate Encodings (IANA)."""
+
+    PKCS7_X509 = 1
+    PGP = 2
+    DNS_SIGNED_KEY = 3
+    X509_SIGNATURE = 4
+    KERBEROS_TOKEN = 6
+    CRL = 7
+    ARL = 8
+    SPKI = 9
+    X509_ATTRIBUTE = 10
+    RAW_RSA_KEY = 11
+    HASH_AND_URL_X509 = 12
+    HASH_AND_URL_BUNDLE = 13
+    OCSP_CONTENT = 14
+    RAW_PUBLIC_KEY = 15
+
+
+class ConfigurationType(IntEnum):
+    """CFG types of the Configuration payload (RFC 7296 §3.15)."""
+
+    CFG_REQUEST = 1
+    CFG_REPLY = 2
+    CFG_SET = 3
+    CFG_ACK = 4
+
+
+NONCE_BYTES: Final = range(16, 257)
+"""RFC 7296 §3.9."""
+_CRITICAL: Final = 0x80
+_TS_IPV4: Final = 7
+_TS_IPV6: Final = 8
+_TS_ADDRESS: Final[dict[int, type[IPv4Address] | type[IPv6Address]]] = {
+    _TS_IPV4: IPv4Address,
+    _TS_IPV6: IPv6Address,
+}
+
+
+# --- the records --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SaPayload:
+    """SA: what is offered, or what was chosen (§3.3)."""
+
+    type: ClassVar[int] = PayloadType.SA
+    proposals: tuple[WireProposal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KePayload:
+    """KE: a public value of one key exchange method (§3.4)."""
+
+    type: ClassVar[int] = PayloadType.KE
+    method: int
+    """A `gateway.ipsec.algorithms.Ke`, or a number it does not know."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _IdPayload:
+    """What IDi and IDr have in common (§3.5)."""
+
+    id_type: int
+    data: bytes
+    reserved: bytes = bytes(3)
+    """As received: it is signed with the rest (RFC 7296 §2.15, RestOfInitIDPayload)."""
+
+    @property
+    def body(self) -> bytes:
+        """Return the payload without its generic header: what AUTH signs, through prf(SK_p, ·)."""
+        return self.id_type.to_bytes(1, "big") + self.reserved + self.data
+
+    @property
+    def identity(self) -> Identity:
+        """Return the identity in our vocabulary.
+
+        Raises:
+            InvalidSyntax: The type is unknown, or the data cannot be of this type.
+        """
+        try:
+            return Identity(IdType(self.id_type), self.data)
+        except ValueError:
+            raise InvalidSyntax(f"identification type {self.id_type} or its data is not understood") from None
+
+
+@dataclass(frozen=True, slots=True)
+class IdiPayload(_IdPayload):
+    """IDi: who the initiator says it is (§3.5)."""
+
+    type: ClassVar[int] = PayloadType.IDI
+
+    @classmethod
+    def of(cls, identity: Identity) -> "IdiPayload":
+        """Return the payload that carries `identity`."""
+        return cls(identity.type, identity.data)
+
+
+@dataclass(frozen=True, slots=True)
+class IdrPayload(_IdPayload):
+    """IDr: who the responder is, or who the initiator wants it to be (§3.5)."""
+
+    type: ClassVar[int] = PayloadType.IDR
+
+    @classmethod
+    def of(cls, identity: Identity) -> "IdrPayload":
+        """Return the payload that carries `identity`."""
+        return cls(identity.type, identity.data)
+
+
+@dataclass(frozen=True, slots=True)
+class CertPayload:
+    """CERT: a certificate or what stands for one (§3.6)."""
+
+    type: ClassVar[int] = PayloadType.CERT
+    encoding: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertreqPayload:
+    """CERTREQ: which certification authorities are trusted (§3.7)."""
+
+    type: ClassVar[int] = PayloadType.CERTREQ
+    encoding: int
+    data: bytes
+    """For X.509: SHA-1 hashes of the authorities' public keys, 20 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthPayload:
+    """AUTH: the proof of identity (§3.8)."""
+
+    type: ClassVar[int] = PayloadType.AUTH
+    method: int
+    """An `AuthenticationMethod`, or a number it does not know."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NoncePayload:
+    """Ni or Nr (§3.9)."""
+
+    type: ClassVar[int] = PayloadType.NONCE
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyPayload:
+    """N: an error or a status (§3.10)."""
+
+    type: ClassVar[int] = PayloadType.NOTIFY
+    notify_type: int
+    """A `NotifyType`, or a number it does not know."""
+    data: bytes = b""
+    protocol: int = 0
+    """Of the SA whose SPI is given, else 0."""
+    spi: bytes = b""
+
+    @property
+    def is_error(self) -> bool:
+        """Tell error from status types, the unknown ones too."""
+        return is_error(self.notify_type)
+
+    @property
+    def name(self) -> str:
+        """Return the IANA name of the type, or its number with the kind."""
+        return notify_name(self.notify_type)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePayload:
+    """D: the sender's inbound SAs that it has deleted (§3.11)."""
+
+    type: ClassVar[int] = PayloadType.DELETE
+    protocol: int
+    spis: tuple[bytes, ...] = ()
+    """4 bytes each; none for the IKE SA, which the message itself names."""
+
+
+@dataclass(frozen=True, slots=True)
+class VendorIdPayload:
+    """V (§3.12)."""
+
+    type: ClassVar[int] = PayloadType.VENDOR_ID
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSelector:
+    """A selector of a type we do not know, kept as bytes (a security label of RFC 9478, ...)."""
+
+    type: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _TsPayload:
+    """What TSi and TSr have in common (§3.13)."""
+
+    selectors: tuple[TrafficSelector, ...]
+    others: tuple[OtherSelector, ...] = ()
+    """Selectors of unknown types; a narrowed answer leaves them out (RFC 7296 §2.9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TsiPayload(_TsPayload):
+    """TSi: the initiator's end of the traffic (§3.13)."""
+
+    type: ClassVar[int] = PayloadType.TSI
+
+
+@dataclass(frozen=True, slots=True)
+class TsrPayload(_TsPayload):
+    """TSr: the responder's end of the traffic (§3.13)."""
+
+    type: ClassVar[int] = PayloadType.TSR
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationAttribute:
+    """One attribute of a Configuration payload, its value as bytes (§3.15.1)."""
+
+    type: int
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CpPayload:
+    """CP: addresses and the like, asked for or given (§3.15)."""
+
+    type: ClassVar[int] = PayloadType.CP
+    cfg_type: int
+    attributes: tuple[ConfigurationAttribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EapPayload:
+    """EAP: one EAP message, as RFC 3748 has it (§3.16)."""
+
+    type: ClassVar[int] = PayloadType.EAP
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownPayload:
+    """A payload of a type we do not know; refused if it is critical, else skipped (§2.5)."""
+
+    type: int
+    critical: bool
+    body: bytes
+
+
+Payload = (
+    SaPayload
+    | KePayload
+    | IdiPayload
+    | IdrPayload
+    | CertPayload
+    | CertreqPayload
+    | AuthPayload
+    | NoncePayload
+    | NotifyPayload
+    | DeletePayload
+    | VendorIdPayload
+    | TsiPayload
+    | TsrPayload
+    | CpPayload
+    | EapPayload
+    | UnknownPayload
+)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def parse_payload(payload_type: int, critical: bool, reader: Reader) -> Payload:
+    """Read the body of one payload, to the end of `reader`.
+
+    Raises:
+        InvalidSyntax: A length, count or value that RFC 7296 does not allow.
+    """
+    parser = _PARSERS.get(payload_type)
+    if parser is None:
+        return UnknownPayload(payload_type, critical, reader.rest())
+    payload = parser(reader)
+    reader.finish()
+    return payload
+
+
+def _parse_sa(reader: Reader) -> SaPayload:
+    return SaPayload(parse_proposals(reader))
+
+
+def _parse_ke(reader: Reader) -> KePayload:
+    method = reader.u16()
+    reader.skip(2)
+    return KePayload(method, reader.rest())
+
+
+def _parse_idi(reader: Reader) -> IdiPayload:
+    id_type = reader.u8()
+    reserved = reader.take(3)
+    return IdiPayload(id_type, reader.rest(), reserved)
+
+
+def _parse_idr(reader: Reader) -> IdrPayload:
+    id_type = reader.u8()
+    reserved = reader.take(3)
+    return IdrPayload(id_type, reader.rest(), reserved)
+
+
+def _parse_cert(reader: Reader) -> CertPayload:
+    return CertPayload(reader.u8(), reader.rest())
+
+
+def _parse_certreq(reader: Reader) -> CertreqPayload:
+    return CertreqPayload(reader.u8(), reader.rest())
+
+
+def _parse_auth(reader: Reader) -> AuthPayload:
+    method = reader.u8()
+    reader.skip(3)
+    return AuthPayload(method, reader.rest())
+
+
+def _parse_nonce(reader: Reader) -> NoncePayload:
+    if reader.remaining not in NONCE_BYTES:
+        raise InvalidSyntax(f"nonce is {reader.remaining} bytes, RFC 7296 §3.9 wants 16 to 256")
+    return NoncePayload(reader.rest())
+
+
+def _parse_notify(reader: Reader) -> NotifyPayload:
+    protocol = reader.u8()
+    spi_size = reader.u8()
+    notify_type = reader.u16()
+    spi = reader.take(spi_size)
+    return NotifyPayload(notify_type, reader.rest(), protocol, spi)
+
+
+def _parse_delete(reader: Reader) -> DeletePayload:
+    protocol = reader.u8()
+    spi_size = reader.u8()
+    count = reader.u16()
+    wanted = 0 if protocol == ProtocolId.IKE else 4
+    if spi_size != wanted or (protocol == ProtocolId.IKE and count):
+        raise InvalidSyntax(f"delete: {count} SPIs of {spi_size} bytes for protocol {protocol}")
+    return DeletePayload(protocol, tuple(reader.take(spi_size) for _ in range(count)))
+
+
+def _parse_vendor_id(reader: Reader) -> VendorIdPayload:
+    return VendorIdPayload(reader.rest())
+
+
+def _parse_selectors(reader: Reader) -> tuple[tuple[TrafficSelector, ...], tuple[OtherSelector, ...]]:
+    count = reader.u8()
+    reader.skip(3)
+    if count == 0:
+        raise InvalidSyntax("a TS payload holds no traffic selector")
+    selectors: list[TrafficSelector] = []
+    others: list[OtherSelector] = []
+    for _ in range(count):
+        ts_type = reader.u8()
+        protocol = reader.u8()
+        body = reader.sub(reader.u16() - 4, "traffic selector")
+        family = _TS_ADDRESS.get(ts_type)
+        if family is None:
+            others.append(OtherSelector(ts_type, protocol.to_bytes(1, "big") + body.rest()))
+            continue
+        selectors.append(_parse_selector(body, protocol, family))
+    return tuple(selectors), tuple(others)
+
+
+def _parse_selector(
+    reader: Reader, protocol: int, family: type[IPv4Address] | type[IPv6Address]
+) -> TrafficSelector:
+    start_port = reader.u16()
+    end_port = reader.u16()
+    size = 4 if family is IPv4Address else 16
+    start = family(reader.take(size))
+    end = family(reader.take(size))
+    reader.finish()
+    if int(start) > int(end):
+        raise InvalidSyntax(f"traffic selector ends at {end}, before its start {start}")
+    try:
+        return TrafficSelector(start, end, protocol, start_port, end_port)
+    except VocabularyError as error:
+        raise InvalidSyntax(f"traffic selector: {error}") from None
+
+
+def _parse_tsi(reader: Reader) -> TsiPayload:
+    return TsiPayload(*_parse_selectors(reader))
+
+
+def _parse_tsr(reader: Reader) -> TsrPayload:
+    return TsrPayload(*_parse_selectors(reader))
+
+
+def _parse_cp(reader: Reader) -> CpPayload:
+    cfg_type = reader.u8()
+    reader.skip(3)
+    attributes = []
+    while reader.remaining:
+        attribute_type = reader.u16() & 0x7FFF
+        attributes.append(ConfigurationAttribute(attribute_type, reader.take(reader.u16())))
+    return CpPayload(cfg_type, tuple(attributes))
+
+
+def _parse_eap(reader: Reader) -> EapPayload:
+    if reader.remaining < 4:
+        raise InvalidSyntax(f"EAP message is {reader.remaining} bytes, RFC 3748 §4 wants at least 4")
+    return EapPayload(reader.rest())
+
+
+_PARSERS: Final[dict[int, Callable[[Reader], Payload]]] = {
+    PayloadType.SA: _parse_sa,
+    PayloadType.KE: _parse_ke,
+    PayloadType.IDI: _parse_idi,
+    PayloadType.IDR: _parse_idr,
+    PayloadType.CERT: _parse_cert,
+    PayloadType.CERTREQ: _parse_certreq,
+    PayloadType.AUTH: _parse_auth,
+    PayloadType.NONCE: _parse_nonce,
+    PayloadType.NOTIFY: _parse_notify,
+    PayloadType.DELETE: _parse_delete,
+    PayloadType.VENDOR_ID: _parse_vendor_id,
+    PayloadType.TSI: _parse_tsi,
+    PayloadType.TSR: _parse_tsr,
+    PayloadType.CP: _parse_cp,
+    PayloadType.EAP: _parse_eap,
+}
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_payload(writer: Writer, payload: Payload) -> None:
+    """Append the body of one payload, without the generic header."""
+    match payload:
+        case SaPayload():
+            write_proposals(writer, payload.proposals)
+        case KePayload():
+            writer.u16(payload.method)
+            writer.zeros(2)
+            writer.raw(payload.data)
+        case IdiPayload() | IdrPayload():
+            writer.raw(payload.body)
+        case CertPayload() | CertreqPayload():
+            writer.u8(payload.encoding)
+            writer.raw(payload.data)
+        case AuthPayload():
+            writer.u8(payload.method)
+            writer.zeros(3)
+            writer.raw(payload.data)
+        case NoncePayload():
+            if len(payload.data) not in NONCE_BYTES:
+                raise LocalError(f"nonce is {len(payload.data)} bytes, RFC 7296 §3.9 wants 16 to 256")
+            writer.raw(payload.data)
+        case NotifyPayload():
+            writer.u8(payload.protocol)
+            writer.u8(len(payload.spi))
+            writer.u16(payload.notify_type)
+            writer.raw(payload.spi)
+            writer.raw(payload.data)
+        case DeletePayload():
+            writer.u8(payload.protocol)
+            writer.u8(0 if payload.protocol == ProtocolId.IKE else 4)
+            writer.u16(len(payload.spis))
+            writer.raw(b"".join(payload.spis))
+        case VendorIdPayload():
+            writer.raw(payload.data)
+        case TsiPayload() | TsrPayload():
+            _write_selectors(writer, payload.selectors, payload.others)
+        case CpPayload():
+            writer.u8(payload.cfg_type)
+            writer.zeros(3)
+            for attribute in payload.attributes:
+                writer.u16(attribute.type)
+                writer.u16(len(attribute.value))
+                writer.raw(attribute.value)
+        case EapPayload():
+            writer.raw(payload.message)
+        case UnknownPayload():
+            writer.raw(payload.body)
+
+
+def _write_selectors(
+    writer: Writer, selectors: tuple[TrafficSelector, ...], others: tuple[OtherSelector, ...]
+) -> None:
+    writer.u8(len(selectors) + len(others))
+    writer.zeros(3)
+    for selector in selectors:
+        writer.u8(_TS_IPV4 if isinstance(selector.start, IPv4Address) else _TS_IPV6)
+        writer.u8(selector.protocol)
+        writer.u16(8 + 2 * len(selector.start.packed))
+        writer.u16(selector.start_port)
+        writer.u16(selector.end_port)
+        writer.raw(selector.start.packed)
+        writer.raw(selector.end.packed)
+    for other in others:
+        writer.u8(other.type)
+        writer.raw(other.data[:1])
+        writer.u16(3 + len(other.data))
+        writer.raw(other.data[1:])
+
+
+def is_critical(payload: Payload) -> bool:
+    """Whether the payload goes out with the C bit: never for the types of RFC 7296 (§2.5)."""
+    return isinstance(payload, UnknownPayload) and payload.critical
+
+
+# --- looking into a message ---------------------------------------------------------------------
+
+_P = TypeVar("_P", bound=Payload)
+
+
+def find_payload(payloads: tuple[Payload, ...], kind: type[_P]) -> _P | None:
+    """Return the first payload of this kind, or None."""
+    for payload in payloads:
+        if isinstance(payload, kind):
+            return payload
+    return None
+
+
+def get_payload(payloads: tuple[Payload, ...], kind: type[_P]) -> _P:
+    """Return the first payload of this kind.
+
+    Raises:
+        InvalidSyntax: There is none.
+    """
+    payload = find_payload(payloads, kind)
+    if payload is None:
+        raise InvalidSyntax(f"{kind.__name__.removesuffix('Payload')} payload is missing")
+    return payload
+
+
+def all_payloads(payloads: tuple[Payload, ...], kind: type[_P]) -> tuple[_P, ...]:
+    """Return all payloads of this kind, in the order of the message."""
+    return tuple(payload for payload in payloads if isinstance(payload, kind))
+
+
+def find_notify(payloads: tuple[Payload, ...], notify_type: NotifyType) -> NotifyPayload | None:
+    """Return the first notify of this type, or None."""
+    for payload in payloads:
+        if isinstance(payload, NotifyPayload) and payload.notify_type == notify_type:
+            return payload
+    return None
+
+
+def error_notify(payloads: tuple[Payload, ...]) -> NotifyPayload | None:
+    """Return the first notify of an error type, or None."""
+    for payload in payloads:
+        if isinstance(payload, NotifyPayload) and payload.is_error:
+            return payload
+    return None
+
+
+def encode_payload_body(payload: Payload) -> bytes:
+    """Return the body of one payload, without the generic header."""
+    writer = Writer()
+    write_payload(writer, payload)
+    return writer.bytes()
+
+
+def is_critical_bit(octet: int) -> bool:
+    """Tell whether the C bit is set in the second byte of a generic payload header (§3.2)."""
+    return bool(octet & _CRITICAL)
+
+
+def critical_octet(payload: Payload) -> int:
+    """Return the second byte of the generic payload header."""
+    return _CRITICAL if is_critical(payload) else 0

@@ -1,0 +1,265 @@
+"""Sealing and opening of protected messages: SK, and SKF reassembled (RFC 7296 §3.14, RFC 5282, RFC 7383).
+
+```
+ SK body:  | IV | ciphertext of (payloads | padding | Pad Length) | ICV |
+```
+
+A `SkSealer` owns everything that makes IVs under its key; there is exactly one per key, and a retransmission
+sends the bytes it made once, so that no IV is used twice. Rules a change must keep: verify, then decrypt,
+then parse; nothing of a message that fails verification is looked at.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.ike.crypto.cipher import Cipher, IntegrityFailed, build_cipher
+from gateway.ike.crypto.keymat import IkeKeys
+from gateway.ike.crypto.suite import IkeSuite
+from gateway.ike.errors import InvalidSyntax, LocalError
+from gateway.ike.wire.header import HEADER_BYTES, IkeHeader
+from gateway.ike.wire.message import (
+    GENERIC_HEADER_BYTES,
+    EncryptedFragment,
+    EncryptedPayload,
+    Message,
+    encode_encrypted_head,
+    encode_payloads,
+    first_type,
+    parse_payloads,
+)
+from gateway.ike.wire.payloads import Payload
+
+MAX_FRAGMENTS: Final = 64
+"""Of one message; with 64 KiB in all this bounds what a peer can make us hold (RFC 7383 §2.6)."""
+MAX_REASSEMBLED_BYTES: Final = 65535
+_COUNTER_IV_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plaintext:
+    """What was inside an Encrypted payload, verified, without padding."""
+
+    first_payload: int
+    data: bytes
+
+    def payloads(self) -> tuple[Payload, ...]:
+        """Read the chain of payloads.
+
+        Raises:
+            InvalidSyntax: It is broken.
+        """
+        return parse_payloads(self.first_payload, self.data)
+
+
+class SkSealer:
+    """Makes protected messages under one key."""
+
+    __slots__ = ("_cipher", "_counter", "_entropy")
+
+    def __init__(self, cipher: Cipher, entropy: Callable[[int], bytes]) -> None:
+        self._cipher = cipher
+        self._entropy = entropy
+        self._counter = 0
+
+    def seal(self, header: IkeHeader, payloads: Sequence[Payload]) -> bytes:
+        """Return the message with all of `payloads` inside SK."""
+        return self._seal(header, first_type(payloads), encode_payloads(payloads), None)
+
+    def seal_fragments(
+        self, header: IkeHeader, payloads: Sequence[Payload], max_bytes: int
+    ) -> tuple[bytes, ...]:
+        """Return the message in as many SKF messages as needed, or in one SK (RFC 7383 §2.5).
+
+        Args:
+            header: Of every fragment.
+            payloads: What goes inside.
+            max_bytes: Largest IKE message, UDP header and non-ESP marker excluded.
+        """
+        plaintext = encode_payloads(payloads)
+        overhead = HEADER_BYTES + GENERIC_HEADER_BYTES + self._overhead_bytes
+        if overhead + len(plaintext) <= max_bytes:
+            return (self._seal(header, first_type(payloads), plaintext, None),)
+        room = max_bytes - overhead - 4
+        if room < 1:
+            raise LocalError(f"a fragment of {max_bytes} bytes has no room for data")
+        parts = [plaintext[start : start + room] for start in range(0, len(plaintext), room)]
+        if len(parts) > MAX_FRAGMENTS:
+            raise LocalError(f"message of {len(plaintext)} bytes needs {len(parts)} fragments")
+        return tuple(
+            self._seal(header, first_type(payloads) if number == 1 else 0, part, (number, len(parts)))
+            for number, part in enumerate(parts, start=1)
+        )
+
+    @property
+    def _overhead_bytes(self) -> int:
+        """IV, ICV, Pad Length and the most padding there can be."""
+        return self._cipher.iv_bytes + self._cipher.icv_bytes + self._cipher.block_bytes
+
+    def _seal(
+        self, header: IkeHeader, first_payload: int, plaintext: bytes, fragment: tuple[int, int] | None
+    ) -> bytes:
+        cipher = self._cipher
+        pad = -(len(plaintext) + 1) % cipher.block_bytes
+        padded = plaintext + bytes(pad) + pad.to_bytes(1, "big")
+        associated = encode_encrypted_head(
+            header,
+            first_payload=first_payload,
+            body_bytes=cipher.iv_bytes + len(padded) + cipher.icv_bytes,
+            fragment=fragment,
+        )
+        iv = self._next_iv()
+        return associated + iv + cipher.seal(iv, associated, padded)
+
+    def _next_iv(self) -> bytes:
+        if not self._cipher.counter_iv:
+            return self._entropy(self._cipher.iv_bytes) if self._cipher.iv_bytes else b""
+        if self._counter >> (8 * _COUNTER_IV_BYTES):
+            raise LocalError("the IV counter of this key is used up")
+        iv = self._counter.to_bytes(_COUNTER_IV_BYTES, "big")
+        self._counter += 1
+        return iv
+
+
+class SkOpener:
+    """Verifies and opens protected messages under one key."""
+
+    __slots__ = ("_cipher",)
+
+    def __init__(self, cipher: Cipher) -> None:
+        self._cipher = cipher
+
+    def open(self, message: Message) -> Plaintext:
+        """Verify and decrypt what is in SK, or this fragment's part of it in SKF.
+
+        Raises:
+            IntegrityFailed: There is nothing protected, or the ICV is wrong: drop it, answer nothing.
+            InvalidSyntax: Authentic, but its padding is impossible.
+        """
+        protected = message.protected
+        if protected is None:
+            raise IntegrityFailed("the message has no Encrypted payload")
+        cipher = self._cipher
+        iv, sealed = protected.body[: cipher.iv_bytes], protected.body[cipher.iv_bytes :]
+        if len(iv) != cipher.iv_bytes:
+            raise IntegrityFailed(f"Encrypted payload of {len(protected.body)} bytes has no room for an IV")
+        padded = cipher.open(iv, message.datagram[: protected.associated_bytes], sealed)
+        return Plaintext(protected.first_payload, strip_padding(padded))
+
+
+class SkProtection:
+    """Both directions of one IKE SA: seals with our keys, opens with the peer's."""
+
+    __slots__ = ("_opener", "_sealer")
+
+    def __init__(
+        self, suite: IkeSuite, keys: IkeKeys, *, is_initiator: bool, entropy: Callable[[int], bytes]
+    ) -> None:
+        """Choose both ciphers.
+
+        Args:
+            suite: What the IKE SA runs on.
+            keys: Its keys; copied, so that they may be wiped.
+            is_initiator: Whether we are the original initiator of this IKE SA.
+            entropy: For the IVs of CBC; `entropy(n)` gives n unpredictable bytes.
+        """
+        from_initiator = build_cipher(suite.encr, keys.sk_ei, suite.integ, keys.sk_ai)
+        from_responder = build_cipher(suite.encr, keys.sk_er, suite.integ, keys.sk_ar)
+        self._sealer = SkSealer(from_initiator if is_initiator else from_responder, entropy)
+        self._opener = SkOpener(from_responder if is_initiator else from_initiator)
+
+    def seal(self, header: IkeHeader, payloads: Sequence[Payload]) -> bytes:
+        """Return the message with all of `payloads` inside SK; keep it for retransmissions."""
+        return self._sealer.seal(header, payloads)
+
+    def seal_fragments(
+        self, header: IkeHeader, payloads: Sequence[Payload], max_bytes: int
+    ) -> tuple[bytes, ...]:
+        """Return the message in SKF fragments of at most `max_bytes`, or in one SK if it fits."""
+        return self._sealer.seal_fragments(header, payloads, max_bytes)
+
+    def open_plaintext(self, message: Message) -> Plaintext:
+        """Verify and decrypt what is in SK, or one fragment's part in SKF.
+
+        Raises:
+            IntegrityFailed: Drop the message, answer nothing.
+            InvalidSyntax: Authentic, but its padding is impossible.
+        """
+        return self._opener.open(message)
+
+    def open(self, message: Message) -> tuple[Payload, ...]:
+        """Verify, decrypt and read a message whose payloads are in one SK.
+
+        Raises:
+            IntegrityFailed: Drop the message, answer nothing.
+            InvalidSyntax: Authentic, but malformed inside.
+        """
+        if isinstance(message.protected, EncryptedFragment):
+            raise InvalidSyntax("a fragment is no whole message")
+        return self._opener.open(message).payloads()
+
+
+def strip_padding(padded: bytes) -> bytes:
+    """Return a decrypted Encrypted payload without padding and Pad Length (§3.14).
+
+    Raises:
+        InvalidSyntax: Pad Length is more than there is.
+    """
+    if not padded or padded[-1] >= len(padded):
+        raise InvalidSyntax("the Pad Length of the Encrypted payload is impossible")
+    return padded[: len(padded) - 1 - padded[-1]]
+
+
+# --- reassembly ---------------------------------------------------------------------------------
+
+
+class Reassembly:
+    """The fragments of one message, each verified before it is added (RFC 7383 §2.6)."""
+
+    __slots__ = ("_bytes", "_first_payload", "_parts", "_total")
+
+    def __init__(self) -> None:
+        self._parts: dict[int, bytes] = {}
+        self._total = 0
+        self._first_payload = 0
+        self._bytes = 0
+
+    def add(self, fragment: EncryptedFragment, plaintext: Plaintext) -> Plaintext | None:
+        """Add one fragment; return the whole plaintext when it was the last one missing.
+
+        A larger total than before starts over, a smaller one is ignored, and so is a number seen
+        already (§2.6.1).
+
+        Raises:
+            InvalidSyntax: More fragments or bytes than we hold.
+        """
+        if fragment.total > MAX_FRAGMENTS:
+            raise InvalidSyntax(f"message in {fragment.total} fragments, we take up to {MAX_FRAGMENTS}")
+        if fragment.total < self._total or (fragment.total == self._total and fragment.number in self._parts):
+            return None
+        if fragment.total > self._total:
+            self._parts.clear()
+            self._total = fragment.total
+            self._bytes = 0
+        if self._bytes + len(plaintext.data) > MAX_REASSEMBLED_BYTES:
+            raise InvalidSyntax(f"reassembled message is longer than {MAX_REASSEMBLED_BYTES} bytes")
+        self._parts[fragment.number] = plaintext.data
+        self._bytes += len(plaintext.data)
+        if fragment.number == 1:
+            self._first_payload = plaintext.first_payload
+        if len(self._parts) < self._total:
+            return None
+        return Plaintext(
+            self._first_payload, b"".join(self._parts[number] for number in range(1, self._total + 1))
+        )
+
+
+__all__ = [
+    "EncryptedPayload",
+    "Plaintext",
+    "Reassembly",
+    "SkOpener",
+    "SkProtection",
+    "SkSealer",
+    "strip_padding",
+]
