@@ -11,22 +11,17 @@ accepted KE, when there were several); the nonce is the *other* side's; ID' is t
 generic header.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
+from gateway.ike.crypto.prf import PrfFunction
 from gateway.ike.errors import PeerError
+from gateway.ike.wire.notify import NotifyType
 from gateway.ipsec.secret import Secret
-
-PrfFunction = Callable[[bytes, bytes], bytes]
-"""The negotiated PRF: (key, data) to output."""
 
 KEY_PAD: Final = b"Key Pad for IKEv2"
 """17 ASCII octets without a terminator (RFC 7296 §2.15)."""
-
-_AUTHENTICATION_FAILED: Final = 24
-"""RFC 7296 §3.10.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,4 +55,4 @@ def verify_psk_auth(prf: PrfFunction, psk: Secret, given: AuthenticationInput, r
         PeerError: It is not what this key gives; carries AUTHENTICATION_FAILED.
     """
     if not compare_digest(compute_psk_auth(prf, psk, given), received):
-        raise PeerError("the AUTH payload does not fit our pre-shared key", _AUTHENTICATION_FAILED)
+        raise PeerError("the AUTH payload does not fit our pre-shared key", NotifyType.AUTHENTICATION_FAILED)
