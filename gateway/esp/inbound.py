@@ -143,13 +143,14 @@ class InboundSa:
         payload, next_header = strip_trailer(plaintext)
         if next_header == PROTOCOL_NONE:
             raise PacketDropped(DropReason.DUMMY)
-        self.usage.admit(len(payload))
         if self._is_tunnel:
             packet = decapsulate(payload, next_header, outer.tos)
         else:
             packet = self._rebuild(payload, next_header, outer)
         self._check_selectors(packet)
-        self.usage.account(len(packet) if self._is_tunnel else len(payload), sequence, now)
+        size = len(packet) if self._is_tunnel else len(payload)
+        self.usage.admit(size)
+        self.usage.account(size, sequence, now)
         return Opened(packet, next_header, sequence, new_source)
 
     def _check_header(self, esp: bytes) -> int:

@@ -205,3 +205,24 @@ def _combine_ecn_ipv6(packet: bytes, outer: int) -> bytes:
     if ecn == inner:
         return packet
     return packet[:1] + bytes((packet[1] & 0xCF | ecn << 4,)) + packet[2:]
+
+
+def decrement_ttl(packet: bytes) -> bytes:
+    """Return the packet one hop further: TTL or hop limit less one.
+
+    RFC 4301 §5.1.2.1 note 2 has a gateway do this to the inner header when it forwards. Behind a forwarding
+    kernel (a TUN device) it is done already.
+
+    Raises:
+        PacketDropped: TTL_EXPIRED or MALFORMED.
+    """
+    inspect_inner(packet)
+    field = 8 if packet[0] >> 4 == 4 else 7
+    ttl = packet[field]
+    if ttl <= 1:
+        raise PacketDropped(DropReason.TTL_EXPIRED, f"TTL is {ttl}")
+    shorter = packet[:field] + bytes((ttl - 1,)) + packet[field + 1 :]
+    if field == 7:
+        return shorter
+    checksum = update_checksum(packet[10] << 8 | packet[11], ttl << 8 | packet[9], (ttl - 1) << 8 | packet[9])
+    return shorter[:10] + checksum.to_bytes(2, "big") + shorter[12:]

@@ -39,7 +39,7 @@ class Usage:
         "packets",
     )
 
-    def __init__(self, lifetime: Lifetime, sequence_space: int) -> None:
+    def __init__(self, lifetime: Lifetime, last_sequence: int) -> None:
         self.packets = 0
         self.bytes = 0
         """Inner bytes: of the packets that were protected, not of ESP."""
@@ -57,7 +57,8 @@ class Usage:
             (lifetime.hard.packets, Expiry(True, "packets")),
             (lifetime.soft.bytes, Expiry(False, "bytes")),
             (lifetime.hard.bytes, Expiry(True, "bytes")),
-            (sequence_space * numerator // denominator, Expiry(False, "sequence")),
+            (last_sequence * numerator // denominator, Expiry(False, "sequence")),
+            (last_sequence, Expiry(True, "sequence")),
         ]
         self._marks = [(mark, expiry) for mark, expiry in marks if mark is not None]
         self._next_packets = self._next_bytes = self._next_sequence = _NEVER
@@ -106,7 +107,8 @@ class Usage:
     def _pass(self, expiry: Expiry) -> None:
         self._marks = [(mark, waiting) for mark, waiting in self._marks if waiting != expiry]
         self.expiries.append(expiry)
-        self.is_expired = self.is_expired or expiry.is_hard
+        # An exhausted sequence has a drop reason of its own.
+        self.is_expired = self.is_expired or (expiry.is_hard and expiry.limit != "sequence")
         self._set_next_marks()
 
     def _set_next_marks(self) -> None:
