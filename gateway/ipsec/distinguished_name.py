@@ -307,7 +307,9 @@ def match(pattern: bytes, name: bytes) -> int | None:
     if len(wanted) != len(given):
         return None
     wildcards = 0
-    for wanted_rdn, given_rdn in zip(wanted, given, strict=True):
+    for wanted_set, given_set in zip(wanted, given, strict=True):
+        # DER sorts a SET by its encoding, which depends on the string types.
+        wanted_rdn, given_rdn = sorted(wanted_set, key=_by_oid), sorted(given_set, key=_by_oid)
         if [a.oid for a in wanted_rdn] != [a.oid for a in given_rdn]:
             return None
         for wanted_attribute, given_attribute in zip(wanted_rdn, given_rdn, strict=True):
@@ -316,6 +318,10 @@ def match(pattern: bytes, name: bytes) -> int | None:
             elif _comparable(wanted_attribute) != _comparable(given_attribute):
                 return None
     return wildcards
+
+
+def _by_oid(attribute: Attribute) -> str:
+    return attribute.oid
 
 
 def _comparable(attribute: Attribute) -> tuple[int, bytes] | str:

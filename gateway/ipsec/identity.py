@@ -43,7 +43,10 @@ class Identity:
     data: bytes
 
     def __str__(self) -> str:
-        """Return a text that `parse_identity` reads back to an equal identity."""
+        """Return a text that `parse_identity` reads back to an equal identity.
+
+        A DN may come back with other ASN.1 string types; it matches all the same (RFC 5280 §7.1).
+        """
         if self.type is IdType.ANY:
             return "%any"
         text = _plain_text(self)
@@ -188,9 +191,12 @@ _TEXT: Final[Mapping[IdType, Callable[[bytes], str]]] = {
 
 def _reads_back(text: str, identity: Identity) -> bool:
     try:
-        return parse_identity(text) == identity
+        parsed = parse_identity(text)
     except VocabularyError:
         return False
+    if parsed.type is IdType.DER_ASN1_DN is identity.type:
+        return dn.match(parsed.data, identity.data) == 0
+    return parsed == identity
 
 
 # --- matching -----------------------------------------------------------------------------------

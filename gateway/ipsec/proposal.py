@@ -216,7 +216,7 @@ def find_keyword(word: str, protocol: ProtocolId = ProtocolId.ESP) -> Transform 
         inner = find_keyword(match[2], protocol)
         if inner is None or inner.type is not TransformType.KE:
             return None
-        return Transform(ADDITIONAL_KE[int(match[1]) - 1], inner.id)
+        return Transform(ADDITIONAL_KE[int(match[1]) - 1], inner.id, inner.key_bits)
     if match := _NUMBERED.fullmatch(word):
         type_, id_ = TransformType[match[1].upper()], int(match[2])
         return Transform(type_, id_, int(match[3]) if match[3] else None) if id_ <= 0xFFFF else None
