@@ -1,0 +1,150 @@
+"""One `ipsecgw run` in a namespace, driven by its own command line: for the demo, benchmarks and tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.bench.topology import Namespace
+from gateway.ipsec.errors import GatewayError
+
+_STOP_S = 15.0
+
+
+class GatewayProcessError(GatewayError):
+    """A gateway did not start, or a command against it failed."""
+
+
+@dataclass(slots=True)
+class GatewayProcess:
+    """One gateway: a supervisor with a controller and an agent, all its files below one directory.
+
+    `with GatewayProcess(...)` starts it, waits until both services answer, and ends it.
+    """
+
+    namespace: Namespace
+    directory: Path
+    config: str
+    """The text of its YAML configuration."""
+    options: tuple[str, ...] = ()
+    """More options of `ipsecgw run`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+
+    def __enter__(self) -> "GatewayProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's PID; its children are the agent and the controller."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    @property
+    def config_path(self) -> Path:
+        """The YAML file this gateway was started with."""
+        return self.directory / "gateway.yaml"
+
+    @property
+    def log_path(self) -> Path:
+        """Standard error of all three processes."""
+        return self.directory / "gateway.log"
+
+    @property
+    def key_log(self) -> Path:
+        """Where its Wireshark key tables are."""
+        return self.directory / "keys"
+
+    def start(self, timeout_s: float = 30.0) -> None:
+        """Start the gateway and wait until it answers.
+
+        Raises:
+            GatewayProcessError: It ended or did not answer in time; the text has the end of its log.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config_path.write_text(self.config)
+        self.config_path.chmod(0o600)
+        command = (
+            *(sys.executable, "-m", "gateway.cli.main", "run", "--config", str(self.config_path)),
+            *("--run-dir", str(self.directory / "run"), "--key-log", str(self.key_log)),
+            *("--log-format", "json", *self.options),
+        )
+        with self.log_path.open("a") as log:
+            self._process = self.namespace.popen(
+                *command,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise GatewayProcessError(f"the gateway ended while starting:\n{self.log_tail()}")
+            if self.ctl("status", "--json", check=False).returncode == 0:
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise GatewayProcessError(f"the gateway does not answer after {timeout_s} s:\n{self.log_tail()}")
+
+    def stop(self) -> None:
+        """End it in order: SAs are deleted with the peer."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(_STOP_S)
+        self._process = None
+
+    def ctl(
+        self, *arguments: str, check: bool = True, timeout_s: float = 60.0
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run one `ipsecgw` command against this gateway.
+
+        Raises:
+            GatewayProcessError: It failed and `check` is set.
+        """
+        run = self.directory / "run"
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={
+                **os.environ,
+                "IPSECGW_CONTROL": f"unix:{run}/control.sock",
+                "IPSECGW_DATAPATH": f"unix:{run}/datapath.sock",
+            },
+        )
+        if check and done.returncode != 0:
+            raise GatewayProcessError(
+                f"ipsecgw {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}\n"
+                f"{self.log_tail()}"
+            )
+        return done
+
+    def json(self, *arguments: str) -> Any:  # Any: the shape is the message's, known to the caller
+        """Run a listing command with `--json` and return what it printed."""
+        return json.loads(self.ctl(*arguments, "--json").stdout)
+
+    def log(self) -> str:
+        """Return the log so far."""
+        return self.log_path.read_text() if self.log_path.exists() else ""
+
+    def log_tail(self, lines: int = 30) -> str:
+        """Return the end of the log."""
+        return "\n".join(self.log().splitlines()[-lines:])
