@@ -1,0 +1,435 @@
+"""The bridge between the `Connection` message (the configuration's schema) and what the controller takes.
+
+Everything wrong with a connection is noted at once. A PSK goes in and never comes out: an answer says only
+that there is one.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gateway.api.control.v1 import connection_pb2 as cpb
+from gateway.api.convert import (
+    ACTION,
+    MODE,
+    EnumBridge,
+    read_address,
+    read_duration,
+    read_placement,
+    required,
+    write_duration,
+    write_placement,
+)
+from gateway.api.violations import Violations, at
+from gateway.controller.facade import WantedConnection
+from gateway.ipsec.connection import Child, Connection, IkeOptions, Side, Start
+from gateway.ipsec.errors import VocabularyError
+from gateway.ipsec.identity import ANY_IDENTITY, Identity, parse_identity
+from gateway.ipsec.lifetime import Limit
+from gateway.ipsec.policy import Action
+from gateway.ipsec.proposal import (
+    Proposal,
+    ProtocolId,
+    WeakAlgorithm,
+    check_strength,
+    find_keyword,
+    parse_proposal,
+)
+from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
+
+START: Final = EnumBridge(Start, cpb.Start, unspecified=Start.NONE)
+
+ANY_ADDRESS: Final = "%any"
+MAX_RETRANSMIT_TRIES: Final = 100
+MAX_NAME: Final = 64
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def read_connections(messages: Iterable[cpb.Connection]) -> tuple[WantedConnection, ...]:
+    """Return every connection of a request.
+
+    Raises:
+        InvalidArgument: Something in some connection is wrong; all of it is named.
+    """
+    violations = Violations()
+    wanted = list_connections(messages, violations)
+    violations.raise_if_any()
+    return wanted
+
+
+def list_connections(
+    messages: Iterable[cpb.Connection], violations: Violations
+) -> tuple[WantedConnection, ...]:
+    """Return those connections that are well-formed and note what is wrong with the others."""
+    messages = list(messages)
+    wanted = [
+        read_connection(message, at("", "connections", i), violations) for i, message in enumerate(messages)
+    ]
+    _unique((message.name for message in messages), "", "connections", violations)
+    return tuple(connection for connection in wanted if connection is not None)
+
+
+def read_connection(message: cpb.Connection, path: str, violations: Violations) -> WantedConnection | None:
+    """Return one connection with its PSK, or note what is wrong with it."""
+    before = len(violations)
+    _name(message.name, at(path, "name"), violations)
+    allow_weak = tuple(message.allow_weak)
+    for i, word in enumerate(allow_weak):
+        if not any(find_keyword(word, protocol) for protocol in (ProtocolId.IKE, ProtocolId.ESP)):
+            violations.add(at(path, "allow_weak", i), f"'{word}' is no algorithm, as 3des or modp1024")
+    local = _read_side(message.local, at(path, "local"), violations)
+    remote = _read_side(message.remote, at(path, "remote"), violations)
+    if local.id == ANY_IDENTITY:
+        violations.add(
+            at(path, "local.id"), "is what we say we are, so it cannot be %any; leave it out for our address"
+        )
+    _common_family(local, remote, path, violations)
+    psk = _read_psks(message, path, violations)
+    ike = _read_ike(message.ike, at(path, "ike"), allow_weak, violations)
+    required(message.children, at(path, "children"), "at least one child", violations)
+    children = [
+        _read_child(child, at(path, "children", i), allow_weak, violations)
+        for i, child in enumerate(message.children)
+    ]
+    _unique((child.name for child in message.children), path, "children", violations)
+    if len(violations) > before:
+        return None
+    connection = Connection(
+        name=message.name,
+        local=local,
+        remote=remote,
+        ike=ike,
+        children=tuple(children),
+        allow_weak=allow_weak,
+    )
+    return WantedConnection(connection=connection, psk=psk)
+
+
+def strength_warnings(connection: Connection) -> tuple[str, ...]:
+    """Return one warning for each weak algorithm that the operator allowed by name."""
+    proposals = [*connection.ike.proposals]
+    for child in connection.children:
+        proposals += child.proposals
+    warnings = (
+        warning for proposal in proposals for warning in check_strength(proposal, connection.allow_weak)
+    )
+    return tuple(dict.fromkeys(warnings))
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def _name(name: str, path: str, violations: Violations) -> None:
+    if not name:
+        violations.add(path, "is required: letters, digits, '.', '_' and '-'")
+    elif not _NAME.fullmatch(name):
+        violations.add(
+            path, f"'{name}' is not a name: letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    elif len(name) > MAX_NAME:
+        violations.add(path, f"has {len(name)} characters; at most {MAX_NAME} are allowed")
+
+
+def _unique(names: Iterable[str], path: str, field: str, violations: Violations) -> None:
+    seen: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name and name in seen:
+            there = at(path, field, seen[name])
+            violations.add(at(at(path, field, i), "name"), f"'{name}' is already the name of {there}")
+        seen.setdefault(name, i)
+
+
+def _read_side(message: cpb.Side, path: str, violations: Violations) -> Side:
+    addresses = tuple(_read_addresses(message, path, violations))
+    identity = _read_identity(message.id, at(path, "id"), violations) if message.id else None
+    return Side(addresses=addresses, id=identity)
+
+
+def _read_addresses(message: cpb.Side, path: str, violations: Violations) -> Iterable[IpAddress]:
+    if message.address and message.addresses:
+        violations.add(at(path, "addresses"), "is given beside address; give one of them")
+    texts = [(at(path, "addresses", i), text) for i, text in enumerate(message.addresses)]
+    if message.address:
+        texts.insert(0, (at(path, "address"), message.address))
+    if [text for _, text in texts] == [ANY_ADDRESS]:
+        return
+    for where, text in texts:
+        address = read_address(text, where, violations)
+        if address is None:
+            continue
+        if address.is_unspecified or address.is_multicast:
+            violations.add(where, f"{address} is no host's address; leave the address out for any")
+        yield address
+
+
+def _read_identity(text: str, path: str, violations: Violations) -> Identity | None:
+    try:
+        return parse_identity(text)
+    except VocabularyError as error:
+        violations.add(path, str(error), error.column or 0)
+        return None
+
+
+def _common_family(local: Side, remote: Side, path: str, violations: Violations) -> None:
+    ours = {address.version for address in local.addresses}
+    theirs = {address.version for address in remote.addresses}
+    if ours and theirs and not ours & theirs:
+        violations.add(
+            at(path, "remote"),
+            f"has only IPv{theirs.pop()} addresses, but local has only IPv{ours.pop()} ones",
+        )
+
+
+def _read_psks(message: cpb.Connection, path: str, violations: Violations) -> Secret | None:
+    """Return the one PSK of both sides; `None` means to keep the one that is held."""
+    before = len(violations)
+    said: list[tuple[str, Secret | None]] = []
+    for name, side in (("local", message.local), ("remote", message.remote)):
+        if side.HasField("auth"):
+            where = at(path, f"{name}.auth.psk")
+            if side.auth.WhichOneof("method") is None:
+                violations.add(at(path, f"{name}.auth"), "is required to name a method: psk")
+            else:
+                said.append((where, _read_psk(side.auth.psk, where, violations)))
+    if not said and len(violations) == before:
+        violations.add(
+            at(path, "local.auth"), "is required: auth: {psk: {file: PATH}}, here or on the remote side"
+        )
+    if len(violations) > before:
+        return None
+    keys = [(where, key) for where, key in said if key is not None]
+    if len(keys) == 2 and keys[0][1] != keys[1][1]:
+        violations.add(keys[1][0], "is not the key of the local side; both sides share one key")
+    return keys[0][1] if keys else None
+
+
+def _read_psk(message: cpb.PreSharedKey, path: str, violations: Violations) -> Secret | None:
+    source = message.WhichOneof("source")
+    if source == "value":
+        return _read_key(message.value, at(path, "value"), violations)
+    if source is not None:
+        violations.add(
+            at(path, source), "is for the client to read: send the key as value (`ipsecgw apply` does so)"
+        )
+    elif not message.is_set:
+        violations.add(path, "is required to name one of file, env, credential or value")
+    return None
+
+
+def _read_key(text: str, path: str, violations: Violations) -> Secret | None:
+    """Return the key that a text means; the text never appears in what is noted."""
+    try:
+        if text.startswith("0x"):
+            key = bytes.fromhex(text[2:])
+        elif text.startswith("0s"):
+            key = base64.b64decode(text[2:], validate=True)
+        else:
+            key = text.encode()
+    except (ValueError, binascii.Error):
+        kind = "hexadecimal digits after 0x" if text.startswith("0x") else "Base64 after 0s"
+        violations.add(path, f"is not {kind}; write a text that begins so in hexadecimal")
+        return None
+    if not key:
+        violations.add(path, "is empty")
+        return None
+    return Secret(key)
+
+
+def write_key(key: Secret) -> str:
+    """Return the `value` that means these bytes, whatever they are."""
+    return "0x" + key.reveal().hex()
+
+
+def _read_proposals(
+    texts: Sequence[str], protocol: ProtocolId, path: str, allow_weak: Sequence[str], violations: Violations
+) -> tuple[Proposal, ...]:
+    proposals = []
+    for i, text in enumerate(texts):
+        where = at(path, "proposals", i)
+        try:
+            proposal = parse_proposal(text, protocol)
+            check_strength(proposal, allow_weak)
+        except WeakAlgorithm as error:
+            violations.add(where, str(error), max(text.lower().find(error.words[0]), 0))
+        except VocabularyError as error:
+            violations.add(where, str(error), error.column or 0)
+        else:
+            proposals.append(proposal)
+    return tuple(proposals)
+
+
+def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations: Violations) -> IkeOptions:
+    default = IkeOptions()
+
+    def seconds(name: str, otherwise: float) -> float:
+        if not message.HasField(name):
+            return otherwise
+        return read_duration(getattr(message, name), at(path, name), violations)
+
+    retransmit_timeout_s = seconds("retransmit_timeout", default.retransmit_timeout_s)
+    if message.HasField("retransmit_timeout") and retransmit_timeout_s == 0:
+        violations.add(at(path, "retransmit_timeout"), "is 0s; at least some milliseconds are needed")
+    retransmit_base = (
+        message.retransmit_base if message.HasField("retransmit_base") else default.retransmit_base
+    )
+    _between(retransmit_base, 1, 10, at(path, "retransmit_base"), violations)
+    tries = message.retransmit_tries if message.HasField("retransmit_tries") else default.retransmit_tries
+    _between(tries, 1, MAX_RETRANSMIT_TRIES, at(path, "retransmit_tries"), violations)
+    return IkeOptions(
+        proposals=_read_proposals(message.proposals, ProtocolId.IKE, path, allow_weak, violations),
+        rekey_s=seconds("rekey", default.rekey_s),
+        over_s=seconds("over_time", default.over_s),
+        jitter=_fraction(
+            message.jitter if message.HasField("jitter") else default.jitter, at(path, "jitter"), violations
+        ),
+        dpd_delay_s=seconds("dpd_delay", default.dpd_delay_s),
+        retransmit_timeout_s=retransmit_timeout_s,
+        retransmit_base=retransmit_base,
+        retransmit_tries=tries,
+        encapsulation=message.encapsulation,
+    )
+
+
+def _between(value: float, low: float, high: float, path: str, violations: Violations) -> None:
+    # Written so that a NaN is refused too.
+    if not low <= value <= high:
+        violations.add(path, f"{value:g} is not between {low:g} and {high:g}")
+
+
+def _fraction(value: float, path: str, violations: Violations) -> float:
+    _between(value, 0, 1, path, violations)
+    return value
+
+
+def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations) -> Child:
+    default = Child(name="")
+    _name(message.name, at(path, "name"), violations)
+    local_ts = _read_selectors(message.local_ts, path, "local_ts", violations)
+    remote_ts = _read_selectors(message.remote_ts, path, "remote_ts", violations)
+    _common_selector_family(local_ts, remote_ts, path, violations)
+    action = ACTION.read(message.action, at(path, "action"), violations) or default.action
+    start = START.read(message.start, at(path, "start"), violations) or default.start
+    if action is not Action.PROTECT and start is not Start.NONE:
+        violations.add(at(path, "start"), f"is for action protect, not {action.value}; leave it out")
+    rekey_s: float | None = default.rekey.seconds
+    if message.HasField("rekey"):
+        rekey_s = read_duration(message.rekey, at(path, "rekey"), violations) or None
+    window = message.replay_window if message.HasField("replay_window") else default.replay_window_packets
+    _between(window, MIN_REPLAY_WINDOW, MAX_REPLAY_WINDOW, at(path, "replay_window"), violations)
+    over = message.over_fraction if message.HasField("over_fraction") else default.over
+    _between(over, 0, 10, at(path, "over_fraction"), violations)
+    jitter = message.jitter if message.HasField("jitter") else default.jitter
+    return Child(
+        name=message.name,
+        local_ts=local_ts,
+        remote_ts=remote_ts,
+        mode=MODE.read(message.mode, at(path, "mode"), violations) or default.mode,
+        action=action,
+        proposals=_read_proposals(
+            message.esp.proposals, ProtocolId.ESP, at(path, "esp"), allow_weak, violations
+        ),
+        start=start,
+        rekey=Limit(
+            seconds=rekey_s, bytes=message.rekey_bytes or None, packets=message.rekey_packets or None
+        ),
+        over=over,
+        jitter=_fraction(jitter, at(path, "jitter"), violations),
+        replay_window_packets=window,
+        copy_dscp=message.copy_dscp if message.HasField("copy_dscp") else default.copy_dscp,
+        copy_df=message.copy_df if message.HasField("copy_df") else default.copy_df,
+        priority=message.priority if message.HasField("priority") else default.priority,
+        placement=read_placement(message.placement, at(path, "placement"), violations),
+    )
+
+
+def _read_selectors(
+    texts: Sequence[str], path: str, name: str, violations: Violations
+) -> tuple[TrafficSelector, ...]:
+    selectors = []
+    for i, text in enumerate(texts):
+        try:
+            selectors.append(TrafficSelector.parse(text))
+        except VocabularyError as error:
+            violations.add(at(path, name, i), str(error), error.column or 0)
+    return tuple(selectors)
+
+
+def _common_selector_family(
+    local_ts: Sequence[TrafficSelector],
+    remote_ts: Sequence[TrafficSelector],
+    path: str,
+    violations: Violations,
+) -> None:
+    ours = {selector.start.version for selector in local_ts}
+    theirs = {selector.start.version for selector in remote_ts}
+    if ours and theirs and not ours & theirs:
+        violations.add(
+            at(path, "remote_ts"),
+            f"has only IPv{theirs.pop()} selectors, but local_ts has only IPv{ours.pop()} ones",
+        )
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_connection(connection: Connection, *, psk_is_set: bool) -> cpb.Connection:
+    """Return the message, with every default spelled out and no secret."""
+    return cpb.Connection(
+        name=connection.name,
+        local=_write_side(connection.local, psk_is_set=psk_is_set),
+        remote=_write_side(connection.remote, psk_is_set=psk_is_set),
+        ike=_write_ike(connection.ike),
+        children=[_write_child(child) for child in connection.children],
+        allow_weak=connection.allow_weak,
+    )
+
+
+def _write_side(side: Side, *, psk_is_set: bool) -> cpb.Side:
+    addresses = [str(address) for address in side.addresses]
+    return cpb.Side(
+        address=addresses[0] if len(addresses) == 1 else "",
+        addresses=addresses if len(addresses) > 1 else (),
+        id="" if side.id is None else str(side.id),
+        auth=cpb.Authentication(psk=cpb.PreSharedKey(is_set=True)) if psk_is_set else None,
+    )
+
+
+def _write_ike(ike: IkeOptions) -> cpb.Ike:
+    return cpb.Ike(
+        proposals=[str(proposal) for proposal in ike.proposals],
+        rekey=write_duration(ike.rekey_s),
+        over_time=write_duration(ike.over_s),
+        jitter=ike.jitter,
+        dpd_delay=write_duration(ike.dpd_delay_s),
+        retransmit_timeout=write_duration(ike.retransmit_timeout_s),
+        retransmit_base=ike.retransmit_base,
+        retransmit_tries=ike.retransmit_tries,
+        encapsulation=ike.encapsulation,
+    )
+
+
+def _write_child(child: Child) -> cpb.Child:
+    return cpb.Child(
+        name=child.name,
+        local_ts=[str(selector) for selector in child.local_ts],
+        remote_ts=[str(selector) for selector in child.remote_ts],
+        mode=MODE.write(child.mode),
+        action=ACTION.write(child.action),
+        esp=cpb.Esp(proposals=[str(proposal) for proposal in child.proposals]) if child.proposals else None,
+        start=START.write(child.start),
+        rekey=write_duration(child.rekey.seconds or 0.0),
+        rekey_bytes=child.rekey.bytes or 0,
+        rekey_packets=child.rekey.packets or 0,
+        over_fraction=child.over,
+        jitter=child.jitter,
+        replay_window=child.replay_window_packets,
+        copy_dscp=child.copy_dscp,
+        copy_df=child.copy_df,
+        priority=child.priority,
+        placement=write_placement(child.placement),
+    )

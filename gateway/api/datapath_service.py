@@ -1,0 +1,114 @@
+"""The datapath service: convert, call any `Datapath`, convert."""
+
+# ruff: noqa: ARG002, N802 - the names of the methods are the .proto's, their parameters gRPC's
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc.aio
+
+from gateway.api import convert
+from gateway.api.datapath.v1 import datapath_pb2 as dpb
+from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceServicer
+from gateway.api.violations import Violations
+from gateway.datapath.backend import Datapath
+from gateway.ipsec.sa import SaId
+
+MAX_SPIS_PER_CALL: Final = 4096
+
+# What a context carries differs from method to method, and nothing here reads it.
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class DatapathService(DatapathServiceServicer):
+    """Offers one datapath; the caller keeps owning it."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self._datapath = datapath
+
+    async def GetCapabilities(
+        self, request: dpb.GetCapabilitiesRequest, context: Context
+    ) -> dpb.GetCapabilitiesResponse:
+        """Answer what the datapath can do."""
+        capabilities = await self._datapath.capabilities()
+        return dpb.GetCapabilitiesResponse(capabilities=convert.write_capabilities(capabilities))
+
+    async def AllocateSpis(
+        self, request: dpb.AllocateSpisRequest, context: Context
+    ) -> dpb.AllocateSpisResponse:
+        """Reserve SPIs."""
+        violations = Violations()
+        if not 1 <= request.count <= MAX_SPIS_PER_CALL:
+            violations.add("count", f"{request.count} is not between 1 and {MAX_SPIS_PER_CALL}")
+        destination = convert.read_optional_address(request.destination, "destination", violations)
+        violations.raise_if_any()
+        return dpb.AllocateSpisResponse(spis=await self._datapath.allocate_spis(request.count, destination))
+
+    async def InstallSas(self, request: dpb.InstallSasRequest, context: Context) -> dpb.InstallSasResponse:
+        """Install a batch of SAs."""
+        sas = convert.read_batch(request.sas, "sas", convert.read_sa)
+        results = await self._datapath.install_sas(sas, request.generation)
+        return dpb.InstallSasResponse(results=[convert.write_item_result(result) for result in results])
+
+    async def RemoveSas(self, request: dpb.RemoveSasRequest, context: Context) -> dpb.RemoveSasResponse:
+        """Remove a batch of SAs."""
+        results = await self._datapath.remove_sas([SaId(sa_id) for sa_id in request.sa_ids])
+        return dpb.RemoveSasResponse(results=[convert.write_item_result(result) for result in results])
+
+    async def ListSas(self, request: dpb.ListSasRequest, context: Context) -> dpb.ListSasResponse:
+        """List the SAD, without keys."""
+        installed = await self._datapath.list_sas()
+        return dpb.ListSasResponse(sas=[convert.write_installed_sa(sa) for sa in installed])
+
+    async def ApplyPolicies(
+        self, request: dpb.ApplyPoliciesRequest, context: Context
+    ) -> dpb.ApplyPoliciesResponse:
+        """Install or replace a batch of SPD entries."""
+        policies = convert.read_batch(request.policies, "policies", convert.read_policy)
+        results = await self._datapath.apply_policies(policies, request.generation)
+        return dpb.ApplyPoliciesResponse(results=[convert.write_item_result(result) for result in results])
+
+    async def RemovePolicies(
+        self, request: dpb.RemovePoliciesRequest, context: Context
+    ) -> dpb.RemovePoliciesResponse:
+        """Remove a batch of SPD entries."""
+        results = await self._datapath.remove_policies(list(request.names))
+        return dpb.RemovePoliciesResponse(results=[convert.write_item_result(result) for result in results])
+
+    async def ListPolicies(
+        self, request: dpb.ListPoliciesRequest, context: Context
+    ) -> dpb.ListPoliciesResponse:
+        """List the SPD."""
+        policies = await self._datapath.list_policies()
+        return dpb.ListPoliciesResponse(policies=[convert.write_policy(policy) for policy in policies])
+
+    async def GetCounters(self, request: dpb.GetCountersRequest, context: Context) -> dpb.GetCountersResponse:
+        """Answer all counters."""
+        return convert.write_counters(await self._datapath.counters())
+
+    async def Reconcile(self, request: dpb.ReconcileRequest, context: Context) -> dpb.ReconcileResponse:
+        """Remove what is of an older generation."""
+        return dpb.ReconcileResponse(removed=await self._datapath.reconcile(request.generation))
+
+    async def WatchEvents(
+        self, request: dpb.WatchEventsRequest, context: Context
+    ) -> AsyncIterator[dpb.WatchEventsResponse]:
+        """Stream events, after one empty message that says that none will be missed from now on."""
+        stream = self._datapath.events()
+        waiting = asyncio.ensure_future(anext(stream))
+        try:
+            # A generator subscribes when it first runs: let it, before saying that the watch is in place.
+            await asyncio.sleep(0)
+            yield dpb.WatchEventsResponse()
+            while True:
+                event = await asyncio.shield(waiting)
+                waiting = asyncio.ensure_future(anext(stream))
+                yield dpb.WatchEventsResponse(event=convert.write_datapath_event(event, time.time()))
+        except StopAsyncIteration:
+            return
+        finally:
+            if not waiting.done():
+                waiting.cancel()
+                await asyncio.wait({waiting})

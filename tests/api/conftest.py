@@ -1,0 +1,32 @@
+"""Real servers on real Unix sockets, in this process, in front of fakes."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.api.address import UnixAddress
+from gateway.api.datapath_client import DatapathClient
+from gateway.api.server import ApiServer, Listener
+from tests.fakes.datapath import FakeDatapath
+
+
+@pytest.fixture
+def fake_datapath() -> FakeDatapath:
+    return FakeDatapath()
+
+
+@pytest.fixture
+async def datapath_address(fake_datapath: FakeDatapath, tmp_path: Path) -> AsyncIterator[UnixAddress]:
+    address = UnixAddress(tmp_path / "datapath.sock")
+    server = ApiServer([Listener(address=address)], datapath=fake_datapath)
+    await server.start()
+    yield address
+    await server.stop(grace_s=0)
+
+
+@pytest.fixture
+async def datapath(datapath_address: UnixAddress) -> AsyncIterator[DatapathClient]:
+    client = DatapathClient(datapath_address, patience_s=0.0)
+    yield client
+    await client.close()
