@@ -292,8 +292,6 @@ def check_sa(sa: SecurityAssociation, direction: Direction) -> None:
         raise UnsupportedSa("direction", f"SA is {sa.direction.value}, expected {direction.value}")
     if sa.protocol is not IpsecProtocol.ESP:
         raise UnsupportedSa("protocol", f"{sa.protocol.name} is not carried by the ESP core")
-    if sa.source.version != sa.destination.version:
-        raise UnsupportedSa("source", f"{sa.source} and {sa.destination} are of different families")
 
 
 def layout(sa: SecurityAssociation) -> Layout:
