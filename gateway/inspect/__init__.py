@@ -1,1 +1,1 @@
-"""Decode, decrypt and verify IKE and ESP in captures."""
+"""Looking into captures: finds IKE messages and ESP packets, and opens them where keys are given."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.decrepit.ciphers.algorithms import Camellia, TripleDES
+from cryptography.hazmat.decrepit.ciphers.algorithms import CAST5, Blowfish, Camellia, TripleDES
 from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm
 from cryptography.hazmat.primitives.ciphers import Cipher as LibraryCipher
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, ChaCha20Poly1305
@@ -190,6 +190,13 @@ def build_coder(encr: Encr, encryption_key: Secret) -> Coder:
             return _BlockMode(AES(key), partial(_counter_mode, salt))
         case Encr.TRIPLE_DES:
             return _BlockMode(TripleDES(key), CBC)
+        case Encr.DES:
+            # Three equal keys make TripleDES single DES; for old captures, no proposal names it.
+            return _BlockMode(TripleDES(key * 3), CBC)
+        case Encr.BLOWFISH:
+            return _BlockMode(Blowfish(key), CBC)
+        case Encr.CAST:
+            return _BlockMode(CAST5(key), CBC)
         case Encr.CAMELLIA_CBC:
             return _BlockMode(Camellia(key), CBC)
     raise LocalError(f"encryption algorithm {encr.name} is not implemented")

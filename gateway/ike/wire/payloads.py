@@ -85,8 +85,37 @@ class ConfigurationType(IntEnum):
     CFG_ACK = 4
 
 
+class ConfigurationAttributeType(IntEnum):
+    """IKEv2 Configuration Payload Attribute Types (IANA)."""
+
+    INTERNAL_IP4_ADDRESS = 1
+    INTERNAL_IP4_NETMASK = 2
+    INTERNAL_IP4_DNS = 3
+    INTERNAL_IP4_NBNS = 4
+    INTERNAL_IP4_DHCP = 6
+    APPLICATION_VERSION = 7
+    INTERNAL_IP6_ADDRESS = 8
+    INTERNAL_IP6_DNS = 10
+    INTERNAL_IP6_DHCP = 12
+    INTERNAL_IP4_SUBNET = 13
+    SUPPORTED_ATTRIBUTES = 14
+    INTERNAL_IP6_SUBNET = 15
+    MIP6_HOME_PREFIX = 16
+    INTERNAL_IP6_LINK = 17
+    INTERNAL_IP6_PREFIX = 18
+    HOME_AGENT_ADDRESS = 19
+    P_CSCF_IP4_ADDRESS = 20
+    P_CSCF_IP6_ADDRESS = 21
+    FTT_KAT = 22
+    EXTERNAL_SOURCE_IP4_NAT_INFO = 23
+    TIMEOUT_PERIOD_FOR_LIVENESS_CHECK = 24
+    INTERNAL_DNS_DOMAIN = 25
+    INTERNAL_DNSSEC_TA = 26
+
+
 NONCE_BYTES: Final = range(16, 257)
 """RFC 7296 §3.9."""
+_ADDRESS_ID_BYTES: Final = {IdType.IPV4_ADDR: 4, IdType.IPV6_ADDR: 16}
 _CRITICAL: Final = 0x80
 _TS_IPV4: Final = 7
 _TS_IPV6: Final = 8
@@ -139,9 +168,16 @@ class _IdPayload:
             InvalidSyntax: The type is unknown, or the data cannot be of this type.
         """
         try:
-            return Identity(IdType(self.id_type), self.data)
+            id_type = IdType(self.id_type)
         except ValueError:
-            raise InvalidSyntax(f"identification type {self.id_type} or its data is not understood") from None
+            id_type = IdType.ANY
+        # ANY is ours, for configured identities; from a peer it is as unknown as any reserved type.
+        if id_type is IdType.ANY:
+            raise InvalidSyntax(f"identification type {self.id_type} is not one of RFC 7296 §3.5")
+        wanted = _ADDRESS_ID_BYTES.get(id_type, len(self.data))
+        if len(self.data) != wanted:
+            raise InvalidSyntax(f"{id_type.name} identity is {len(self.data)} bytes, it has {wanted}")
+        return Identity(id_type, self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,8 +476,6 @@ def _parse_selector(
     start = family(reader.take(size))
     end = family(reader.take(size))
     reader.finish()
-    if int(start) > int(end):
-        raise InvalidSyntax(f"traffic selector ends at {end}, before its start {start}")
     try:
         return TrafficSelector(start, end, protocol, start_port, end_port)
     except VocabularyError as error:
