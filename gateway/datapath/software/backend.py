@@ -1,0 +1,675 @@
+"""The software datapath as one `Datapath`: the portable, slow path.
+
+Joins the SAD, the SPD and the forwarder to this machine: the tunnel device, the sockets of the outside,
+routes (`steering`) and the guard (`gateway.host.nftables`). It keeps nothing across a restart, least of all
+sequence numbers; so it says `counters_survive_restart=False`, and who drives it must negotiate anew.
+
+Fail closed: policies are in force, in the guard, before `apply_policies` answers; and guard, rules and
+unreachable routes stay when this process ends, however it ends. What a former life left behind stays in
+force until `reconcile` says that every policy is known here.
+
+Packets are moved in the callbacks of the event loop, a bounded number in each, so that gRPC on the same loop
+is served also under a flood.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.datapath.backend import (
+    Capabilities,
+    Counters,
+    DatapathError,
+    DatapathEvent,
+    ErrorReason,
+    InstalledSa,
+    ItemResult,
+    SaCounters,
+)
+from gateway.datapath.select import choose
+from gateway.datapath.software.events import EventHub
+from gateway.datapath.software.forwarder import Forwarder, ForwarderLimits, SendResult
+from gateway.datapath.software.outer import OuterSockets
+from gateway.datapath.software.sad import MAX_SAS, MIN_SPI, Entry, InboundEntry, OutboundEntry, Sad
+from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
+from gateway.datapath.software.steering import (
+    SteeringOptions,
+    frame_rules,
+    hinted_locals,
+    pairs,
+    policy_routes,
+    policy_rules,
+    remote_prefixes,
+)
+from gateway.datapath.software.tun import Tun
+from gateway.esp.errors import UnsupportedSa
+from gateway.esp.flow import SelectorSet
+from gateway.esp.inbound import InboundSa
+from gateway.esp.outbound import OutboundSa, Sealed
+from gateway.esp.replay import MAX_WINDOW_PACKETS
+from gateway.esp.transform import supported_encryption, supported_integrity
+from gateway.host.errors import HostError
+from gateway.host.network import (
+    IpNetwork,
+    LocalAddress,
+    Network,
+    Route,
+    Rule,
+    drain_change_monitor,
+    has_ipv6,
+    open_change_monitor,
+    probe_path,
+)
+from gateway.host.nftables import Guard, GuardCounters, apply_guard, find_lives, read_counters, remove_guard
+from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.lifetime import Limit
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MARK: Final = 0x69707365
+"""The letters "ipse"."""
+DEFAULT_TABLE: Final = 4500
+DEFAULT_PREFERENCE: Final = 5000
+ROUTING_PROTOCOL: Final = 45
+"""rtm_protocol of our rules and routes (/etc/iproute2/rt_protos): nobody else's of those registered there."""
+
+_BATCH_PACKETS: Final = 32
+_IPV6_MIN_MTU: Final = 1280
+_DEFAULT_PATH_MTU: Final = 1500
+_DEFAULT_TUNNEL_MTU: Final = 1400
+_PATH_REFRESH_S: Final = 5.0
+_SETTLE_S: Final = 0.2
+_MAX_SPIS_AT_ONCE: Final = 10_000
+
+_UNSUPPORTED_REASONS: Final = {
+    "encryption": ErrorReason.ALGORITHM_UNSUPPORTED,
+    "integrity": ErrorReason.ALGORITHM_UNSUPPORTED,
+    "protocol": ErrorReason.ALGORITHM_UNSUPPORTED,
+    "encryption_key": ErrorReason.KEY_LENGTH,
+    "integrity_key": ErrorReason.KEY_LENGTH,
+    "key_bits": ErrorReason.KEY_LENGTH,
+    "mode": ErrorReason.MODE_UNSUPPORTED,
+    "replay_window_packets": ErrorReason.WINDOW_UNSUPPORTED,
+    "source": ErrorReason.ADDRESS_FAMILY,
+    "destination": ErrorReason.ADDRESS_FAMILY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftwareOptions:
+    """How a software datapath sits in its machine. Two in one namespace need other names and numbers."""
+
+    tunnel_device: str = "ipsecgw0"
+    tag: str = "0"
+    """Ends the name of the nftables table."""
+    mark: int = DEFAULT_MARK
+    table: int = DEFAULT_TABLE
+    first_preference: int = DEFAULT_PREFERENCE
+    udp_ports: tuple[int, ...] = (500, 4500)
+    """Where IKE and UDP-encapsulated ESP come in; the guard lets them."""
+    limits: ForwarderLimits = field(default_factory=ForwarderLimits)
+
+
+class SoftwareBackend:
+    """A `Datapath` in pure Python.
+
+    Args:
+        options: Names and numbers.
+        esp_sockets: The ESP members of the UDP 4500 groups (`PortGroups.esp`); borrowed.
+        entropy: Returns that many unpredictable bytes, for SPIs and CBC IVs.
+    """
+
+    def __init__(
+        self,
+        options: SoftwareOptions | None = None,
+        esp_sockets: Sequence[socket.socket] = (),
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._options = options or SoftwareOptions()
+        self._esp_sockets = tuple(esp_sockets)
+        self._entropy = entropy
+        self._hub = EventHub()
+        self._sad = Sad(entropy)
+        self._network = Network()
+        self._tun: Tun | None = None
+        self._outer: OuterSockets | None = None
+        self._monitor: socket.socket | None = None
+        self._forwarder = Forwarder(self._sad, self, self._options.limits)
+        self._spd_lock = asyncio.Lock()
+        self._link = 0
+        self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
+        self._life = 0
+        self._previous: tuple[int, ...] = ()
+        self._inherited: frozenset[Rule] = frozenset()
+        self._inherited_routes: frozenset[Route] = frozenset()
+        self._generation = 0
+        self._guard_offset = GuardCounters()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._refresher: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Create the tunnel device, open the sockets and begin to carry packets.
+
+        Rules and guard of a former life are left in force.
+
+        Raises:
+            HostError: This machine refused; the text says what to do.
+        """
+        require_capabilities(AGENT_CAPABILITIES, "the software datapath")
+        loop = asyncio.get_running_loop()
+        try:
+            self._previous = await find_lives(self._guard)
+            self._life = max(self._previous, default=0) + 1
+            self._guard_offset = await read_counters(self._guard)
+            self._inherited = await self._network.rules(ROUTING_PROTOCOL)
+            self._inherited_routes = frozenset(
+                route for route in await self._network.routes(self._options.table) if route.link is None
+            )
+            self._tun = Tun(self._options.tunnel_device)
+            link = await self._network.link_index(self._options.tunnel_device)
+            assert link is not None  # we have just made it
+            self._link = link
+            await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+            self._outer = OuterSockets(self._esp_sockets, mark=self._options.mark)
+            self._monitor = open_change_monitor()
+            await self._sync_routing(Spd())
+        except BaseException:
+            await self.close()
+            raise
+        loop.add_reader(self._tun.descriptor, self._on_tunnel)
+        for raw in self._outer.raw:
+            loop.add_reader(raw.fileno(), self._on_raw, raw)
+        for udp in self._outer.udp:
+            loop.add_reader(udp.fileno(), self._on_udp, udp)
+        loop.add_reader(self._monitor.fileno(), self._on_change)
+        self._refresher = loop.call_later(_PATH_REFRESH_S, self._on_refresh)
+
+    async def close(self) -> None:
+        """Stop carrying packets; the guard, the rules and the unreachable routes stay (fail closed)."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        loop = asyncio.get_running_loop()
+        for timer in (self._settling, self._refresher):
+            if timer is not None:
+                timer.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._tun is not None:
+            loop.remove_reader(self._tun.descriptor)
+            self._tun.close()
+        if self._outer is not None:
+            for sock in (*self._outer.raw, *self._outer.udp):
+                loop.remove_reader(sock.fileno())
+            self._outer.close()
+        if self._monitor is not None:
+            loop.remove_reader(self._monitor.fileno())
+            self._monitor.close()
+        for entry in self._sad:
+            self._sad.remove(entry.sa.sa_id)
+        await self._network.close()
+        self._hub.close()
+
+    async def remove_protection(self) -> None:
+        """Take away guard, rules and routes: from here on nothing keeps traffic from leaving in clear."""
+        await self._network.sync_routing(
+            rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
+        )
+        await remove_guard(self._guard)
+
+    @property
+    def _guard(self) -> Guard:
+        return Guard(
+            tag=self._options.tag,
+            tunnel_device=self._options.tunnel_device,
+            mark=self._options.mark,
+            udp_ports=self._options.udp_ports,
+        )
+
+    @property
+    def _steering(self) -> SteeringOptions:
+        return SteeringOptions(
+            table=self._options.table,
+            first_preference=self._options.first_preference,
+            mark=self._options.mark,
+            tunnel_device=self._options.tunnel_device,
+        )
+
+    # --- Datapath: SAs ------------------------------------------------------------------------------
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the ESP core can do."""
+        return Capabilities(
+            name="software",
+            engines=(Engine.SOFTWARE,),
+            encryption=supported_encryption(),
+            integrity=supported_integrity(),
+            protocols=(IpsecProtocol.ESP,),
+            modes=(Mode.TUNNEL, Mode.TRANSPORT),
+            esn=True,
+            udp_encapsulation=bool(self._esp_sockets),
+            max_replay_window_packets=MAX_WINDOW_PACKETS,
+            counters_survive_restart=False,
+            max_sas=MAX_SAS,
+        )
+
+    async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:  # noqa: ARG002 - one SPI space serves all our addresses
+        """Reserve SPIs.
+
+        Raises:
+            DatapathError: TABLE_FULL: more at once than this datapath gives.
+        """
+        if not 0 <= count <= _MAX_SPIS_AT_ONCE:
+            raise DatapathError(
+                ErrorReason.TABLE_FULL, f"{count} SPIs at once, the limit is {_MAX_SPIS_AT_ONCE}"
+            )
+        return self._sad.reserve(count, self.now())
+
+    async def install_sas(
+        self, sas: Sequence[SecurityAssociation], generation: int = 0
+    ) -> tuple[ItemResult, ...]:
+        """Install SAs; traffic that waited for one leaves at once."""
+        results = tuple(self._install_one(sa, generation) for sa in sas)
+        self._forwarder.sas_changed(self.now())
+        self._fit_tunnel_mtu()
+        return results
+
+    def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
+        try:
+            self._install(sa, generation)
+        except UnsupportedSa as error:
+            reason = _UNSUPPORTED_REASONS.get(error.field, ErrorReason.ALGORITHM_UNSUPPORTED)
+            return ItemResult(name=sa.sa_id, error=DatapathError(reason, str(error)))
+        except DatapathError as error:
+            return ItemResult(name=sa.sa_id, error=error)
+        return ItemResult(name=sa.sa_id, placement=Engine.SOFTWARE, placement_reason=_reason(sa))
+
+    def _install(self, sa: SecurityAssociation, generation: int) -> None:
+        self._check_generation(generation)
+        there = self._sad.get(sa.sa_id)
+        if there is not None:
+            if there.sa != sa:
+                raise DatapathError(ErrorReason.SPI_IN_USE, f"SPI {sa.spi:08x} has an SA with other contents")
+            there.generation = generation
+            return
+        self._check_sa(sa)
+        entry = self._make_inbound(sa, generation) if _is_inbound(sa) else self._make_outbound(sa, generation)
+        self._sad.add(entry)
+        self._arm(entry, "soft", sa.lifetime.soft)
+        self._arm(entry, "hard", sa.lifetime.hard)
+
+    def _check_sa(self, sa: SecurityAssociation) -> None:
+        if len(self._sad) >= MAX_SAS:
+            raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
+        if not MIN_SPI <= sa.spi <= 0xFFFFFFFF:
+            raise DatapathError(
+                ErrorReason.SPI_IN_USE, f"SPI {sa.spi} is reserved, RFC 4303 §2.1 wants 256 or more"
+            )
+        choose(sa.placement, (Engine.SOFTWARE,))
+        if sa.encapsulation is not None and not self._esp_sockets:
+            raise DatapathError(
+                ErrorReason.MODE_UNSUPPORTED,
+                "UDP encapsulation needs the UDP 4500 sockets, and there are none",
+            )
+
+    def _make_inbound(self, sa: SecurityAssociation, generation: int) -> InboundEntry:
+        port = sa.encapsulation.source_port if sa.encapsulation else 0
+        return InboundEntry(sa=sa, core=InboundSa(sa), generation=generation, peer=(sa.source.packed, port))
+
+    def _make_outbound(self, sa: SecurityAssociation, generation: int) -> OutboundEntry:
+        core = OutboundSa(sa, entropy=self._entropy, next_sequence=self._sad.next_sequence(sa))
+        entry = OutboundEntry(
+            sa=sa, core=core, generation=generation, selectors=SelectorSet(sa.local_ts, sa.remote_ts)
+        )
+        self._measure_path(entry)
+        return entry
+
+    def _arm(self, entry: Entry, kind: str, limit: Limit) -> None:
+        """Start the timer of a lifetime in seconds."""
+        if limit.seconds is None:
+            return
+        is_hard = kind == "hard"
+        timer = asyncio.get_running_loop().call_later(
+            limit.seconds, lambda: self._forwarder.expire(entry, "seconds", is_hard=is_hard)
+        )
+        entry.timers.append(timer)
+
+    async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
+        """Remove SAs."""
+        for sa_id in sa_ids:
+            self._sad.remove(sa_id)
+        self._forwarder.sas_changed(self.now())
+        return tuple(ItemResult(name=sa_id) for sa_id in sa_ids)
+
+    async def list_sas(self) -> tuple[InstalledSa, ...]:
+        """Return every installed SA."""
+        return tuple(
+            InstalledSa(
+                sa=entry.sa,
+                placement=Engine.SOFTWARE,
+                placement_reason=_reason(entry.sa),
+                generation=entry.generation,
+                effective_mtu=entry.mtu if isinstance(entry, OutboundEntry) else None,
+            )
+            for entry in self._sad
+        )
+
+    # --- Datapath: policies -------------------------------------------------------------------------
+
+    async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
+        """Install or replace SPD entries."""
+        async with self._spd_lock:
+            entries = {entry.policy.name: entry for entry in self._forwarder.spd.entries}
+            errors: dict[str, DatapathError] = {}
+            for policy in policies:
+                try:
+                    self._check_generation(generation)
+                    _check_policy(policy)
+                except DatapathError as error:
+                    errors[policy.name] = error
+                else:
+                    entries[policy.name] = make_entry(policy, generation)
+            refusal = await self._try_to_protect(entries.values())
+            return tuple(
+                ItemResult(name=policy.name, error=errors.get(policy.name) or refusal) for policy in policies
+            )
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
+        """Remove SPD entries: their traffic is nobody's business any more."""
+        async with self._spd_lock:
+            gone = frozenset(names)
+            kept = [entry for entry in self._forwarder.spd.entries if entry.policy.name not in gone]
+            refusal = await self._try_to_protect(kept)
+            return tuple(ItemResult(name=name, error=refusal) for name in names)
+
+    async def list_policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in order."""
+        return self._forwarder.spd.policies
+
+    async def _try_to_protect(self, entries: Iterable[SpdEntry]) -> DatapathError | None:
+        """Put an SPD in force, in the kernel first; return why not, and leave the old one in force then."""
+        spd = Spd(entries)
+        try:
+            # The guard first: what steering does not catch is dropped, never sent in clear.
+            await apply_guard(self._guard, spd.policies, life=self._life, previous=self._previous)
+            await self._sync_routing(spd)
+        except DatapathError as error:
+            await self._restore_guard()
+            return error
+        except HostError as error:
+            await self._restore_guard()
+            return DatapathError(ErrorReason.SYSTEM, str(error))
+        self._forwarder.use_spd(spd, self.now())
+        return None
+
+    async def _restore_guard(self) -> None:
+        """Have the guard say what the SPD in force says, as far as the kernel lets us."""
+        with contextlib.suppress(HostError):
+            await apply_guard(
+                self._guard, self._forwarder.spd.policies, life=self._life, previous=self._previous
+            )
+
+    async def _sync_routing(self, spd: Spd) -> None:
+        """Make rules and routes fit an SPD and the addresses this machine has now."""
+        addresses = await self._network.addresses()
+        versions = (4, 6) if has_ipv6() else (4,)
+        options = self._steering
+        policies = tuple(policy for policy in spd.policies)
+        rules = policy_rules(policies, options, [local.address for local in addresses])
+        hints = {
+            prefix: hint
+            for prefix in remote_prefixes(policies)
+            if (hint := self._hint(policies, prefix, addresses))
+        }
+        routes = policy_routes(policies, options, link=self._link, hints=hints)
+        await self._network.sync_routing(
+            rules={*frame_rules(options, versions), *rules, *self._inherited},
+            routes={*routes, *self._inherited_routes},
+            table=options.table,
+            protocol=ROUTING_PROTOCOL,
+        )
+
+    def _hint(
+        self, policies: Sequence[Policy], prefix: IpNetwork, addresses: Sequence[LocalAddress]
+    ) -> IpAddress | None:
+        """Return the address of ours that protected packets to `prefix` should come from."""
+        usable = [
+            local.address
+            for local in addresses
+            if local.is_global and not local.address.is_loopback and local.address.version == prefix.version
+        ]
+        path = probe_path(prefix[0], mark=self._options.mark)
+        if path is not None and path.source in usable:
+            # What the kernel would take anyway, where the selectors have it.
+            usable.insert(0, path.source)
+        for selector in hinted_locals(policies, prefix):
+            for address in usable:
+                if int(selector.start) <= int(address) <= int(selector.end):
+                    return address
+        return None
+
+    async def reconcile(self, generation: int) -> tuple[str, ...]:
+        """Remove everything older, and what a former life of this agent left in force."""
+        async with self._spd_lock:
+            self._generation = max(self._generation, generation)
+            sas = [entry.sa.sa_id for entry in self._sad if entry.generation < generation]
+            for sa_id in sas:
+                self._sad.remove(sa_id)
+            entries = self._forwarder.spd.entries
+            policies = [entry.policy.name for entry in entries if entry.generation < generation]
+            self._previous, self._inherited, self._inherited_routes = (), frozenset(), frozenset()
+            refusal = await self._try_to_protect(entry for entry in entries if entry.generation >= generation)
+            self._forwarder.sas_changed(self.now())
+            if refusal is not None:
+                raise refusal
+            return (*sas, *policies)
+
+    def _check_generation(self, generation: int) -> None:
+        """Refuse what a controller says that has been superseded; 0 is for those who do not count."""
+        if 0 < generation < self._generation:
+            raise DatapathError(
+                ErrorReason.STALE_GENERATION,
+                f"generation {generation} is over, {self._generation} is in force",
+            )
+
+    # --- Datapath: counters and events --------------------------------------------------------------
+
+    async def counters(self) -> Counters:
+        """Return a snapshot of all counters."""
+        now = self.now()
+        drops = dict(self._forwarder.drops)
+        guard = await read_counters(self._guard)
+        for reason, count in (
+            (DropReason.CLEAR_INBOUND, guard.clear_inbound - self._guard_offset.clear_inbound),
+            (DropReason.NO_SA, guard.clear_outbound - self._guard_offset.clear_outbound),
+            (DropReason.POLICY_DISCARD, guard.discarded - self._guard_offset.discarded),
+        ):
+            if count > 0:
+                drops[reason] = drops.get(reason, 0) + count
+        return Counters(sas=tuple(_count(entry, now) for entry in self._sad), drops=drops)
+
+    def events(self) -> AsyncIterator[DatapathEvent]:
+        """Return a stream of events from now on."""
+        return self._hub.subscribe()
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def _on_tunnel(self) -> None:
+        assert self._tun is not None
+        for _ in range(_BATCH_PACKETS):
+            packet = self._tun.read()
+            if packet is None:
+                return
+            self._forwarder.from_tunnel(packet, self.now())
+
+    def _on_raw(self, raw: socket.socket) -> None:
+        assert self._outer is not None
+        for _ in range(_BATCH_PACKETS):
+            try:
+                if not self._outer.receive_raw(raw, self._forwarder.from_wire):
+                    return
+            except OSError:
+                # An ICMP error about something we sent; most likely "fragmentation needed".
+                self._measure_paths()
+                return
+
+    def _on_udp(self, udp: socket.socket) -> None:
+        assert self._outer is not None
+        for _ in range(_BATCH_PACKETS):
+            try:
+                if not self._outer.receive_udp(udp, self._forwarder.from_wire, self._forwarder.count_drop):
+                    return
+            except OSError:
+                self._measure_paths()
+                return
+
+    def _on_change(self) -> None:
+        """Look again after links, addresses or routes changed and have settled."""
+        assert self._monitor is not None
+        drain_change_monitor(self._monitor)
+        if self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(_SETTLE_S, self._on_settled)
+
+    def _on_settled(self) -> None:
+        self._settling = None
+        task = asyncio.get_running_loop().create_task(self._follow_network(), name="follow-network")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow_network(self) -> None:
+        """Put back what the kernel took away with a link or an address, and measure paths anew."""
+        async with self._spd_lock:
+            try:
+                await self._sync_routing(self._forwarder.spd)
+            except (HostError, DatapathError) as error:
+                logger.warning("event=routing_failed reason=%r", str(error))
+        self._measure_paths()
+
+    def _on_refresh(self) -> None:
+        self._measure_paths()
+        self._refresher = asyncio.get_running_loop().call_later(_PATH_REFRESH_S, self._on_refresh)
+
+    # --- MTU ----------------------------------------------------------------------------------------
+
+    def _measure_paths(self) -> None:
+        for entry in self._sad:
+            if isinstance(entry, OutboundEntry):
+                self._measure_path(entry)
+        self._fit_tunnel_mtu()
+
+    def _measure_path(self, entry: OutboundEntry) -> None:
+        """Ask the kernel for the path MTU of an SA, what ICMP taught it included."""
+        path = probe_path(entry.core.destination, source=entry.sa.source, mark=self._options.mark)
+        if path is not None:
+            entry.path_mtu = path.mtu_bytes
+        entry.mtu = entry.core.effective_mtu(entry.path_mtu or _DEFAULT_PATH_MTU)
+
+    def _fit_tunnel_mtu(self) -> None:
+        """Give the tunnel device the MTU of the narrowest SA: the kernel then fragments and answers itself.
+
+        It never goes below 1280: IPv6 would end on the device.
+        """
+        mtus = [entry.mtu for entry in self._sad if isinstance(entry, OutboundEntry)]
+        wanted = max(min(mtus, default=_DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
+        if wanted == self._tunnel_mtu or self._tun is None or self._is_closed:
+            return
+        self._tunnel_mtu = wanted
+        task = asyncio.get_running_loop().create_task(self._set_tunnel_mtu(wanted), name="tunnel-mtu")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _set_tunnel_mtu(self, mtu_bytes: int) -> None:
+        try:
+            await self._network.set_mtu(self._link, mtu_bytes)
+        except HostError as error:
+            logger.warning("event=tunnel_mtu_failed mtu=%d reason=%r", mtu_bytes, str(error))
+
+    # --- what the forwarder needs (Surroundings) ----------------------------------------------------
+
+    def send(self, packet: bytes) -> SendResult:
+        """Send a whole IP packet, marked."""
+        return self._outer.send(packet) if self._outer is not None else SendResult.FAILED
+
+    def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
+        """Send an ESP packet in as many pieces as needed."""
+        return self._outer.send_fragmented(entry, sealed) if self._outer is not None else SendResult.FAILED
+
+    def deliver(self, packet: bytes) -> bool:
+        """Hand a packet to the kernel."""
+        return self._tun is not None and self._tun.write(packet)
+
+    def source_towards(self, destination: IpAddress) -> IpAddress | None:
+        """Return our address towards a host."""
+        path = probe_path(destination, mark=self._options.mark)
+        return None if path is None else path.source
+
+    def emit(self, event: DatapathEvent) -> None:
+        """Tell the subscribers."""
+        self._hub.emit(event)
+
+    def path_shrank(self, entry: OutboundEntry) -> None:
+        """Measure the path of an SA anew."""
+        self._measure_path(entry)
+        self._fit_tunnel_mtu()
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds."""
+        return time.monotonic()
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> object:
+        """Run something later."""
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+def _reason(sa: SecurityAssociation) -> str:
+    return choose(sa.placement, (Engine.SOFTWARE,)).reason
+
+
+def _is_inbound(sa: SecurityAssociation) -> bool:
+    return sa.direction is Direction.INBOUND
+
+
+def _check_policy(policy: Policy) -> None:
+    """Check what an SPD entry needs.
+
+    Raises:
+        DatapathError: It makes no sense here.
+    """
+    if not policy.name:
+        raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
+    if not any(pairs(policy)):
+        raise DatapathError(
+            ErrorReason.ADDRESS_FAMILY,
+            "no local and remote selector of one family and protocol: this policy matches no packet",
+        )
+    if policy.action is Action.PROTECT and policy.protocol is not IpsecProtocol.ESP:
+        raise DatapathError(ErrorReason.ALGORITHM_UNSUPPORTED, f"{policy.protocol.name} is not carried here")
+
+
+def _count(entry: Entry, now: float) -> SaCounters:
+    usage = entry.core.usage
+    return SaCounters(
+        sa_id=entry.sa.sa_id,
+        packets=usage.packets,
+        bytes=usage.bytes,
+        sequence=entry.core.sequence,
+        drops=dict(usage.drops),
+        last_used_s_ago=None if usage.last_used is None else now - usage.last_used,
+    )

@@ -1,0 +1,240 @@
+"""The outside: raw ESP sockets, the ESP member of the UDP 4500 groups, and the way out.
+
+Everything we send is marked, so that the policy rules which lead into the tunnel device leave it alone. Whole
+IP packets go out by IPPROTO_RAW sockets, which gives us DF, TOS and the options of transport mode for each
+packet; what has to be fragmented goes out by sockets whose IP header the kernel makes.
+"""
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.datapath.software.forwarder import SendResult
+from gateway.datapath.software.sad import OutboundEntry
+from gateway.esp.inbound import OuterHeader
+from gateway.esp.outbound import Sealed
+from gateway.esp.udp_encap import Payload, classify
+from gateway.host.errors import HostError
+from gateway.host.network import has_ipv6
+from gateway.host.sockets import (
+    IP_MTU_DISCOVER,
+    IPV6_MTU_DISCOVER,
+    bypass_xfrm,
+    grow_receive_buffer,
+    set_mark,
+)
+from gateway.ipsec.drop_reason import DropReason
+
+FromWire = Callable[[bytes, OuterHeader, float], None]
+
+_ESP: Final = 50
+_MAX_BYTES: Final = 65535
+_ANCILLARY_BYTES: Final = 256
+_RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
+_IP_PKTINFO: Final = 8
+_IP_RECVTTL: Final = 12
+_IP_PMTUDISC_DONT: Final = 0
+_IP_PMTUDISC_DO: Final = 2
+_PKTINFO_V4: Final = struct.Struct("@i4s4s")
+_PKTINFO_V6: Final = struct.Struct("@16sI")
+_INT: Final = struct.Struct("@i")
+_IPV4_MIN_BYTES: Final = 20
+
+
+class OuterSockets:
+    """All sockets of the outside. The UDP ones are borrowed, the rest are owned.
+
+    Args:
+        udp: The ESP members of the 4500 groups.
+        mark: SO_MARK of everything sent.
+
+    Raises:
+        HostError: CAP_NET_RAW or CAP_NET_ADMIN is missing.
+    """
+
+    def __init__(self, udp: Sequence[socket.socket], *, mark: int) -> None:
+        self._mark = mark
+        self.udp = tuple(udp)
+        self._owned: list[socket.socket] = []
+        families = (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
+        try:
+            self.raw = tuple(self._open_receiver(family) for family in families)
+            self._whole = {_version(family): self._open(family, socket.IPPROTO_RAW) for family in families}
+            self._pieces = {_version(family): self._open_fragmenting(family) for family in families}
+        except PermissionError as error:
+            self.close()
+            raise HostError("raw ESP sockets need CAP_NET_RAW: run the agent as root") from error
+        except BaseException:
+            self.close()
+            raise
+        for sock in self.udp:
+            _ask_for_header_fields(sock)
+
+    def _open(self, family: socket.AddressFamily, protocol: int) -> socket.socket:
+        raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        self._owned.append(raw)
+        set_mark(raw, self._mark)
+        bypass_xfrm(raw)
+        return raw
+
+    def _open_receiver(self, family: socket.AddressFamily) -> socket.socket:
+        raw = self._open(family, _ESP)
+        grow_receive_buffer(raw, _RECEIVE_BUFFER_BYTES)
+        # With path MTU discovery on, an ICMP error makes the socket readable, and us look at the path again.
+        if family == socket.AF_INET:
+            raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
+        else:
+            raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
+            _ask_for_header_fields(raw)
+        return raw
+
+    def _open_fragmenting(self, family: socket.AddressFamily) -> socket.socket:
+        """Open a raw ESP socket that only sends, with the kernel's IP header."""
+        raw = self._open(family, _ESP)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        if family == socket.AF_INET:
+            raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        else:
+            raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DONT)
+        return raw
+
+    def close(self) -> None:
+        """Close what is owned."""
+        for sock in self._owned:
+            sock.close()
+
+    # --- sending ----------------------------------------------------------------------------------
+
+    def send(self, packet: bytes) -> SendResult:
+        """Send a whole IP packet."""
+        if packet[0] >> 4 == 4:
+            sock, address = self._whole[4], socket.inet_ntoa(packet[16:20])
+        else:
+            sock, address = self._whole[6], socket.inet_ntop(socket.AF_INET6, packet[24:40])
+        return _result(lambda: sock.sendto(packet, (address, 0)))
+
+    def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
+        """Send an ESP packet in as many pieces as the path needs, in UDP where the SA wants it."""
+        version = entry.sa.source.version
+        encapsulation = entry.core.encapsulation
+        destination = str(entry.core.destination)
+        if encapsulation is None:
+            sock, port = self._pieces[version], 0
+        else:
+            found = self._udp_socket(version, encapsulation.source_port)
+            if found is None:
+                return SendResult.FAILED
+            sock, port = found, encapsulation.destination_port
+        if version == 4:
+            ancillary = [
+                (socket.IPPROTO_IP, _IP_PKTINFO, _PKTINFO_V4.pack(0, entry.sa.source.packed, bytes(4))),
+                (socket.IPPROTO_IP, socket.IP_TOS, _INT.pack(sealed.tos)),
+            ]
+        else:
+            ancillary = [
+                (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO_V6.pack(entry.sa.source.packed, 0)),
+                (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _INT.pack(sealed.tos)),
+            ]
+        return _result(lambda: sock.sendmsg([sealed.payload], ancillary, 0, (destination, port)))
+
+    def _udp_socket(self, version: int, port: int) -> socket.socket | None:
+        for sock in self.udp:
+            if _version(sock.family) == version and sock.getsockname()[1] == port:
+                return sock
+        return None
+
+    # --- receiving --------------------------------------------------------------------------------
+
+    def receive_raw(self, sock: socket.socket, handle: FromWire) -> bool:
+        """Read one ESP packet from a raw socket; return whether there was one.
+
+        Raises:
+            OSError: An ICMP error came back about something we sent; reading goes on after it.
+        """
+        try:
+            if sock.family == socket.AF_INET:
+                packet = sock.recv(_MAX_BYTES)
+                _handle_ipv4(packet, handle)
+                return True
+            data, ancillary, _, peer = sock.recvmsg(_MAX_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return False
+        destination, tos, ttl = _read_ancillary(ancillary)
+        source = socket.inet_pton(socket.AF_INET6, peer[0].partition("%")[0])
+        handle(data, OuterHeader(source, destination, tos, ttl), time.monotonic())
+        return True
+
+    def receive_udp(
+        self, sock: socket.socket, handle: FromWire, count_drop: Callable[[DropReason], None]
+    ) -> bool:
+        """Read one datagram from an ESP member of a 4500 group; return whether there was one."""
+        try:
+            data, ancillary, _, peer = sock.recvmsg(_MAX_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return False
+        kind = classify(data)
+        if kind is Payload.ESP:
+            destination, tos, ttl = _read_ancillary(ancillary)
+            source = socket.inet_pton(sock.family, peer[0].partition("%")[0])
+            handle(data, OuterHeader(source, destination, tos, ttl, peer[1]), time.monotonic())
+        elif kind is not Payload.KEEPALIVE:
+            count_drop(DropReason.MALFORMED)
+        return True
+
+
+def _version(family: int) -> int:
+    return 4 if family == socket.AF_INET else 6
+
+
+def _ask_for_header_fields(sock: socket.socket) -> None:
+    """Have the kernel say destination, TOS and TTL of each datagram."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+
+
+def _handle_ipv4(packet: bytes, handle: FromWire) -> None:
+    """Split what a raw IPv4 socket reads: the IP header comes with it."""
+    header_bytes = (packet[0] & 0x0F) << 2 if packet else 0
+    if not _IPV4_MIN_BYTES <= header_bytes <= len(packet):
+        return
+    outer = OuterHeader(packet[12:16], packet[16:20], packet[1], packet[8], header=packet[:header_bytes])
+    handle(packet[header_bytes:], outer, time.monotonic())
+
+
+def _read_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[bytes, int, int]:
+    """Return destination, TOS and TTL."""
+    destination, tos, ttl = b"", 0, 64
+    for level, kind, data in ancillary:
+        match level, kind:
+            case socket.IPPROTO_IP, 8:  # IP_PKTINFO
+                destination = data[8:12]
+            case socket.IPPROTO_IP, socket.IP_TOS:
+                tos = data[0]
+            case socket.IPPROTO_IP, socket.IP_TTL:
+                ttl = _INT.unpack(data)[0]
+            case socket.IPPROTO_IPV6, socket.IPV6_PKTINFO:
+                destination = data[:16]
+            case socket.IPPROTO_IPV6, socket.IPV6_TCLASS:
+                tos = _INT.unpack(data)[0]
+            case socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT:
+                ttl = _INT.unpack(data)[0]
+            case _:
+                pass
+    return destination, tos, ttl
+
+
+def _result(send: Callable[[], int]) -> SendResult:
+    try:
+        send()
+    except OSError as error:
+        return SendResult.TOO_BIG if error.errno == errno.EMSGSIZE else SendResult.FAILED
+    return SendResult.SENT
