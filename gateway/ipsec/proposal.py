@@ -461,7 +461,8 @@ def _weakness(transform: Transform, protocol: ProtocolId) -> str | None:
     status, caution = algorithm_status(transform.type, transform.id, ike=ike)
     if status in (Status.MUST_NOT, Status.SHOULD_NOT):
         rfc = "RFC 8247" if ike or transform.type in (TransformType.KE, *ADDITIONAL_KE) else "RFC 8221"
-        return f"{rfc} says {status.value}"
+        updated = ", as updated by RFC 9395," if status is Status.MUST_NOT else ""
+        return f"{rfc}{updated} says {status.value}"
     return caution or None
 
 
