@@ -4,10 +4,9 @@ Everything wrong with a connection is noted at once. A PSK goes in and never com
 that there is one.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from gateway.api.control.v1 import connection_pb2 as cpb
@@ -23,6 +22,7 @@ from gateway.api.convert import (
     write_placement,
 )
 from gateway.api.violations import Violations, at
+from gateway.config.secrets import SecretError, SecretReference, SecretSource, resolve_secret
 from gateway.controller.facade import WantedConnection
 from gateway.ipsec.connection import Child, Connection, IkeOptions, Side, Start
 from gateway.ipsec.errors import VocabularyError
@@ -223,21 +223,15 @@ def _read_psk(message: cpb.PreSharedKey, path: str, violations: Violations) -> S
 
 def _read_key(text: str, path: str, violations: Violations) -> Secret | None:
     """Return the key that a text means; the text never appears in what is noted."""
-    try:
-        if text.startswith("0x"):
-            key = bytes.fromhex(text[2:])
-        elif text.startswith("0s"):
-            key = base64.b64decode(text[2:], validate=True)
-        else:
-            key = text.encode()
-    except (ValueError, binascii.Error):
-        kind = "hexadecimal digits after 0x" if text.startswith("0x") else "Base64 after 0s"
-        violations.add(path, f"is not {kind}; write a text that begins so in hexadecimal")
-        return None
-    if not key:
+    if not text:
         violations.add(path, "is empty")
         return None
-    return Secret(key)
+    reference = SecretReference(SecretSource.VALUE, Secret(text.encode()))
+    try:
+        return resolve_secret(reference, base=Path())
+    except SecretError as error:
+        violations.add(path, str(error))
+        return None
 
 
 def write_key(key: Secret) -> str:

@@ -4,7 +4,6 @@ Requests and responses are never logged: they carry keys.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
@@ -15,13 +14,14 @@ from google.rpc import code_pb2
 
 from gateway.api.errors import STATUS_DETAILS_KEY, answer_of
 from gateway.controller.facade import ControlError, ControlErrorReason
+from gateway.observe.logs import get_logger
 
 OUR_METHODS: Final = "/gateway.api."
 """Health and reflection bring their own handling."""
 
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
-logger = logging.getLogger(__name__)
+_log = get_logger("api")
 
 # Handlers are typed by what they carry, which differs from method to method.
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -70,7 +70,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:
                 await _abort(method, context, error, began)
                 raise
-            _log(method, context, "OK", began)
+            _log_call(method, context, "OK", began)
             return response
 
         return answer
@@ -85,7 +85,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _abort(method, context, error, began)
                 raise
             finally:
-                _log(method, context, "END", began)
+                _log_call(method, context, "END", began)
 
         return answer
 
@@ -119,17 +119,17 @@ async def _abort(method: str, context: Context, error: Exception, began: float) 
     answer = answer_of(error)
     code = _CODES[answer.status.code]
     if answer.is_bug:
-        logger.error("call failed: method=%s", method, exc_info=error)
-    _log(method, context, code_pb2.Code.Name(answer.status.code), began)
+        _log.error("call_failed", exception=error, method=method)
+    _log_call(method, context, code_pb2.Code.Name(answer.status.code), began)
     details = ((STATUS_DETAILS_KEY, answer.status.SerializeToString()),)
     await context.abort(code, answer.status.message, details)
 
 
-def _log(method: str, context: Context, outcome: str, began: float) -> None:
-    logger.debug(
-        "call: method=%s outcome=%s ms=%.1f peer=%s",
-        method.rpartition(".")[2],
-        outcome,
-        (time.monotonic() - began) * 1000,
-        context.peer(),
+def _log_call(method: str, context: Context, outcome: str, began: float) -> None:
+    _log.debug(
+        "call",
+        method=method.rpartition(".")[2],
+        outcome=outcome,
+        ms=round((time.monotonic() - began) * 1000, 1),
+        client=context.peer(),
     )
