@@ -7,36 +7,67 @@ monotonic clock and never goes back.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from gateway.ike.errors import LocalError, PeerError
 from gateway.ike.events import (
     ChildSaId,
     ChildSaInfo,
+    DatagramDropped,
     Event,
+    Failure,
+    FailureReason,
     IkeSaId,
     IkeSaInfo,
     Request,
     RequestId,
     Result,
 )
-from gateway.ike.path import Path
+from gateway.ike.path import IKE_PORT, Path
+from gateway.ike.timers import Timer
+from gateway.ike.v2 import ike_sa_init
+from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.context import Context
+from gateway.ike.v2.cookie import CookieSecrets
+from gateway.ike.v2.exchange import Plan, PlanKind, Received
+from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.options import EndpointOptions
-from gateway.ipsec.connection import Connection
+from gateway.ike.v2.scheduler import Scheduler
+from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState
+from gateway.ike.wire.header import NO_SPI, ExchangeType, HeaderFlag, IkeHeader, parse_header
+from gateway.ike.wire.message import Message, encode_message, parse_message
+from gateway.ike.wire.notify import NotifyType
+from gateway.ike.wire.payloads import NoncePayload, NotifyPayload, find_notify, get_payload
+from gateway.ike.wire.rules import check_rules
+from gateway.ipsec.connection import Child, Connection
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress, Spi
 
 __all__ = ["Endpoint", "EndpointOptions"]
 
+DEFAULT_OPTIONS = EndpointOptions()
+
 
 class Endpoint:
     """One IKEv2 endpoint: any number of connections, in both roles."""
+
+    __slots__ = ("_connections", "_context", "_cookies", "_half_open", "_scheduler")
 
     def __init__(
         self,
         *,
         entropy: Callable[[int], bytes],
         connections: Iterable[Connection] = (),
-        options: EndpointOptions = EndpointOptions(),
+        options: EndpointOptions = DEFAULT_OPTIONS,
     ) -> None:
-        raise NotImplementedError
+        self._context = Context(entropy, options)
+        self._scheduler = Scheduler(self._context)
+        self._cookies = CookieSecrets(entropy, options.cookie_secret_lifetime_s)
+        self._connections: dict[str, Connection] = {c.name: c for c in connections}
+        self._half_open: dict[tuple[Path, bytes], IkeSa] = {}
+        """Half-open IKE SAs as responder, by where their request came from and its SPI."""
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -46,7 +77,16 @@ class Endpoint:
         A connection that is unchanged keeps its SAs; one that changed or is gone is terminated (its
         IKE SAs are deleted with the peer). Bringing up what is new is the caller's decision.
         """
-        raise NotImplementedError
+        self._context.now = now
+        wanted = {connection.name: connection for connection in connections}
+        old, self._connections = self._connections, wanted
+        stale = {name for name, connection in old.items() if wanted.get(name) != connection}
+        for ike_sa in self._scheduler.ike_sas():
+            ike_sa.candidates = tuple(c for c in ike_sa.candidates if wanted.get(c.name) == c)
+            if ike_sa.connection.name in stale and (
+                ike_sa.state is not IkeSaState.HALF_OPEN or not ike_sa.candidates
+            ):
+                self._terminate(ike_sa, "its connection was changed or removed")
 
     def initiate(
         self, connection: str, child: str | None, now: float, *, local: IpAddress | None = None
@@ -66,37 +106,79 @@ class Endpoint:
         Raises:
             LocalError: No such connection or child, or no address to send to.
         """
-        raise NotImplementedError
+        self._context.now = now
+        configured = self._connection(connection)
+        wanted = _find_child(configured, child)
+        ike_sa = self._find_usable(configured)
+        if ike_sa is not None:
+            if child is not None and not self._brings_up(ike_sa, wanted):
+                self._scheduler.ask(ike_sa, Plan(kind=PlanKind.NEW_CHILD, child=wanted.name))
+            return ike_sa.id
+        ike_sa = IkeSa(
+            self._context,
+            connection=configured,
+            is_initiator=True,
+            spi_i=self._context.new_ike_spi(),
+            path=_initial_path(configured, local),
+        )
+        self._scheduler.add(ike_sa)
+        self._scheduler.bring_up(ike_sa, wanted)
+        return ike_sa.id
 
     def rekey_ike(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Replace an IKE SA by a new one (RFC 7296 §1.3.2)."""
-        raise NotImplementedError
+        self._context.now = now
+        self._scheduler.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.REKEY_IKE))
 
     def rekey_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Replace a Child SA by a new one (RFC 7296 §1.3.3); a no-op while that is under way."""
-        raise NotImplementedError
+        self._context.now = now
+        self._scheduler.rekey_child(*self._child_sa(child_sa_id))
 
     def terminate_ike(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Delete an IKE SA and its Child SAs with the peer; events follow when it is done."""
-        raise NotImplementedError
+        self._context.now = now
+        self._terminate(self._ike_sa(ike_sa_id), "the operator terminated it")
 
     def terminate_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Delete a Child SA with the peer; `ChildSaDeleted` follows when it is done."""
-        raise NotImplementedError
+        self._context.now = now
+        ike_sa, child_sa = self._child_sa(child_sa_id)
+        failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail="the operator terminated it")
+        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=child_sa.child_sa_id, failure=failure)
+        self._scheduler.ask(ike_sa, plan)
 
     def check_liveness(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Ask the peer for a sign of life now (an empty INFORMATIONAL request, RFC 7296 §2.4)."""
-        raise NotImplementedError
+        self._context.now = now
+        self._scheduler.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.LIVENESS))
 
     # --- inputs -----------------------------------------------------------------------------------
 
     def receive(self, datagram: bytes, path: Path, now: float) -> None:
         """Take one IKE datagram (without the non-ESP marker); never raises for what a stranger sends."""
-        raise NotImplementedError
+        self._context.now = now
+        if datagram == KEEPALIVE:
+            return
+        try:
+            header = parse_header(datagram)
+            message = parse_message(datagram)
+        except PeerError as error:
+            self._drop_unreadable(datagram, path, error)
+            return
+        ike_sa = self._find_addressee(header)
+        if ike_sa is not None:
+            self._scheduler.receive(ike_sa, message, path)
+        elif header.exchange_type == ExchangeType.IKE_SA_INIT and header.is_request:
+            self._receive_init(message, path)
+        else:
+            self._drop(path, DropReason.IKE_UNKNOWN_SPI, f"SPIs {header.spi_i.hex()} {header.spi_r.hex()}")
 
     def tick(self, now: float) -> None:
         """Do whatever is due at `now`; call it at `next_deadline()` at the latest."""
-        raise NotImplementedError
+        self._context.now = now
+        while (key := self._context.timers.pop_due(now)) is not None:
+            self._scheduler.on_timer(key)
 
     def resolve(self, request_id: RequestId, result: Result, now: float) -> None:
         """Answer a request of `requests()`; one that was given up meanwhile is ignored.
@@ -107,52 +189,274 @@ class Endpoint:
         Raises:
             LocalError: The result does not fit the request.
         """
-        raise NotImplementedError
+        self._context.now = now
+        self._scheduler.resolve(request_id, result)
 
     def note_traffic(self, child_sa_id: ChildSaId, now: float) -> None:
         """Say that an authenticated packet arrived on the inbound SA: the peer lives, and uses this SA."""
-        raise NotImplementedError
+        self._context.now = now
+        found = self._scheduler.find_child(child_sa_id)
+        if found is not None:
+            self._scheduler.note_traffic(*found)
 
     def soft_expire(self, spi: Spi, now: float) -> None:
         """Say that the SA with this SPI, inbound or outbound, reached a soft limit at the datapath."""
-        raise NotImplementedError
+        self._context.now = now
+        child_sa_id = self.find_child_sa(spi)
+        found = None if child_sa_id is None else self._scheduler.find_child(child_sa_id)
+        if found is not None:
+            self._scheduler.rekey_child(*found)
 
     def expire_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Say that a Child SA reached a hard limit or was lost: it is deleted with the peer."""
-        raise NotImplementedError
+        self._context.now = now
+        found = self._scheduler.find_child(child_sa_id)
+        if found is not None:
+            self._scheduler.expire_child(*found, "the datapath")
 
     def mapping_changed(self, child_sa_id: ChildSaId, remote: IpAddress, port: int, now: float) -> None:
         """Say that authenticated ESP of this Child SA came from another address or port (NAT rebinding)."""
-        raise NotImplementedError
+        self._context.now = now
+        found = self._scheduler.find_child(child_sa_id)
+        if found is not None and found[0].nat.remote and not found[0].nat.local:
+            ike_sa = found[0]
+            ike_sa.follow_path(replace(ike_sa.path, remote=remote, remote_port=port))
 
     # --- drains -----------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
         """Return when `tick` must be called next; None: not before another input or command."""
-        raise NotImplementedError
+        return self._context.timers.next_deadline()
 
     def datagrams(self) -> list[tuple[Path, bytes]]:
-        """Return the datagrams to send, in order, and forget them. An empty-SPI keepalive is one byte 0xFF."""
-        raise NotImplementedError
+        """Return the datagrams to send, in order, and forget them.
+
+        A NAT keepalive is among them as the one octet 0xFF: it goes out without a non-ESP marker.
+        """
+        return self._context.drain_datagrams()
 
     def requests(self) -> list[Request]:
         """Return the requests that are new since the last call."""
-        raise NotImplementedError
+        return self._context.drain_requests()
 
     def events(self) -> list[Event]:
         """Return the events since the last call, in order."""
-        raise NotImplementedError
+        return self._context.drain_events()
 
     # --- getters ----------------------------------------------------------------------------------
 
     def ike_sas(self) -> tuple[IkeSaInfo, ...]:
         """Return every IKE SA, oldest first."""
-        raise NotImplementedError
+        return tuple(ike_sa.info() for ike_sa in self._scheduler.ike_sas())
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """Return every Child SA, oldest first."""
-        raise NotImplementedError
+        children = (c for ike_sa in self._scheduler.ike_sas() for c in ike_sa.children.values())
+        return tuple(c.info() for c in sorted(children, key=lambda c: c.child_sa_id))
 
     def find_child_sa(self, spi: Spi) -> ChildSaId | None:
         """Return the Child SA that has this SPI, inbound or outbound; inbound wins."""
-        raise NotImplementedError
+        outbound: ChildSaId | None = None
+        for ike_sa in self._scheduler.ike_sas():
+            for child_sa in ike_sa.children.values():
+                if child_sa.spi_in == spi:
+                    return child_sa.child_sa_id
+                if child_sa.spi_out == spi:
+                    outbound = child_sa.child_sa_id
+        return outbound
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _connection(self, name: str) -> Connection:
+        connection = self._connections.get(name)
+        if connection is None:
+            raise LocalError(f"there is no connection {name!r}")
+        return connection
+
+    def _ike_sa(self, ike_sa_id: IkeSaId) -> IkeSa:
+        ike_sa = self._scheduler.find(ike_sa_id)
+        if ike_sa is None:
+            raise LocalError(f"there is no IKE SA {ike_sa_id}")
+        return ike_sa
+
+    def _child_sa(self, child_sa_id: ChildSaId) -> tuple[IkeSa, ChildSa]:
+        found = self._scheduler.find_child(child_sa_id)
+        if found is None:
+            raise LocalError(f"there is no Child SA {child_sa_id}")
+        return found
+
+    def _find_usable(self, connection: Connection) -> IkeSa | None:
+        """Return an IKE SA of the connection that is up, else one of ours that is coming up."""
+        usable = [
+            ike_sa
+            for ike_sa in self._scheduler.ike_sas()
+            if ike_sa.connection is connection
+            and not ike_sa.is_doomed
+            and (ike_sa.state in SERVING_STATES or (ike_sa.is_initiator and ike_sa.state in _COMING_UP))
+        ]
+        return min(usable, key=lambda ike_sa: ike_sa.state not in SERVING_STATES, default=None)
+
+    def _brings_up(self, ike_sa: IkeSa, child: Child) -> bool:
+        """Tell whether a Child SA is up, coming up, or waits for its turn."""
+        if ike_sa.find_carrying(child.name) is not None:
+            return True
+        current = None if ike_sa.initiating is None else ike_sa.initiating.plan
+        plans = [*ike_sa.plans, *ike_sa.delayed.values(), *([] if current is None else [current])]
+        return any(plan.child == child.name for plan in plans)
+
+    def _terminate(self, ike_sa: IkeSa, detail: str) -> None:
+        failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail=detail)
+        if ike_sa.state in AUTHENTICATED_STATES:
+            self._scheduler.ask(ike_sa, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
+        else:
+            self._scheduler.end(ike_sa, failure)
+
+    # --- datagrams --------------------------------------------------------------------------------
+
+    def _drop(self, path: Path, reason: DropReason, detail: str) -> None:
+        self._context.emit(DatagramDropped(reason=reason, path=path, detail=detail))
+
+    def _drop_unreadable(self, datagram: bytes, path: Path, error: PeerError) -> None:
+        if error.notify != NotifyType.INVALID_MAJOR_VERSION:
+            self._drop(path, DropReason.IKE_MALFORMED, str(error))
+            return
+        self._drop(path, DropReason.IKE_VERSION, str(error))
+        header = parse_header(datagram)
+        if header.is_request:
+            # RFC 7296 §2.5: say which version we speak, in the header of the answer.
+            self._refuse(header, path, NotifyPayload(NotifyType.INVALID_MAJOR_VERSION))
+
+    def _refuse(self, header: IkeHeader, path: Path, notify: NotifyPayload) -> None:
+        """Answer a request of IKE_SA_INIT, or of another version, without keeping anything."""
+        answer = IkeHeader(
+            spi_i=header.spi_i,
+            spi_r=header.spi_r,
+            exchange_type=header.exchange_type,
+            flags=HeaderFlag.RESPONSE,
+            message_id=header.message_id,
+        )
+        self._context.send(path, encode_message(answer, [notify]))
+
+    def _find_addressee(self, header: IkeHeader) -> IkeSa | None:
+        """Return the IKE SA of a message: ours is the SPI that the sender did not choose."""
+        if header.from_initiator:
+            ike_sa = self._scheduler.find_by_spi(header.spi_r)
+            return ike_sa if ike_sa is not None and ike_sa.spi_i == header.spi_i else None
+        ike_sa = self._scheduler.find_by_spi(header.spi_i)
+        if ike_sa is None or (ike_sa.state is not IkeSaState.CONNECTING and ike_sa.spi_r != header.spi_r):
+            return None
+        return ike_sa
+
+    # --- IKE_SA_INIT as responder -----------------------------------------------------------------
+
+    def _receive_init(self, message: Message, path: Path) -> None:
+        """Take the first message of somebody (RFC 7296 §1.2, §2.6)."""
+        header = message.header
+        if not header.from_initiator or header.spi_r != NO_SPI or header.message_id != 0 or message.protected:
+            self._drop(path, DropReason.IKE_MALFORMED, "no first message of an IKE SA")
+            return
+        if self._is_retransmission(message, path):
+            return
+        candidates = self._candidates(path)
+        if not candidates:
+            self._drop(path, DropReason.IKE_UNKNOWN_PEER, "no connection is configured for these addresses")
+            return
+        try:
+            check_rules(message.payloads, header.exchange_type, is_response=False)
+            if not self._admits(message, path):
+                return
+            received = Received(
+                exchange_type=header.exchange_type,
+                message_id=0,
+                payloads=message.payloads,
+                path=path,
+                datagram=message.datagram,
+            )
+            ike_sa = ike_sa_init.answer(self._context, candidates, received, header.spi_i)
+        except PeerError as error:
+            self._drop(path, DropReason.IKE_UNEXPECTED, str(error))
+            if error.notify is not None:
+                self._refuse(header, path, NotifyPayload(error.notify, error.data))
+            return
+        self._scheduler.add(ike_sa)
+        self._half_open[path, header.spi_i] = ike_sa
+        ike_sa.set_timer(Timer.HALF_OPEN, self._context.now + self._context.options.half_open_timeout_s)
+        self._context.send(path, ike_sa.init_response)
+
+    def _is_retransmission(self, message: Message, path: Path) -> bool:
+        """Answer a request that made a half-open IKE SA already, byte for byte (RFC 7296 §2.1)."""
+        ike_sa = self._half_open.get((path, message.header.spi_i))
+        if ike_sa is None or ike_sa.init_request != message.datagram:
+            return False
+        if ike_sa.state is IkeSaState.HALF_OPEN:
+            self._context.send(path, ike_sa.init_response)
+        return True
+
+    def _candidates(self, path: Path) -> list[Connection]:
+        """Return the connections that fit the addresses, the most specific first."""
+        fitting = [c for c in self._connections.values() if _fits(c, path)]
+        return sorted(fitting, key=lambda c: (not c.remote.addresses, not c.local.addresses))
+
+    def _admits(self, message: Message, path: Path) -> bool:
+        """Bound the half-open table; under load want a cookie first (RFC 7296 §2.6).
+
+        Raises:
+            PeerError: There is no nonce.
+        """
+        options = self._context.options
+        self._half_open = {
+            key: ike_sa
+            for key, ike_sa in self._half_open.items()
+            if ike_sa.state in (IkeSaState.HALF_OPEN, IkeSaState.AUTHENTICATING)
+        }
+        same_address = sum(key[0].remote == path.remote for key in self._half_open)
+        if len(self._half_open) >= options.half_open_limit or same_address >= options.half_open_per_address:
+            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, f"{len(self._half_open)} are half-open")
+            return False
+        if len(self._half_open) < options.cookie_threshold:
+            return True
+        nonce_i = get_payload(message.payloads, NoncePayload).data
+        cookie = find_notify(message.payloads, NotifyType.COOKIE)
+        spi_i, source, now = message.header.spi_i, path.remote, self._context.now
+        if cookie is not None and self._cookies.is_valid(
+            cookie.data, nonce_i=nonce_i, source=source, spi_i=spi_i, now=now
+        ):
+            return True
+        wanted = self._cookies.make(nonce_i=nonce_i, source=source, spi_i=spi_i, now=now)
+        self._drop(path, DropReason.IKE_COOKIE, "a cookie was asked for")
+        self._refuse(message.header, path, NotifyPayload(NotifyType.COOKIE, wanted))
+        return False
+
+
+_COMING_UP = frozenset({IkeSaState.CONNECTING, IkeSaState.AUTHENTICATING})
+
+
+def _fits(connection: Connection, path: Path) -> bool:
+    local, remote = connection.local.addresses, connection.remote.addresses
+    return (not local or path.local in local) and (not remote or path.remote in remote)
+
+
+def _find_child(connection: Connection, name: str | None) -> Child:
+    """Return a configured Child by its name, or the first that is to be protected."""
+    protected = [child for child in connection.children if child.action is Action.PROTECT]
+    found = next((child for child in protected if name is None or child.name == name), None)
+    if found is None:
+        what = "a Child to protect traffic with" if name is None else f"a protected Child {name!r}"
+        raise LocalError(f"connection {connection.name!r} has not {what}")
+    return found
+
+
+def _initial_path(connection: Connection, local: IpAddress | None) -> Path:
+    """Return where the first message goes; a pair of addresses of one family is looked for.
+
+    Raises:
+        LocalError: There is none.
+    """
+    locals_ = (local,) if local is not None else connection.local.addresses
+    for ours in locals_:
+        for theirs in connection.remote.addresses:
+            if ours.version == theirs.version:
+                return Path(ours, IKE_PORT, theirs, IKE_PORT)
+    raise LocalError(
+        f"connection {connection.name!r} has no address to send to, or none of the family of our own"
+    )

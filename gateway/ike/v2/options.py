@@ -25,6 +25,10 @@ class EndpointOptions:
     """How long a replaced inbound SA still decrypts packets in flight (RFC 7296 §2.8)."""
     outbound_switch_s: float = 3.0
     """The responder of a Child rekey uses the new outbound SA after this long, whatever the peer shows."""
+    delete_grace_s: float = 30.0
+    """How long the peer has to delete what a rekey replaced or made twice, before we do it."""
+    duplicate_grace_s: float = 5.0
+    """The same for one of two IKE SAs that both sides started at once."""
     rekey_retry_s: float = 10.0
     """First wait before a failed rekey is tried again; doubled each time until the hard lifetime."""
     temporary_failure_retry_s: float = 2.0

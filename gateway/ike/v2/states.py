@@ -35,6 +35,7 @@ class IkeSaTrigger(Enum):
     INIT_DONE = "IKE_SA_INIT answered"
     AUTH_RECEIVED = "IKE_AUTH request received"
     AUTHENTICATED = "both sides authenticated"
+    INHERITED = "made by an IKE rekey"
     REKEY_STARTED = "rekey started"
     REKEY_FAILED = "rekey failed"
     REPLACED = "successor took over"
@@ -72,8 +73,10 @@ _I = IkeSaState
 _IT = IkeSaTrigger
 IKE_SA_TRANSITIONS: dict[tuple[IkeSaState, IkeSaTrigger], IkeSaState] = {
     (_I.CONNECTING, _IT.INIT_DONE): _I.AUTHENTICATING,
+    (_I.CONNECTING, _IT.INHERITED): _I.ESTABLISHED,
     (_I.CONNECTING, _IT.GONE): _I.DELETED,
     (_I.HALF_OPEN, _IT.AUTH_RECEIVED): _I.AUTHENTICATING,
+    (_I.HALF_OPEN, _IT.INHERITED): _I.ESTABLISHED,
     (_I.HALF_OPEN, _IT.GONE): _I.DELETED,
     (_I.AUTHENTICATING, _IT.AUTHENTICATED): _I.ESTABLISHED,
     (_I.AUTHENTICATING, _IT.GONE): _I.DELETED,

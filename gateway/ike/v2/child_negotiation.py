@@ -1,0 +1,470 @@
+"""Agreeing on one Child SA: the same in IKE_AUTH and CREATE_CHILD_SA (RFC 7296 §1.2, §1.3.1, §2.7, §2.9).
+
+Offers, choices and checks of answers, without any state: what comes out is an `Agreement`, or a
+`ChildRejected` that says what differed. Whose turn it is and what is installed when is for the exchanges.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.ike.crypto.kex import KeyExchange, generate
+from gateway.ike.crypto.keymat import derive_child_keymat
+from gateway.ike.errors import InvalidSyntax
+from gateway.ike.events import ChildSaId, Failure, FailureReason
+from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, child_lifetime, derive_pair
+from gateway.ike.v2.exchange import ChildRefusedByPeer, ChildRejected
+from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.wire.notify import NotifyType, encode_ke_method
+from gateway.ike.wire.payloads import (
+    KePayload,
+    NotifyPayload,
+    Payload,
+    SaPayload,
+    TsiPayload,
+    TsrPayload,
+    find_notify,
+    find_payload,
+    get_payload,
+)
+from gateway.ike.wire.sa_payload import WireProposal, wire_proposal, wire_proposals
+from gateway.ipsec.algorithms import KE, Ke, TransformType
+from gateway.ipsec.connection import Child
+from gateway.ipsec.policy import Action
+from gateway.ipsec.proposal import (
+    Proposal,
+    ProtocolId,
+    default_proposals,
+    explain_mismatch,
+    format_proposals,
+    is_acceptable_answer,
+    ke_methods,
+    select_offer,
+)
+from gateway.ipsec.sa import MAX_SPI, MIN_SPI, Mode, Spi
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import (
+    TrafficSelector,
+    TsUnacceptable,
+    format_selectors,
+    is_narrowing,
+    narrow,
+)
+
+Selectors = tuple[TrafficSelector, ...]
+SPI_BYTES = 4
+
+
+# --- what both sides do -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What both sides agreed on for one Child SA."""
+
+    child: Child
+    proposal: Proposal
+    mode: Mode
+    spi_out: Spi
+    local_ts: Selectors
+    remote_ts: Selectors
+    number: int = 1
+    """Of the proposal that was chosen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildNonces:
+    """The nonces KEYMAT is made from: of IKE_SA_INIT for the first Child SA, else of the exchange."""
+
+    nonce_i: bytes
+    nonce_r: bytes
+
+
+def esp_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
+    """Return the proposals of a Child; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
+    proposals = child.proposals or default_proposals(ProtocolId.ESP)
+    if with_ke:
+        return proposals
+    kept = (TransformType.ENCR, TransformType.INTEG, TransformType.SN)
+    stripped = (Proposal(p.protocol, tuple(t for t in p.transforms if t.type in kept)) for p in proposals)
+    return tuple(dict.fromkeys(stripped))
+
+
+def configured_selectors(ike_sa: IkeSa, child: Child) -> tuple[Selectors, Selectors]:
+    """Return local and remote selectors; an empty side means the IKE SA's own address there."""
+    return (
+        child.local_ts or (TrafficSelector.from_prefix(ike_sa.path.local),),
+        child.remote_ts or (TrafficSelector.from_prefix(ike_sa.path.remote),),
+    )
+
+
+def make_child_sa(
+    ike_sa: IkeSa,
+    agreement: Agreement,
+    *,
+    spi_in: Spi,
+    nonces: ChildNonces,
+    shared_secret: Secret | None,
+    is_initiator: bool,
+    replaces: ChildSaId | None = None,
+) -> ChildSa:
+    """Derive the keys of an agreed Child SA and make its record; the IKE SA takes it into care.
+
+    Args:
+        ike_sa: Whose SK_d the keys come from.
+        agreement: What was agreed.
+        spi_in: The inbound SPI.
+        nonces: Of the exchange.
+        shared_secret: Of the key exchange in CREATE_CHILD_SA, if there was one.
+        is_initiator: Whether we initiated that exchange.
+        replaces: The Child SA it takes over from.
+    """
+    assert ike_sa.proposal is not None
+    assert ike_sa.keys is not None
+    proposal = agreement.proposal
+    keys = derive_child_keymat(
+        ike_sa.proposal.prf,
+        ike_sa.keys.sk_d,
+        encr=proposal.encr,
+        key_bits=proposal.key_bits,
+        integ=proposal.integ,
+        nonce_i=nonces.nonce_i,
+        nonce_r=nonces.nonce_r,
+        shared_secret=shared_secret,
+    )
+    in_order = (keys.encryption_i, keys.integrity_i, keys.encryption_r, keys.integrity_r)
+    context = ike_sa.context
+    parameters = ChildSaParameters(
+        child_sa_id=context.new_child_sa_id(),
+        connection=ike_sa.connection.name,
+        child=agreement.child,
+        proposal=proposal,
+        mode=agreement.mode,
+        spi_in=spi_in,
+        spi_out=agreement.spi_out,
+        local_ts=agreement.local_ts,
+        remote_ts=agreement.remote_ts,
+        path=ike_sa.path,
+        is_encapsulated=ike_sa.nat.is_present,
+        lifetime=child_lifetime(agreement.child, esn=proposal.esn, draw=context.draw()),
+    )
+    keymat = Secret(b"".join(key.reveal() for key in in_order))
+    child_sa = ChildSa(
+        ike_sa_id=ike_sa.id,
+        parameters=parameters,
+        pair=derive_pair(parameters, keymat, is_initiator=is_initiator),
+        replaces=replaces,
+    )
+    ike_sa.add_child(child_sa)
+    return child_sa
+
+
+def parse_spi(spi: bytes) -> Spi:
+    """Return an ESP SPI of the peer.
+
+    Raises:
+        InvalidSyntax: It has not 4 bytes, or is one of the reserved numbers (RFC 4303 §2.1).
+    """
+    number = int.from_bytes(spi, "big")
+    if len(spi) != SPI_BYTES or not MIN_SPI <= number <= MAX_SPI:
+        raise InvalidSyntax(f"an ESP SPI has {SPI_BYTES} bytes and is {MIN_SPI} or more, got 0x{spi.hex()}")
+    return Spi(number)
+
+
+def encode_spi(spi: Spi) -> bytes:
+    """Return an SPI as it stands in proposals, REKEY_SA and DELETE."""
+    return spi.to_bytes(SPI_BYTES, "big")
+
+
+# --- initiator ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What we propose for one Child SA."""
+
+    child: Child
+    proposals: tuple[Proposal, ...]
+    spi_in: Spi
+    local_ts: Selectors
+    remote_ts: Selectors
+    mode: Mode
+    key_exchange: KeyExchange | None = None
+    """Our half, where the first proposal has a key exchange method (PFS)."""
+
+    def mode_notify(self) -> list[Payload]:
+        """Return what asks for the mode: nothing for tunnel mode (RFC 7296 §1.3.1)."""
+        return [NotifyPayload(NotifyType.USE_TRANSPORT_MODE)] if self.mode is Mode.TRANSPORT else []
+
+    def sa_payload(self) -> SaPayload:
+        """Return SA with our SPI in every proposal."""
+        return SaPayload(wire_proposals(self.proposals, encode_spi(self.spi_in)))
+
+    def ts_payloads(self) -> list[Payload]:
+        """Return TSi, TSr."""
+        return [TsiPayload(self.local_ts), TsrPayload(self.remote_ts)]
+
+
+def make_offer(
+    ike_sa: IkeSa, child: Child, spi_in: Spi, *, with_ke: bool, ke_method: Ke | None = None
+) -> Offer:
+    """Return what we propose for a Child.
+
+    Transport mode is not asked for through a NAT: the selectors of RFC 7296 §2.23.1 would have to be
+    rewritten on the way; tunnel mode between the same addresses carries the same traffic.
+
+    Args:
+        ike_sa: The IKE SA it is negotiated in.
+        child: What is wanted.
+        spi_in: Our inbound SPI.
+        with_ke: Whether the exchange can hold a KE payload.
+        ke_method: The method the peer asked for; None: our first.
+    """
+    proposals = esp_proposals(child, with_ke=with_ke)
+    key_exchange = None
+    if with_ke:
+        methods = ke_methods(proposals)
+        if methods:
+            key_exchange = generate(ke_method or methods[0], ike_sa.context.entropy)
+    local_ts, remote_ts = configured_selectors(ike_sa, child)
+    return Offer(
+        child=child,
+        proposals=proposals,
+        spi_in=spi_in,
+        local_ts=local_ts,
+        remote_ts=remote_ts,
+        mode=Mode.TUNNEL if ike_sa.nat.is_present else child.mode,
+        key_exchange=key_exchange,
+    )
+
+
+def check_answer(offer: Offer, payloads: tuple[Payload, ...], *, with_ke: bool) -> Agreement:
+    """Return what the peer made of our offer.
+
+    The answer must be one of our proposals, and selectors nowhere wider than ours (RFC 7296 §2.7, §2.9).
+
+    Raises:
+        ChildRejected: The peer refused, or its answer is not one.
+    """
+    sa = find_payload(payloads, SaPayload)
+    tsi, tsr = find_payload(payloads, TsiPayload), find_payload(payloads, TsrPayload)
+    if sa is None or tsi is None or tsr is None:
+        raise refused_by_peer(offer, payloads)
+    wire, proposal = _single_proposal(sa)
+    if proposal is None or not is_acceptable_answer(proposal, offer.proposals, ignore_ke=not with_ke):
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.NO_PROPOSAL_CHOSEN,
+                detail="the peer chose an ESP proposal that we did not offer",
+                offered=format_proposals(offer.proposals),
+                configured="" if proposal is None else str(proposal),
+            ),
+            NotifyType.NO_PROPOSAL_CHOSEN,
+        )
+    if not (is_narrowing(tsi.selectors, offer.local_ts) and is_narrowing(tsr.selectors, offer.remote_ts)):
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.TS_UNACCEPTABLE,
+                detail="the peer answered with traffic selectors that are no part of ours",
+                offered=_both(offer.local_ts, offer.remote_ts),
+                configured=_both(tsi.selectors, tsr.selectors),
+            ),
+            NotifyType.TS_UNACCEPTABLE,
+        )
+    use_transport = find_notify(payloads, NotifyType.USE_TRANSPORT_MODE) is not None
+    if use_transport and offer.mode is Mode.TUNNEL:
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.INVALID_SYNTAX,
+                detail="the peer answered with transport mode, which we did not ask for",
+            )
+        )
+    # A peer that does not answer the notify wants tunnel mode (RFC 7296 §1.3.1): the same hosts, so we agree.
+    return Agreement(
+        child=offer.child,
+        proposal=proposal,
+        mode=Mode.TRANSPORT if use_transport else Mode.TUNNEL,
+        spi_out=parse_spi(wire.spi),
+        local_ts=tsi.selectors,
+        remote_ts=tsr.selectors,
+    )
+
+
+def refused_by_peer(offer: Offer, payloads: tuple[Payload, ...]) -> ChildRefusedByPeer:
+    """Return what is told of a response that has no Child SA in it."""
+    notify = next((p for p in payloads if isinstance(p, NotifyPayload) and p.is_error), None)
+    if notify is None:
+        failure = Failure(
+            reason=FailureReason.INVALID_SYNTAX, detail="the response holds neither a Child SA nor an error"
+        )
+        return ChildRefusedByPeer(failure)
+    reasons: dict[int, FailureReason] = {
+        NotifyType.NO_PROPOSAL_CHOSEN: FailureReason.NO_PROPOSAL_CHOSEN,
+        NotifyType.TS_UNACCEPTABLE: FailureReason.TS_UNACCEPTABLE,
+        NotifyType.INVALID_KE_PAYLOAD: FailureReason.INVALID_KE_PAYLOAD,
+    }
+    selectors = notify.notify_type in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED)
+    offered = _both(offer.local_ts, offer.remote_ts) if selectors else format_proposals(offer.proposals)
+    failure = Failure(
+        reason=reasons.get(notify.notify_type, FailureReason.PEER_NOTIFY),
+        detail=f"the peer refused Child SA {offer.child.name!r} with {notify.name}; we offered {offered}",
+        notify=notify.name,
+        offered=offered,
+    )
+    return ChildRefusedByPeer(failure)
+
+
+# --- responder ----------------------------------------------------------------------------------
+
+
+def choose(
+    ike_sa: IkeSa, payloads: tuple[Payload, ...], children: Sequence[Child], *, with_ke: bool
+) -> Agreement:
+    """Return what we make of the peer's offer: the first Child that fits selectors and proposals.
+
+    Raises:
+        ChildRejected: None fits; carries TS_UNACCEPTABLE, NO_PROPOSAL_CHOSEN or INVALID_KE_PAYLOAD, and
+            for the operator what differed.
+        InvalidSyntax: The offer is malformed.
+    """
+    tsi, tsr = get_payload(payloads, TsiPayload), get_payload(payloads, TsrPayload)
+    rejection: ChildRejected | None = None
+    for child in children:
+        if child.action is not Action.PROTECT:
+            continue
+        try:
+            local_ts, remote_ts = _narrow_both(ike_sa, child, tsr.selectors, tsi.selectors)
+            return _choose_proposal(ike_sa, payloads, child, local_ts, remote_ts, with_ke=with_ke)
+        except ChildRejected as error:
+            # A Child whose selectors fit tells more about the mistake than one whose do not.
+            if rejection is None or error.notify != NotifyType.TS_UNACCEPTABLE:
+                rejection = error
+    if rejection is None:
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.TS_UNACCEPTABLE,
+                detail=f"connection {ike_sa.connection.name!r} has no Child to protect traffic with",
+                notify=NotifyType.TS_UNACCEPTABLE.name,
+                offered=_both(tsr.selectors, tsi.selectors),
+            ),
+            NotifyType.TS_UNACCEPTABLE,
+        )
+    raise rejection
+
+
+def answer_payloads(agreement: Agreement, spi_in: Spi) -> tuple[list[Payload], SaPayload, list[Payload]]:
+    """Return [N(USE_TRANSPORT_MODE)]; SA; TSi, TSr of a responder's answer."""
+    mode: list[Payload] = []
+    if agreement.mode is Mode.TRANSPORT:
+        mode.append(NotifyPayload(NotifyType.USE_TRANSPORT_MODE))
+    sa = SaPayload((wire_proposal(agreement.proposal, agreement.number, encode_spi(spi_in)),))
+    return mode, sa, [TsiPayload(agreement.remote_ts), TsrPayload(agreement.local_ts)]
+
+
+def _narrow_both(
+    ike_sa: IkeSa, child: Child, offered_local: Selectors, offered_remote: Selectors
+) -> tuple[Selectors, Selectors]:
+    local_ts, remote_ts = configured_selectors(ike_sa, child)
+    try:
+        return narrow(offered_local, local_ts), narrow(offered_remote, remote_ts)
+    except TsUnacceptable:
+        offered, configured = _both(offered_local, offered_remote), _both(local_ts, remote_ts)
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.TS_UNACCEPTABLE,
+                detail=f"no traffic selectors in common with Child {child.name!r}: "
+                f"peer offered {offered}; configured {configured}",
+                notify=NotifyType.TS_UNACCEPTABLE.name,
+                offered=offered,
+                configured=configured,
+            ),
+            NotifyType.TS_UNACCEPTABLE,
+        ) from None
+
+
+def _choose_proposal(
+    ike_sa: IkeSa,
+    payloads: tuple[Payload, ...],
+    child: Child,
+    local_ts: Selectors,
+    remote_ts: Selectors,
+    *,
+    with_ke: bool,
+) -> Agreement:
+    sa = get_payload(payloads, SaPayload)
+    # A proposal that must be refused whole stays in the list as one that matches nothing.
+    usable = [(wire, wire.proposal) for wire in sa.proposals if wire.proposal is not None]
+    offered = [proposal for _, proposal in usable if proposal is not None]
+    configured = esp_proposals(child, with_ke=with_ke)
+    selection = select_offer(offered, configured, ignore_ke=not with_ke)
+    if selection is None:
+        raise ChildRejected(
+            Failure(
+                reason=FailureReason.NO_PROPOSAL_CHOSEN,
+                detail=explain_mismatch(offered, configured, ignore_ke=not with_ke),
+                notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
+                offered=format_proposals(offered),
+                configured=format_proposals(configured),
+            ),
+            NotifyType.NO_PROPOSAL_CHOSEN,
+        )
+    wire = usable[selection.index][0]
+    proposal = selection.proposal
+    if with_ke:
+        proposal = _settle_ke(payloads, offered[selection.index], configured, proposal)
+    asked = find_notify(payloads, NotifyType.USE_TRANSPORT_MODE) is not None
+    transport = asked and child.mode is Mode.TRANSPORT and not ike_sa.nat.is_present
+    return Agreement(
+        child=child,
+        proposal=proposal,
+        mode=Mode.TRANSPORT if transport else Mode.TUNNEL,
+        spi_out=parse_spi(wire.spi),
+        local_ts=local_ts,
+        remote_ts=remote_ts,
+        number=wire.number,
+    )
+
+
+def _settle_ke(
+    payloads: tuple[Payload, ...], offer: Proposal, configured: Sequence[Proposal], chosen: Proposal
+) -> Proposal:
+    """Return the choice with the method of the KE payload where that is acceptable too.
+
+    That saves a round trip: the initiator guessed a method, and any that both sides allow will do.
+
+    Raises:
+        ChildRejected: INVALID_KE_PAYLOAD, with the method we want.
+    """
+    ke = find_payload(payloads, KePayload)
+    if ke is not None and ke.method != chosen.ke:
+        guessed = Proposal(
+            offer.protocol,
+            tuple(t for t in offer.transforms if t.type is not TransformType.KE or t.id == ke.method),
+        )
+        better = select_offer([guessed], configured)
+        if better is not None and better.proposal.ke == ke.method:
+            return better.proposal
+    if chosen.ke is Ke.NONE or (ke is not None and ke.method == chosen.ke):
+        return chosen
+    came = "no KE payload" if ke is None else f"a KE payload of {_ke_name(ke.method)}"
+    raise ChildRejected(
+        Failure(
+            reason=FailureReason.INVALID_KE_PAYLOAD,
+            detail=f"{came} came; we want {chosen.ke.name}",
+            notify=NotifyType.INVALID_KE_PAYLOAD.name,
+        ),
+        NotifyType.INVALID_KE_PAYLOAD,
+        encode_ke_method(chosen.ke),
+    )
+
+
+def _single_proposal(sa: SaPayload) -> tuple[WireProposal, Proposal | None]:
+    first = sa.proposals[0]
+    return first, first.proposal if len(sa.proposals) == 1 else None
+
+
+def _both(local_ts: Sequence[TrafficSelector], remote_ts: Sequence[TrafficSelector]) -> str:
+    return f"{format_selectors(local_ts)} === {format_selectors(remote_ts)}"
+
+
+def _ke_name(method: int) -> str:
+    return KE[Ke(method)].keyword if method in KE else str(method)

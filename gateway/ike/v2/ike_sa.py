@@ -1,0 +1,472 @@
+"""One IKE SA: its identity, keys, windows, timers and Child SAs; what exchanges act upon.
+
+It says and believes nothing by itself: exchanges do (`ike_auth.py`, `rekey_child_sa.py`, ...), one step at
+a time, run by `scheduler.py`. Rules a change must keep:
+
+- Nothing in a datagram changes anything here before it was authenticated (IKE_SA_INIT apart).
+- A state changes by the table of `states.py` only.
+- The IKE SA owns its Child SAs; an IKE rekey hands them to the successor.
+"""
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from gateway.ike.crypto.keymat import IkeKeys
+from gateway.ike.crypto.prf import PrfFunction, prf_function
+from gateway.ike.crypto.suite import IkeSuite
+from gateway.ike.errors import LocalError
+from gateway.ike.events import (
+    ChildSaDeleted,
+    ChildSaEstablished,
+    ChildSaFailed,
+    ChildSaId,
+    ChildSaRekeyed,
+    Failure,
+    FailureReason,
+    IkeSaId,
+    IkeSaInfo,
+    IkeSaKeys,
+    IkeSaKeysDerived,
+    PathChanged,
+)
+from gateway.ike.path import Path
+from gateway.ike.timers import Timer, TimerKey
+from gateway.ike.v2.child_sa import ChildSa, SaPair
+from gateway.ike.v2.context import Context
+from gateway.ike.v2.exchange import Plan, PlanKind, Task
+from gateway.ike.v2.nat import NatStatus
+from gateway.ike.v2.states import (
+    CARRYING_STATES,
+    ChildSaState,
+    ChildSaTrigger,
+    IkeSaState,
+    IkeSaTrigger,
+    next_ike_state,
+)
+from gateway.ike.v2.window import Backoff, Datagrams, RequestWindow, ResponseWindow
+from gateway.ike.wire.header import NO_SPI, ExchangeType, IkeHeader
+from gateway.ike.wire.protected import SkProtection
+from gateway.ipsec.connection import Connection
+from gateway.ipsec.identity import Identity
+from gateway.ipsec.proposal import Proposal, ProtocolId, default_proposals
+from gateway.ipsec.sa import SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """The outcome of the peer's half of a simultaneous rekey (RFC 7296 §2.8.1, §2.8.2)."""
+
+    successor: int
+    """`ChildSaId` or `IkeSaId` of what the peer's exchange made."""
+    nonces: tuple[bytes, bytes]
+    """Ni and Nr of that exchange."""
+
+
+class IkeSa:
+    """One IKE SA, in either role."""
+
+    __slots__ = (
+        "background",
+        "began_at",
+        "candidates",
+        "children",
+        "connection",
+        "context",
+        "delayed",
+        "established_at",
+        "expires_at",
+        "had_initial_contact",
+        "id",
+        "init_request",
+        "init_response",
+        "initiating",
+        "is_initiator",
+        "is_successor",
+        "is_told",
+        "keys",
+        "last_heard_at",
+        "local_id",
+        "nat",
+        "nonce_i",
+        "nonce_r",
+        "path",
+        "plans",
+        "prf",
+        "proposal",
+        "protection",
+        "rekey_at",
+        "rekey_attempts",
+        "remote_id",
+        "requests",
+        "responding",
+        "responses",
+        "rival",
+        "rival_sa",
+        "rivals",
+        "settled",
+        "spi_i",
+        "spi_r",
+        "state",
+        "successor",
+        "suspicion",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        connection: Connection,
+        is_initiator: bool,
+        spi_i: bytes,
+        spi_r: bytes = NO_SPI,
+        path: Path,
+    ) -> None:
+        self.context = context
+        self.id: IkeSaId = context.new_ike_sa_id()
+        self.connection = connection
+        self.candidates: tuple[Connection, ...] = (connection,)
+        """Responder before IKE_AUTH: the connections that fit the addresses and the IKE proposal."""
+        self.is_initiator = is_initiator
+        self.spi_i = spi_i
+        self.spi_r = spi_r
+        self.path = path
+        self.state = IkeSaState.CONNECTING if is_initiator else IkeSaState.HALF_OPEN
+        self.nat = NatStatus()
+        self.nonce_i = b""
+        self.nonce_r = b""
+        self.init_request = b""
+        self.init_response = b""
+        self.proposal: Proposal | None = None
+        self.prf: PrfFunction | None = None
+        self.keys: IkeKeys | None = None
+        self.protection: SkProtection | None = None
+        self.local_id: Identity | None = None
+        self.remote_id: Identity | None = None
+        self.had_initial_contact = False
+        """The peer said INITIAL_CONTACT."""
+        self.requests = RequestWindow(Backoff.of(connection.ike))
+        self.responses = ResponseWindow()
+        self.children: dict[ChildSaId, ChildSa] = {}
+        self.plans: deque[Plan] = deque()
+        self.delayed: dict[int, Plan] = {}
+        """Plans that wait for `Timer.PAUSE`, by its subject."""
+        self.rivals: dict[ChildSaId, Rival] = {}
+        """Simultaneous Child rekeys: what the peer made of a Child SA that we are rekeying too."""
+        self.rival: Rival | None = None
+        """The same for this IKE SA."""
+        self.rekey_attempts: dict[int, int] = {}
+        """How often in a row a rekey failed: by `ChildSaId`, and by 0 for the IKE SA."""
+        self.rival_sa: IkeSa | None = None
+        self.settled: set[ChildSaId] = set()
+        """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
+        self.successor: IkeSa | None = None
+        self.is_successor = False
+        """An IKE rekey made it."""
+        self.is_told = False
+        """An event said that it is established."""
+        self.initiating: Task | None = None
+        self.responding: Task | None = None
+        self.background: list[Task] = []
+        self.suspicion: Failure | None = None
+        """What an unauthenticated error notify said: told if nothing better comes."""
+        self.began_at = context.now
+        self.last_heard_at = context.now
+        self.established_at: float | None = None
+        self.rekey_at: float | None = None
+        self.expires_at: float | None = None
+
+    # --- getters ----------------------------------------------------------------------------------
+
+    @property
+    def local_spi(self) -> bytes:
+        """Return the SPI we chose: unique among our IKE SAs."""
+        return self.spi_i if self.is_initiator else self.spi_r
+
+    @property
+    def offered_proposals(self) -> tuple[Proposal, ...]:
+        """Return the IKE proposals of the connection."""
+        return self.connection.ike.proposals or default_proposals(ProtocolId.IKE)
+
+    @property
+    def is_doomed(self) -> bool:
+        """Return whether it will be deleted as soon as its turn comes."""
+        return any(plan.kind is PlanKind.DELETE_IKE for plan in self.plans)
+
+    @property
+    def has_child_work(self) -> bool:
+        """Return whether we are making, rekeying or closing a Child SA (RFC 7296 §2.25.2)."""
+        plan = None if self.initiating is None else self.initiating.plan
+        return plan is not None and plan.kind in _CHILD_PLANS
+
+    def heir(self) -> "IkeSa":
+        """Return the IKE SA that has the Child SAs now: this one, or what rekeys made of it."""
+        ike_sa = self
+        while ike_sa.successor is not None:
+            ike_sa = ike_sa.successor
+        return ike_sa
+
+    def info(self) -> IkeSaInfo:
+        """Return what there is to know about it."""
+        return IkeSaInfo(
+            ike_sa_id=self.id,
+            connection=self.connection.name,
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            is_initiator=self.is_initiator,
+            state=self.state.value,
+            path=self.path,
+            local_id=self.local_id,
+            remote_id=self.remote_id,
+            proposal=self.proposal,
+            nat_local=self.nat.local,
+            nat_remote=self.nat.remote,
+            established_at=self.established_at,
+            rekey_at=self.rekey_at,
+            expires_at=self.expires_at,
+        )
+
+    def find_outbound(self, spi: Spi) -> ChildSa | None:
+        """Return the Child SA that sends with `spi`: the one a peer's DELETE or REKEY_SA names."""
+        return next((child_sa for child_sa in self.children.values() if child_sa.spi_out == spi), None)
+
+    def find_carrying(self, child: str) -> ChildSa | None:
+        """Return the Child SA that carries this configured Child's traffic, or is about to."""
+        for child_sa in self.children.values():
+            if child_sa.parameters.child.name == child and (
+                child_sa.state in CARRYING_STATES or child_sa.state is ChildSaState.CREATING
+            ):
+                return child_sa
+        return None
+
+    # --- state and timers -------------------------------------------------------------------------
+
+    def follow(self, trigger: IkeSaTrigger) -> None:
+        """Change the state by the table.
+
+        Raises:
+            LocalError: The table has no such transition.
+        """
+        self.state = next_ike_state(self.state, trigger)
+
+    def set_timer(self, timer: Timer, deadline: float, subject: int = 0) -> None:
+        """Start or move a timer of this IKE SA."""
+        self.context.timers.set(TimerKey(self.id, timer, subject), deadline)
+
+    def cancel_timer(self, timer: Timer, subject: int = 0) -> None:
+        """Stop a timer of this IKE SA."""
+        self.context.timers.cancel(TimerKey(self.id, timer, subject))
+
+    def timer_deadline(self, timer: Timer, subject: int = 0) -> float | None:
+        """Return when a timer of this IKE SA is due; None if it does not run."""
+        return self.context.timers.deadline(TimerKey(self.id, timer, subject))
+
+    def heard(self) -> None:
+        """Note a sign of life of the authenticated peer (RFC 7296 §2.4)."""
+        self.last_heard_at = self.context.now
+
+    def establish(self, trigger: IkeSaTrigger = IkeSaTrigger.AUTHENTICATED) -> None:
+        """Note that both sides are authenticated (or that a rekey made this one): start its lifetime."""
+        now, options = self.context.now, self.connection.ike
+        self.follow(trigger)
+        self.established_at = now
+        self.heard()
+        self.cancel_timer(Timer.HALF_OPEN)
+        if options.rekey_s > 0:
+            self.rekey_at = now + options.rekey_s * (1.0 - options.jitter * self.context.draw())
+            self.expires_at = now + options.rekey_s + options.over_s
+            self.set_timer(Timer.IKE_REKEY, self.rekey_at)
+            self.set_timer(Timer.IKE_EXPIRE, self.expires_at)
+        if options.dpd_delay_s > 0:
+            self.set_timer(Timer.LIVENESS, now + options.dpd_delay_s)
+        if self.nat.must_keep_alive and self.context.options.keepalive_s > 0:
+            self.set_timer(Timer.KEEPALIVE, now + self.context.options.keepalive_s)
+
+    # --- keys and messages ------------------------------------------------------------------------
+
+    def adopt_keys(self, proposal: Proposal, keys: IkeKeys) -> None:
+        """Take the keys of IKE_SA_INIT or of a rekey, and tell the key log."""
+        suite = IkeSuite.of(proposal)
+        self.proposal = proposal
+        self.prf = prf_function(suite.prf)
+        self.keys = keys
+        self.protection = SkProtection(
+            suite, keys, is_initiator=self.is_initiator, entropy=self.context.entropy
+        )
+        self.context.emit(
+            IkeSaKeysDerived(
+                ike_sa=self.info(),
+                keys=IkeSaKeys(
+                    proposal=proposal,
+                    sk_ei=Secret(keys.sk_ei.reveal()),
+                    sk_er=Secret(keys.sk_er.reveal()),
+                    sk_ai=Secret(keys.sk_ai.reveal()),
+                    sk_ar=Secret(keys.sk_ar.reveal()),
+                ),
+            )
+        )
+
+    def header(self, exchange_type: ExchangeType, message_id: int, *, is_response: bool) -> IkeHeader:
+        """Return the header of a message of ours."""
+        return IkeHeader.build(
+            spi_i=self.spi_i,
+            spi_r=self.spi_r,
+            exchange_type=exchange_type,
+            is_initiator=self.is_initiator,
+            is_response=is_response,
+            message_id=message_id,
+        )
+
+    def arm_retransmission(self) -> None:
+        """Set the timer to what the request window waits for."""
+        deadline = self.requests.next_deadline
+        if deadline is None:
+            self.cancel_timer(Timer.RETRANSMIT)
+        else:
+            self.set_timer(Timer.RETRANSMIT, deadline)
+
+    def send(self, datagrams: Datagrams, path: Path | None = None) -> None:
+        """Send datagrams on `path`, or where the peer is."""
+        for datagram in datagrams:
+            self.context.send(path or self.path, datagram)
+
+    # --- plans ------------------------------------------------------------------------------------
+
+    def plan(self, plan: Plan, *, first: bool = False) -> None:
+        """Queue something to do; what is queued already is not queued twice.
+
+        Raises:
+            LocalError: The queue is full.
+        """
+        if any(_is_same(plan, queued) for queued in self.plans):
+            return
+        if len(self.plans) >= self.context.options.queue_limit and not first:
+            raise LocalError(f"{len(self.plans)} exchanges are waiting in IKE SA {self.id} already")
+        if first:
+            self.plans.appendleft(plan)
+        else:
+            self.plans.append(plan)
+
+    def delay(self, plan: Plan, wait_s: float) -> None:
+        """Queue something to do after `wait_s` seconds."""
+        subject = self.context.new_task_id()
+        self.delayed[subject] = plan
+        self.set_timer(Timer.PAUSE, self.context.now + wait_s, subject)
+
+    # --- Child SAs --------------------------------------------------------------------------------
+
+    def add_child(self, child_sa: ChildSa) -> None:
+        """Take a Child SA into care."""
+        child_sa.ike_sa_id = self.id
+        self.children[child_sa.child_sa_id] = child_sa
+        self.context.child_owners[child_sa.child_sa_id] = self.id
+
+    def child_established(self, child_sa: ChildSa, replaced: ChildSa | None = None) -> None:
+        """Note that both directions are installed; start the lifetime; tell it.
+
+        With `replaced`, the new one takes over: the old one only drains from here on (RFC 7296 §2.8).
+        """
+        child_sa.establish(self.context.now)
+        self._arm_child(child_sa)
+        if replaced is None:
+            self.context.emit(ChildSaEstablished(child_sa=child_sa.info()))
+            return
+        if replaced.state in CARRYING_STATES:
+            replaced.follow(ChildSaTrigger.REPLACED)
+        self.context.emit(ChildSaRekeyed(old=replaced.info(), new=child_sa.info()))
+
+    def _arm_child(self, child_sa: ChildSa) -> None:
+        timers, number = self.context.timers, child_sa.child_sa_id
+        if child_sa.rekey_at is not None:
+            timers.set(TimerKey(number, Timer.CHILD_REKEY), child_sa.rekey_at)
+        if child_sa.expires_at is not None:
+            timers.set(TimerKey(number, Timer.CHILD_EXPIRE), child_sa.expires_at)
+
+    def set_child_timer(self, timer: Timer, child_sa: ChildSa, wait_s: float) -> None:
+        """Start or move a timer of a Child SA; it stays with the Child SA at an IKE rekey."""
+        self.context.timers.set(TimerKey(child_sa.child_sa_id, timer), self.context.now + wait_s)
+
+    def end_child(self, child_sa: ChildSa, failure: Failure) -> None:
+        """Remove a Child SA at once and tell why, if it was ever told that it exists."""
+        was_told = child_sa.established_at is not None and child_sa.state is not ChildSaState.REKEYED
+        self._forget_child(child_sa)
+        self.context.remove_sas(child_sa.installed_sa_ids)
+        if was_told:
+            self.context.emit(ChildSaDeleted(child_sa=child_sa.info(), failure=failure))
+
+    def drain_child(self, child_sa: ChildSa) -> None:
+        """Remove a replaced Child SA: outbound now, inbound when packets in flight have arrived."""
+        self._forget_child(child_sa)
+        if child_sa.is_outbound_installed:
+            self.context.remove_sas((child_sa.pair.outbound.sa_id,))
+        if child_sa.is_inbound_installed:
+            self.context.linger(child_sa.child_sa_id, (child_sa.pair.inbound.sa_id,))
+
+    def _forget_child(self, child_sa: ChildSa) -> None:
+        child_sa.follow(ChildSaTrigger.GONE)
+        number = child_sa.child_sa_id
+        self.children.pop(number, None)
+        self.rekey_attempts.pop(number, None)
+        self.context.child_owners.pop(number, None)
+        self.context.timers.cancel_owner(number)
+
+    def child_failed(self, child: str, failure: Failure, replaces: ChildSaId | None = None) -> None:
+        """Tell that a Child SA did not come up, or that a rekey failed."""
+        self.context.emit(
+            ChildSaFailed(
+                ike_sa_id=self.id,
+                connection=self.connection.name,
+                child=child,
+                failure=failure,
+                replaces=replaces,
+            )
+        )
+
+    # --- path -------------------------------------------------------------------------------------
+
+    def follow_path(self, path: Path) -> None:
+        """Send to where the peer is now; its SAs' outer addresses and ports follow (RFC 7296 §2.23)."""
+        if path == self.path:
+            return
+        old, self.path = self.path, path
+        for child_sa in self.children.values():
+            child_sa.pair = SaPair(
+                inbound=_moved(child_sa.pair.inbound, path, inbound=True),
+                outbound=_moved(child_sa.pair.outbound, path, inbound=False),
+            )
+        if self.established_at is not None:
+            self.context.emit(PathChanged(ike_sa=self.info(), old=old, new=path))
+
+
+def _moved(sa: SecurityAssociation, path: Path, *, inbound: bool) -> SecurityAssociation:
+    if inbound:
+        # An inbound SA is found by SPI and our address; where the peer sends from does not name it.
+        encapsulation = UdpEncapsulation(source_port=path.remote_port, destination_port=path.local_port)
+        source, destination = path.remote, path.local
+    else:
+        encapsulation = UdpEncapsulation(source_port=path.local_port, destination_port=path.remote_port)
+        source, destination = path.local, path.remote
+    return replace(
+        sa,
+        source=source,
+        destination=destination,
+        encapsulation=None if sa.encapsulation is None else encapsulation,
+    )
+
+
+_CHILD_PLANS = frozenset({PlanKind.NEW_CHILD, PlanKind.REKEY_CHILD, PlanKind.DELETE_CHILD})
+
+
+def _is_same(plan: Plan, other: Plan) -> bool:
+    return (plan.kind, plan.child, plan.child_sa_id) == (other.kind, other.child, other.child_sa_id)
+
+
+def unresponsive(ike_sa: IkeSa, sent: int, waited_s: float) -> Failure:
+    """Return what is told when the last retransmission went unanswered (RFC 7296 §2.4)."""
+    if ike_sa.suspicion is not None:
+        return ike_sa.suspicion
+    peer = f"{ike_sa.path.remote}:{ike_sa.path.remote_port}"
+    return Failure(
+        reason=FailureReason.PEER_UNRESPONSIVE,
+        detail=f"{peer} did not answer {sent} times in {waited_s:.1f} s while {ike_sa.state.value}",
+    )

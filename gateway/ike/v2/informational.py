@@ -1,0 +1,96 @@
+"""INFORMATIONAL, both roles: deletes, liveness, errors (RFC 7296 §1.4, §2.4, §2.21, §2.25).
+
+```
+ HDR, SK { [N+], [D+] }  -->
+                         <--  HDR, SK { [D+] }
+```
+
+A DELETE names the SAs its sender receives on; the answer names the other halves, except of those whose
+deletion we asked for ourselves meanwhile (§1.4.1).
+"""
+
+from gateway.ike.events import Failure, FailureReason
+from gateway.ike.v2 import rekey_child_sa, rekey_ike_sa
+from gateway.ike.v2.child_negotiation import encode_spi
+from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.create_child_sa import delete_spi
+from gateway.ike.v2.exchange import IkeSaGone, Received, SendResponse, Steps, request
+from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, IkeSaState, IkeSaTrigger
+from gateway.ike.wire.header import ExchangeType
+from gateway.ike.wire.notify import NotifyType
+from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, Payload, all_payloads
+from gateway.ipsec.proposal import ProtocolId
+
+_FATAL = {
+    NotifyType.AUTHENTICATION_FAILED: FailureReason.AUTHENTICATION_FAILED,
+    NotifyType.INVALID_SYNTAX: FailureReason.INVALID_SYNTAX,
+}
+
+
+# --- initiator ----------------------------------------------------------------------------------
+
+
+def check_liveness() -> Steps[None]:
+    """Send an empty request: whoever answers lives (RFC 7296 §2.4)."""
+    yield from request(ExchangeType.INFORMATIONAL, [])
+
+
+def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[None]:
+    """Delete a Child SA with the peer, and say why."""
+    if child_sa.state is ChildSaState.REKEYED:
+        yield from rekey_child_sa.delete_replaced(ike_sa, child_sa)
+        return
+    child_sa.follow(ChildSaTrigger.DELETE_SENT)
+    yield from delete_spi(child_sa.spi_in)
+    if child_sa.child_sa_id in ike_sa.children:
+        ike_sa.end_child(child_sa, failure)
+
+
+def delete_ike(ike_sa: IkeSa, failure: Failure) -> Steps[None]:
+    """Delete an IKE SA with the peer.
+
+    Raises:
+        IkeSaGone: It is done.
+    """
+    ike_sa.follow(IkeSaTrigger.DELETE_SENT)
+    yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
+    raise IkeSaGone(failure)
+
+
+# --- responder ----------------------------------------------------------------------------------
+
+
+def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
+    """Answer whatever the peer says.
+
+    Raises:
+        IkeSaGone: It said that the IKE SA ends.
+    """
+    for notify in all_payloads(received.payloads, NotifyPayload):
+        if notify.notify_type in _FATAL:
+            yield SendResponse(payloads=[])
+            raise IkeSaGone(_fatal(notify))
+    deletes = all_payloads(received.payloads, DeletePayload)
+    if any(delete.protocol == ProtocolId.IKE for delete in deletes):
+        if ike_sa.state is IkeSaState.REKEYING:
+            rekey_ike_sa.peer_deleted(ike_sa)
+        yield SendResponse(payloads=[])
+        raise IkeSaGone(Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the IKE SA"))
+    answered: list[bytes] = []
+    for spi in (spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis):
+        child_sa = next((c for c in ike_sa.children.values() if encode_spi(c.spi_out) == spi), None)
+        if child_sa is None or child_sa.state is ChildSaState.DELETING:
+            continue
+        answered.append(encode_spi(child_sa.spi_in))
+        yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
+    payloads: list[Payload] = [DeletePayload(ProtocolId.ESP, tuple(answered))] if answered else []
+    yield SendResponse(payloads=payloads)
+
+
+def _fatal(notify: NotifyPayload) -> Failure:
+    return Failure(
+        reason=_FATAL[NotifyType(notify.notify_type)],
+        detail=f"the peer ended the IKE SA with {notify.name}",
+        notify=notify.name,
+    )

@@ -1,0 +1,261 @@
+"""CREATE_CHILD_SA that replaces a Child SA, both roles, and collisions (RFC 7296 §1.3.3, §2.8, §2.25.1).
+
+```
+ HDR, SK { N(REKEY_SA), SA, Ni, [KEi], TSi, TSr }  -->
+                                               <--  HDR, SK { SA, Nr, [KEr], TSi, TSr }
+ HDR, SK { D(old) }                            -->
+                                               <--  HDR, SK { D(old) }
+```
+
+No packet is lost, because nobody sends on an SA before the other side can receive on it:
+
+- Initiator: new inbound, new outbound (which takes over from the old), DELETE of the old.
+- Responder: new inbound, answer; new outbound when the peer shows that it is ready: by traffic on the new
+  SA, by the DELETE of the old, or by `outbound_switch_s` having passed; then the answer to the DELETE.
+- Both: the old inbound SA goes some seconds after the DELETE.
+
+When both sides rekey the same Child SA at once there are two successors. Of the four nonces the lowest
+decides: whoever made the successor with it deletes that successor, and the other side deletes the old
+Child SA. A request that comes when ours was already answered is refused with TEMPORARY_FAILURE: the peer
+has agreed to our successor by then.
+"""
+
+from gateway.ike.errors import PeerError
+from gateway.ike.events import Failure, FailureReason
+from gateway.ike.timers import Timer, TimerKey
+from gateway.ike.v2.child_negotiation import ChildNonces, encode_spi
+from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.create_child_sa import (
+    Made,
+    abandon_child,
+    answer_offer,
+    delete_spi,
+    failure_of,
+    install_inbound,
+    install_outbound,
+    offer_child,
+    rejection_notify,
+    temporary_failure_wait_s,
+)
+from gateway.ike.v2.exchange import Denied, IkeSaGone, Plan, PlanKind, Received, SendResponse, Steps
+from gateway.ike.v2.ike_sa import IkeSa, Rival
+from gateway.ike.v2.states import CARRYING_STATES, ChildSaState, ChildSaTrigger
+from gateway.ike.wire.notify import NotifyType
+from gateway.ike.wire.payloads import NotifyPayload
+from gateway.ipsec.proposal import ProtocolId
+
+MAX_BACKOFF_DOUBLINGS = 6
+
+
+# --- initiator ----------------------------------------------------------------------------------
+
+
+def initiate(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
+    """Replace a Child SA; tell what became of it."""
+    old.follow(ChildSaTrigger.REKEY_STARTED)
+    try:
+        made = yield from offer_child(ike_sa, old.parameters.child, old)
+    except (PeerError, Denied, IkeSaGone) as error:
+        _rekey_failed(ike_sa, old, failure_of(error))
+        return
+    rival = ike_sa.rivals.pop(old.child_sa_id, None)
+    if rival is not None and (_has_lowest(made.nonces, rival) or old.child_sa_id not in ike_sa.children):
+        yield from _lose(ike_sa, old, made, rival)
+        return
+    if rival is not None:
+        redundant = _child(ike_sa, rival.successor)
+        if redundant is not None:
+            ike_sa.set_child_timer(Timer.CHILD_LINGER, redundant, ike_sa.context.options.delete_grace_s)
+    yield from _take_over(ike_sa, old, made)
+
+
+def _has_lowest(ours: ChildNonces, rival: Rival) -> bool:
+    """Tell whether the lowest of the four nonces is in our exchange: then ours is the one to go."""
+    return min(ours.nonce_i, ours.nonce_r) < min(rival.nonces)
+
+
+def _child(ike_sa: IkeSa, number: int) -> ChildSa | None:
+    return next((c for c in ike_sa.children.values() if c.child_sa_id == number), None)
+
+
+def _take_over(ike_sa: IkeSa, old: ChildSa, made: Made) -> Steps[None]:
+    child_sa = made.child_sa
+    ike_sa.settled.add(old.child_sa_id)
+    try:
+        yield from install_inbound(ike_sa, child_sa)
+        replaces = old.pair.outbound.sa_id if old.is_outbound_installed else None
+        yield from install_outbound(ike_sa, child_sa, replaces)
+    except (Denied, IkeSaGone) as error:
+        ike_sa.settled.discard(old.child_sa_id)
+        _rekey_failed(ike_sa, old, failure_of(error))
+        if child_sa.child_sa_id in ike_sa.children:
+            ike_sa.end_child(child_sa, failure_of(error))
+            yield from delete_spi(child_sa.spi_in)
+        return
+    ike_sa.settled.discard(old.child_sa_id)
+    if old.child_sa_id not in ike_sa.children:
+        ike_sa.child_established(child_sa)
+        return
+    ike_sa.child_established(child_sa, replaced=old)
+    yield from delete_replaced(ike_sa, old)
+
+
+def delete_replaced(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
+    """Delete a Child SA that has a successor, with the peer; packets in flight still arrive."""
+    old.follow(ChildSaTrigger.DELETE_SENT)
+    yield from delete_spi(old.spi_in)
+    if old.child_sa_id in ike_sa.children:
+        ike_sa.drain_child(old)
+
+
+def _lose(ike_sa: IkeSa, old: ChildSa, made: Made, rival: Rival) -> Steps[None]:
+    """Delete the successor we made; the peer's takes over."""
+    failure = Failure(reason=FailureReason.REPLACED, detail="both sides rekeyed at once; the peer's stays")
+    if made.child_sa.child_sa_id in ike_sa.children:
+        ike_sa.end_child(made.child_sa, failure)
+    _await_peer(ike_sa, old, rival)
+    yield from delete_spi(made.child_sa.spi_in)
+
+
+def _await_peer(ike_sa: IkeSa, old: ChildSa, rival: Rival) -> None:
+    """Leave the rest of the rekey to the peer, whose exchange made the surviving successor."""
+    successor = _child(ike_sa, rival.successor)
+    if old.child_sa_id in ike_sa.children and old.state in CARRYING_STATES:
+        if successor is None:
+            old.follow(ChildSaTrigger.REKEY_FAILED)
+            return
+        old.follow(ChildSaTrigger.REPLACED)
+        ike_sa.set_child_timer(Timer.CHILD_LINGER, old, ike_sa.context.options.delete_grace_s)
+    if successor is not None and not successor.is_outbound_installed:
+        ike_sa.set_child_timer(Timer.CHILD_SWITCH, successor, ike_sa.context.options.outbound_switch_s)
+
+
+def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
+    rival = ike_sa.rivals.pop(old.child_sa_id, None)
+    if rival is not None:
+        _await_peer(ike_sa, old, rival)
+        return
+    if old.state is not ChildSaState.REKEYING:
+        return
+    name, options = old.parameters.child.name, ike_sa.context.options
+    if failure.notify == NotifyType.CHILD_SA_NOT_FOUND.name:
+        # The peer does not have it; what we have is a hole (RFC 7296 §2.25.1).
+        ike_sa.end_child(old, failure)
+        ike_sa.plan(Plan(kind=PlanKind.NEW_CHILD, child=name))
+        return
+    old.follow(ChildSaTrigger.REKEY_FAILED)
+    attempt = ike_sa.rekey_attempts.get(old.child_sa_id, 0)
+    ike_sa.rekey_attempts[old.child_sa_id] = attempt + 1
+    if failure.notify == NotifyType.TEMPORARY_FAILURE.name:
+        wait_s = temporary_failure_wait_s(ike_sa, attempt)
+    else:
+        wait_s = options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
+        ike_sa.child_failed(name, failure, replaces=old.child_sa_id)
+    ike_sa.set_child_timer(Timer.CHILD_REKEY, old, wait_s)
+
+
+# --- responder ----------------------------------------------------------------------------------
+
+
+def respond(ike_sa: IkeSa, received: Received, rekey: NotifyPayload) -> Steps[None]:
+    """Answer a request to replace a Child SA."""
+    old = _find_old(ike_sa, rekey)
+    if old is None:
+        notify = NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
+        yield SendResponse(payloads=[notify])
+        return
+    if not _may_be_replaced(ike_sa, old):
+        yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
+        return
+    try:
+        answered = yield from answer_offer(
+            ike_sa, received, (old.parameters.child,), replaces=old.child_sa_id
+        )
+    except (PeerError, Denied) as error:
+        yield SendResponse(payloads=[rejection_notify(error)])
+        ike_sa.child_failed(old.parameters.child.name, failure_of(error), replaces=old.child_sa_id)
+        return
+    successor = answered.child_sa
+    if not _may_be_replaced(ike_sa, old):
+        # While the datapath was busy our own rekey was answered, or the old one ended.
+        failure = Failure(reason=FailureReason.REPLACED, detail="another rekey was faster")
+        ike_sa.end_child(successor, failure)
+        yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
+        return
+    nonces = (answered.nonces.nonce_i, answered.nonces.nonce_r)
+    rival = Rival(successor.child_sa_id, nonces)
+    if old.state is ChildSaState.REKEYING:
+        ike_sa.rivals[old.child_sa_id] = rival
+    else:
+        _await_peer(ike_sa, old, rival)
+    yield SendResponse(payloads=answered.payloads)
+
+
+def _find_old(ike_sa: IkeSa, rekey: NotifyPayload) -> ChildSa | None:
+    """Return the Child SA that REKEY_SA names: by the SPI its sender receives with (RFC 7296 §1.3.3)."""
+    if rekey.protocol != ProtocolId.ESP:
+        return None
+    return next((c for c in ike_sa.children.values() if encode_spi(c.spi_out) == rekey.spi), None)
+
+
+def _may_be_replaced(ike_sa: IkeSa, old: ChildSa) -> bool:
+    return (
+        old.state in CARRYING_STATES
+        and old.child_sa_id not in ike_sa.settled
+        and old.child_sa_id not in ike_sa.rivals
+    )
+
+
+def switch_outbound(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
+    """Send on the successor the peer made, now that it surely receives on it."""
+    if child_sa.is_outbound_installed or child_sa.state is not ChildSaState.CREATING:
+        return
+    ike_sa.context.timers.cancel(TimerKey(child_sa.child_sa_id, Timer.CHILD_SWITCH))
+    old = None if child_sa.replaces is None else ike_sa.children.get(child_sa.replaces)
+    try:
+        yield from install_outbound(ike_sa, child_sa, None if old is None else old.pair.outbound.sa_id)
+    except (Denied, IkeSaGone) as error:
+        abandon_child(ike_sa.heir(), child_sa, failure_of(error))
+        return
+    if child_sa.state is ChildSaState.CREATING:
+        ike_sa.heir().child_established(child_sa, replaced=old)
+
+
+def is_ready_to_switch(ike_sa: IkeSa, child_sa: ChildSa) -> bool:
+    """Tell whether a Child SA is a successor the peer made, waiting for its outbound SA.
+
+    While our own rekey of the same Child SA is unanswered nobody knows which successor stays.
+    """
+    return (
+        child_sa.state is ChildSaState.CREATING
+        and child_sa.is_inbound_installed
+        and not child_sa.is_outbound_installed
+        and child_sa.replaces is not None
+        and child_sa.replaces not in ike_sa.rivals
+        and TimerKey(child_sa.child_sa_id, Timer.CHILD_SWITCH) in ike_sa.context.timers
+    )
+
+
+def peer_deleted(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
+    """Take the peer's DELETE of a Child SA: its successor takes over first, where there is one."""
+    number = child_sa.child_sa_id
+    rival = ike_sa.rivals.get(number)
+    successor = None
+    if rival is not None:
+        successor = _child(ike_sa, rival.successor)
+    elif child_sa.state is ChildSaState.REKEYED:
+        successor = next((c for c in ike_sa.children.values() if c.replaces == number), None)
+    if successor is None:
+        for old, other in list(ike_sa.rivals.items()):
+            if other.successor == number:
+                # The peer takes back its half of a collision: ours stays.
+                del ike_sa.rivals[old]
+        ike_sa.end_child(
+            child_sa, Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA")
+        )
+        return
+    if child_sa.state in CARRYING_STATES:
+        child_sa.follow(ChildSaTrigger.REPLACED)
+    yield from switch_outbound(ike_sa, successor)
+    if number in ike_sa.children:
+        ike_sa.drain_child(child_sa)
