@@ -12,7 +12,6 @@ from gateway.esp.errors import PacketDropped
 from gateway.esp.packet import (
     IPV4_HEADER_BYTES,
     IPV6_HEADER_BYTES,
-    PROTOCOL_AH,
     PROTOCOL_DCCP,
     PROTOCOL_DESTINATION_OPTIONS,
     PROTOCOL_FRAGMENT,
@@ -33,8 +32,9 @@ from gateway.ipsec.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 _PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_DCCP, PROTOCOL_SCTP, PROTOCOL_UDP_LITE))
 _ICMP: Final = frozenset((PROTOCOL_ICMP, PROTOCOL_ICMPV6))
 _EXTENSIONS: Final = frozenset(
-    (PROTOCOL_HOP_BY_HOP, PROTOCOL_ROUTING, PROTOCOL_DESTINATION_OPTIONS, PROTOCOL_FRAGMENT, PROTOCOL_AH)
+    (PROTOCOL_HOP_BY_HOP, PROTOCOL_ROUTING, PROTOCOL_FRAGMENT, PROTOCOL_DESTINATION_OPTIONS)
 )
+"""What is skipped to find the next layer protocol; AH and ESP are such protocols (RFC 4301 §4.4.1.1)."""
 _MAX_EXTENSION_HEADERS: Final = 10
 """More is nothing but work for us; RFC 8883 §1 gives nodes the right to such a limit."""
 _OPAQUE: Final = (MAX_PORT, 0)
@@ -131,8 +131,6 @@ def _parse_ipv6(packet: bytes) -> Flow:
             is_fragment = is_fragment or fragment & 0xFFF9 != 0
             is_first = not fragment & 0xFFF8
             length = 8
-        elif protocol == PROTOCOL_AH:
-            length = (packet[offset + 1] + 2) * 4
         else:
             length = (packet[offset + 1] + 1) * 8
         protocol = packet[offset]

@@ -1,4 +1,4 @@
-"""Outer headers: ECN, DSCP, DF, TTL, identification, checksums (RFC 6040, RFC 4301 §5.1.2, §8.1, RFC 3948)."""
+"""Outer headers: ECN, DSCP, DF, TTL, ID, checksums (RFC 6040, RFC 4301 §5.1.2, §8.1, RFC 3948)."""
 
 import pytest
 from hypothesis import given
