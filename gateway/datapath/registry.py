@@ -19,6 +19,9 @@ class StartedDatapath(Datapath, Protocol):
             HostError: It refused; the text says what to do.
         """
 
+    async def remove_protection(self) -> None:
+        """Take away what keeps traffic from leaving in clear; started or not."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:

@@ -131,14 +131,16 @@ class KeyLog:
     def __init__(self, directory: Path) -> None:
         """Open the directory, making it for its owner only where it does not exist.
 
+        Both tables stay open, so that rows can be written after this process gave up its privileges.
+
         Raises:
             KeyLogError: The directory or a table cannot be written.
         """
-        self._directory = directory
+        self._tables: dict[str, int] = {}
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for table in (IKEV2_TABLE, ESP_TABLE):
-                self._append(table, "")
+                self._tables[table] = _open_table(directory / table)
         except OSError as error:
             raise KeyLogError(
                 f"cannot write key tables in {directory}: {error.strerror}; "
@@ -169,10 +171,11 @@ class KeyLog:
 
     def _append(self, table: str, text: str) -> None:
         """Append in one write, so that rows of several processes never mix."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._directory / table, flags, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        os.write(self._tables[table], text.encode())
+
+
+def _open_table(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor

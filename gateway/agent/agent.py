@@ -1,0 +1,315 @@
+"""The datapath agent: one node's SAD and SPD in front of one backend, behind the `Datapath` protocol.
+
+The agent adds what every backend would otherwise need of its own: idempotent batches, generations, a
+fan-out of events, and the grace period. It parses no IKE and knows no gRPC.
+
+Rules a change must keep:
+
+- Commands run one at a time, in the order in which they came, each to its end even when the caller
+  has given up meanwhile: a deadline never leaves half a batch behind.
+- SAs live as long as somebody watches the event stream, plus the grace period after the last watcher
+  left (a controller that restarts). An agent that was never watched keeps its SAs for ever: then
+  somebody drives it by hand. Policies are never removed by the clock: no clear packet (fail closed).
+- A watcher that does not keep up loses its stream, never single events; it then has to list again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Self, TypeVar
+
+from gateway.agent.sad import Sad
+from gateway.datapath.backend import (
+    Capabilities,
+    Counters,
+    Datapath,
+    DatapathError,
+    DatapathEvent,
+    ErrorReason,
+    HardExpire,
+    InstalledSa,
+    ItemResult,
+    PlacementChange,
+    SasLost,
+)
+from gateway.ipsec.errors import GatewayError
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import IpAddress, SaId, SecurityAssociation, Spi
+from gateway.observe.logs import get_logger
+
+#: Seconds for which SAs outlive the last watcher of the event stream.
+DEFAULT_GRACE_S = 120.0
+#: Events that may wait for one watcher before its stream is cut.
+WATCHER_BACKLOG = 4096
+
+_log = get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class _Watcher:
+    """One stream of events; the agent puts, the watcher takes; None ends it."""
+
+    def __init__(self, on_close: "Callable[[_Watcher], None]") -> None:
+        self._queue: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
+        self._on_close = on_close
+        self._ended = False
+
+    def put(self, event: DatapathEvent) -> None:
+        if self._queue.qsize() >= WATCHER_BACKLOG:
+            _log.warning("event_watcher_too_slow", backlog=WATCHER_BACKLOG)
+            self.end()
+            return
+        self._queue.put_nowait(event)
+
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._queue.put_nowait(None)
+            self._on_close(self)
+
+    async def aclose(self) -> None:
+        """Leave; async generators are closed the same way."""
+        self.end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DatapathEvent:
+        try:
+            event = await self._queue.get()
+        except asyncio.CancelledError:
+            self.end()
+            raise
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+
+class Agent:
+    """A `Datapath` that keeps the SAD and SPD and applies them to one backend.
+
+    Args:
+        backend: Carries the packets; owned by the agent from here on.
+        fingerprint_key: Random bytes, see `Sad`.
+        grace_s: How long SAs outlive the last watcher; 0 removes them at once.
+    """
+
+    def __init__(
+        self, backend: Datapath, *, fingerprint_key: bytes, grace_s: float = DEFAULT_GRACE_S
+    ) -> None:
+        self._backend = backend
+        self._grace_s = grace_s
+        self._sad = Sad(fingerprint_key)
+        self._watchers: set[_Watcher] = set()
+        self._commands: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._grace_timer: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    async def start(self) -> None:
+        """Start to execute commands and to relay the backend's events."""
+        self._tasks = [
+            asyncio.create_task(self._execute_commands(), name="agent-commands"),
+            asyncio.create_task(self._relay_events(self._backend.events()), name="agent-events"),
+        ]
+
+    # --- Datapath -------------------------------------------------------------------------------
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the backend can do."""
+        return await self._backend.capabilities()
+
+    async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
+        """Reserve inbound SPIs at the backend."""
+        return await self._serially(lambda: self._backend.allocate_spis(count, destination))
+
+    async def install_sas(
+        self, sas: Sequence[SecurityAssociation], generation: int = 0
+    ) -> tuple[ItemResult, ...]:
+        """Install SAs; see `Datapath.install_sas`."""
+        return await self._serially(lambda: self._install(sas, generation))
+
+    async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
+        """Remove SAs; the key of an outbound one is spent for good."""
+        return await self._serially(lambda: self._remove(sa_ids))
+
+    async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
+        """Put SPD entries in force before returning."""
+        return await self._serially(lambda: self._apply(policies, generation))
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
+        """Remove SPD entries, and their protection with them."""
+        return await self._serially(lambda: self._withdraw(names))
+
+    async def list_sas(self) -> tuple[InstalledSa, ...]:
+        """Return every SA, with its generation and what the backend knows about it."""
+        carried = {item.sa.sa_id: item for item in await self._backend.list_sas()}
+        listed = []
+        for item in self._sad.sas():
+            live = carried.get(item.sa.sa_id)
+            listed.append(item if live is None else replace(live, generation=item.generation))
+        return tuple(listed)
+
+    async def list_policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in the order in which it is searched."""
+        return self._sad.policies()
+
+    async def reconcile(self, generation: int) -> tuple[str, ...]:
+        """Remove every SA and policy of an older generation; return their names."""
+        return await self._serially(lambda: self._reconcile(generation))
+
+    async def counters(self) -> Counters:
+        """Return a snapshot of all counters."""
+        return await self._backend.counters()
+
+    def events(self) -> AsyncIterator[DatapathEvent]:
+        """Return a stream of events from now on; the agent lives for those who watch (see module)."""
+        watcher = _Watcher(self._watcher_left)
+        self._watchers.add(watcher)
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+            self._grace_timer = None
+            _log.info("controller_back", sas=len(self._sad.sas()))
+        if self._closed:
+            watcher.end()
+        return watcher
+
+    async def close(self) -> None:
+        """End all streams and close the backend; the protection stays (fail closed)."""
+        self._closed = True
+        for watcher in tuple(self._watchers):
+            watcher.end()
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
+            self._grace_timer = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._backend.close()
+
+    # --- commands, one at a time ----------------------------------------------------------------
+
+    async def _serially(self, command: Callable[[], Awaitable[T]]) -> T:
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                result = await command()
+            except GatewayError as error:
+                if not done.done():
+                    done.set_exception(error)
+            except Exception as error:  # noqa: BLE001  the caller gets it; the next command must still run
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        if self._closed:
+            raise DatapathError(ErrorReason.UNAVAILABLE, "the agent is shutting down; try again")
+        self._commands.put_nowait(run)
+        return await done
+
+    async def _execute_commands(self) -> None:
+        while True:
+            command = await self._commands.get()
+            await command()
+
+    async def _install(self, sas: Sequence[SecurityAssociation], generation: int) -> tuple[ItemResult, ...]:
+        # What is there already goes to the backend all the same: it keeps generations too, for its reconcile.
+        results: list[ItemResult | None] = []
+        accepted: list[SecurityAssociation] = []
+        for sa in sas:
+            try:
+                self._sad.check_sa(sa, generation)
+            except DatapathError as error:
+                results.append(ItemResult(name=sa.sa_id, error=error))
+            else:
+                accepted.append(sa)
+                results.append(None)
+        answers = await self._backend.install_sas(accepted, generation) if accepted else ()
+        for sa, answer in zip(accepted, answers, strict=True):
+            if answer.ok:
+                engine = answer.placement or Engine.SOFTWARE
+                self._sad.add_sa(sa, generation, engine, answer.placement_reason)
+                _log.debug(
+                    "sa_installed",
+                    sa_id=sa.sa_id,
+                    connection=sa.connection,
+                    child=sa.child,
+                    engine=engine.value,
+                )
+        return _merged(results, answers)
+
+    async def _remove(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
+        answers = await self._backend.remove_sas(sa_ids)
+        self._sad.drop_sas(sa_id for sa_id, answer in zip(sa_ids, answers, strict=True) if answer.ok)
+        return answers
+
+    async def _apply(self, policies: Sequence[Policy], generation: int) -> tuple[ItemResult, ...]:
+        results: list[ItemResult | None] = []
+        accepted: list[Policy] = []
+        for policy in policies:
+            try:
+                self._sad.check_generation(generation)
+            except DatapathError as error:
+                results.append(ItemResult(name=policy.name, error=error))
+            else:
+                accepted.append(policy)
+                results.append(None)
+        answers = await self._backend.apply_policies(accepted, generation) if accepted else ()
+        for policy, answer in zip(accepted, answers, strict=True):
+            if answer.ok:
+                self._sad.add_policy(policy)
+        return _merged(results, answers)
+
+    async def _withdraw(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
+        answers = await self._backend.remove_policies(names)
+        self._sad.drop_policies(name for name, answer in zip(names, answers, strict=True) if answer.ok)
+        return answers
+
+    async def _reconcile(self, generation: int) -> tuple[str, ...]:
+        self._sad.raise_floor(generation)
+        removed = await self._backend.reconcile(generation)
+        self._sad.drop_sas(SaId(name) for name in removed)
+        self._sad.drop_policies(removed)
+        return removed
+
+    # --- events and the grace period ------------------------------------------------------------
+
+    async def _relay_events(self, stream: AsyncIterator[DatapathEvent]) -> None:
+        async for event in stream:
+            if isinstance(event, SasLost):
+                self._sad.drop_sas(event.sa_ids)
+            elif isinstance(event, PlacementChange):
+                self._sad.move_sa(event.sa_id, event.new, event.reason)
+            elif isinstance(event, HardExpire):
+                _log.info("sa_hard_expired", sa_id=event.sa_id, limit=event.limit)
+            for watcher in tuple(self._watchers):
+                watcher.put(event)
+
+    def _watcher_left(self, watcher: _Watcher) -> None:
+        self._watchers.discard(watcher)
+        if self._watchers or self._closed or not self._sad.sas():
+            return
+        _log.warning("controller_gone", grace_s=self._grace_s, sas=len(self._sad.sas()))
+        loop = asyncio.get_running_loop()
+        self._grace_timer = loop.call_later(self._grace_s, self._grace_over)
+
+    def _grace_over(self) -> None:
+        self._grace_timer = None
+        orphans = tuple(item.sa.sa_id for item in self._sad.sas())
+        _log.warning("grace_over_sas_removed", sas=len(orphans), grace_s=self._grace_s)
+
+        async def remove() -> None:
+            await self._remove(orphans)
+
+        self._commands.put_nowait(remove)
+
+
+def _merged(results: Sequence[ItemResult | None], answers: Sequence[ItemResult]) -> tuple[ItemResult, ...]:
+    """Put the backend's answers where there is no result yet, in order."""
+    pending = iter(answers)
+    return tuple(next(pending) if result is None else result for result in results)

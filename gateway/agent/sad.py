@@ -1,0 +1,146 @@
+"""The authoritative SAD and SPD of this node: what was asked for, by whom (generation), and where it landed.
+
+Pure bookkeeping: it decides whether a wish is new, already true or in conflict, and never touches a packet.
+Two rules a change must keep: an item that is already there with equal contents is a success without
+effect, and an outbound SA that was removed never comes back with the same key, because its sequence
+numbers went with it and a second life would send the same IVs again (RFC 4106 §2).
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
+
+#: How many retired outbound keys are remembered; at one rekey a second that is eighteen hours.
+RETIRED_KEYS = 65536
+
+
+class Sad:
+    """SAs by id and policies by name, each with the generation of the one who asked for it.
+
+    Args:
+        fingerprint_key: Random bytes of this process; retired keys are remembered only as keyed hashes.
+    """
+
+    def __init__(self, fingerprint_key: bytes) -> None:
+        self._fingerprint_key = fingerprint_key
+        self._sas: dict[SaId, InstalledSa] = {}
+        self._policies: dict[str, Policy] = {}
+        self._retired: OrderedDict[bytes, None] = OrderedDict()
+        self._floor = 0
+
+    @property
+    def generation_floor(self) -> int:
+        """The generation of the last reconcile; anything older is refused."""
+        return self._floor
+
+    # --- SAs ------------------------------------------------------------------------------------
+
+    def check_sa(self, sa: SecurityAssociation, generation: int) -> None:
+        """Say whether `sa` may be installed: it is new, or already there with equal contents.
+
+        Raises:
+            DatapathError: Older than the last reconcile, in conflict with an SA that is there, or an
+                outbound SA that lived before.
+        """
+        self.check_generation(generation)
+        known = self._sas.get(sa.sa_id)
+        if known is not None and known.sa != sa:
+            raise DatapathError(
+                ErrorReason.SPI_IN_USE, f"{sa.sa_id} is installed with other contents; choose another SPI"
+            )
+        if known is None and sa.direction is Direction.OUTBOUND and self._fingerprint(sa) in self._retired:
+            raise DatapathError(
+                ErrorReason.SPI_IN_USE,
+                f"{sa.sa_id} was installed before and its sequence numbers are gone; "
+                "sending with its key again would repeat an IV: negotiate a new SA",
+            )
+
+    def add_sa(self, sa: SecurityAssociation, generation: int, placement: Engine, reason: str) -> None:
+        """Record an SA that the backend now carries; one that is there only gets the newer generation."""
+        known = self._sas.get(sa.sa_id)
+        self._sas[sa.sa_id] = InstalledSa(
+            sa=sa,
+            placement=placement,
+            placement_reason=reason,
+            generation=generation if known is None else max(known.generation, generation),
+        )
+
+    def drop_sas(self, sa_ids: Iterable[SaId]) -> tuple[SaId, ...]:
+        """Forget SAs, and remember the keys of the outbound ones as spent; return those that were there."""
+        dropped = []
+        for sa_id in sa_ids:
+            installed = self._sas.pop(sa_id, None)
+            if installed is None:
+                continue
+            dropped.append(sa_id)
+            if installed.sa.direction is Direction.OUTBOUND:
+                self._retire(installed.sa)
+        return tuple(dropped)
+
+    def move_sa(self, sa_id: SaId, placement: Engine, reason: str) -> None:
+        """Record that the backend moved an SA to another engine."""
+        known = self._sas.get(sa_id)
+        if known is not None:
+            self._sas[sa_id] = replace(known, placement=placement, placement_reason=reason)
+
+    def sa(self, sa_id: SaId) -> InstalledSa | None:
+        """Return one SA, or None."""
+        return self._sas.get(sa_id)
+
+    def sas(self) -> tuple[InstalledSa, ...]:
+        """Return every SA in the order of installation."""
+        return tuple(self._sas.values())
+
+    # --- policies -------------------------------------------------------------------------------
+
+    def add_policy(self, policy: Policy) -> None:
+        """Record a policy that is now in force, in place of any of the same name."""
+        self._policies[policy.name] = policy
+
+    def drop_policies(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Forget policies; return the names of those that were there."""
+        return tuple(name for name in names if self._policies.pop(name, None) is not None)
+
+    def policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in the order in which it is searched: priority, then name."""
+        return tuple(sorted(self._policies.values(), key=lambda policy: (policy.priority, policy.name)))
+
+    # --- generations ----------------------------------------------------------------------------
+
+    def raise_floor(self, generation: int) -> None:
+        """Refuse anything older than `generation` from now on.
+
+        Raises:
+            DatapathError: STALE_GENERATION, the floor is higher already.
+        """
+        self.check_generation(generation)
+        self._floor = generation
+
+    def check_generation(self, generation: int) -> None:
+        """Refuse what is older than the last reconcile; 0 is for those who do not count generations.
+
+        Raises:
+            DatapathError: STALE_GENERATION.
+        """
+        if 0 < generation < self._floor:
+            raise DatapathError(
+                ErrorReason.STALE_GENERATION,
+                f"generation {generation} is older than {self._floor}, which was reconciled already",
+            )
+
+    def _retire(self, sa: SecurityAssociation) -> None:
+        self._retired[self._fingerprint(sa)] = None
+        while len(self._retired) > RETIRED_KEYS:
+            self._retired.popitem(last=False)
+
+    def _fingerprint(self, sa: SecurityAssociation) -> bytes:
+        digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
+        digest.update(sa.spi.to_bytes(4, "big"))
+        digest.update(sa.encryption_key.reveal())
+        return digest.digest()

@@ -1,0 +1,161 @@
+"""The datapath agent's process: ports, backend, agent, gRPC listener, in that order, and back.
+
+An orderly end leaves the protection in force: policy routes and nftables rules stay, so that nothing
+leaves in clear while no agent runs. They go with `--remove-protection`, or with `--teardown` at the end.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.agent.agent import DEFAULT_GRACE_S, Agent
+from gateway.api.address import TlsFiles, UnixAddress
+from gateway.api.server import ApiServer, Listener
+from gateway.app.log_options import add_log_arguments, complain, configure_logs
+from gateway.app.places import Places, find_places, make_directory, ports_socket
+from gateway.app.ready import announce_ready, stop_event
+from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.datapath.registry import (
+    BackendOptions,
+    StartedDatapath,
+    backend_names,
+    default_mark,
+    make_backend,
+)
+from gateway.host.errors import HostError
+from gateway.host.sockets import PortGroups, PortOptions, PortServer, open_ports
+from gateway.ipsec.errors import GatewayError
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+HELP = "run a datapath agent alone"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `ipsecgw agent`."""
+    parser.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="unix:PATH or HOST:PORT (default: $IPSECGW_DATAPATH, or below --run-dir)",
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="where the sockets are (default /run/ipsecgw)"
+    )
+    parser.add_argument(
+        "--backend", choices=backend_names(), default="auto", help="what carries the packets (default auto)"
+    )
+    parser.add_argument(
+        "--group-id", type=int, metavar="GID", help="group whose members may connect (default: root only)"
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        default=DEFAULT_GRACE_S,
+        metavar="S",
+        help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
+    )
+    parser.add_argument("--teardown", action="store_true", help="remove the protection at the end")
+    parser.add_argument(
+        "--remove-protection",
+        action="store_true",
+        help="take away the rules and routes that keep traffic from leaving in clear, and end",
+    )
+    add_tls_arguments(parser)
+    add_log_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the agent until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
+    try:
+        configure_logs(args)
+        places = find_places(os.environ, run_dir=args.run_dir, datapath=args.listen)
+        if args.remove_protection:
+            asyncio.run(_remove_protection(args.backend, places))
+        else:
+            asyncio.run(_serve(args, places, tls_files(args)))
+    except GatewayError as error:
+        complain("ipsecgw agent", error)
+        return 1
+    return 0
+
+
+async def _remove_protection(backend_name: str, places: Places) -> None:
+    if isinstance(places.datapath, UnixAddress) and await is_listening(places.datapath.path):
+        raise HostError(
+            f"an agent runs at {places.datapath}: it would put the protection back; stop it first"
+        )
+    await make_backend(backend_name).remove_protection()
+    _log.warning("protection_removed", hint="traffic of all policies may leave this machine in clear now")
+
+
+async def is_listening(path: Path) -> bool:
+    """Say whether somebody serves the Unix socket at `path`."""
+    try:
+        _, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _serve(args: argparse.Namespace, places: Places, tls: TlsFiles | None) -> None:
+    stopping = stop_event()
+    if isinstance(places.datapath, UnixAddress):
+        make_directory(places.datapath.path.parent)
+    async with contextlib.AsyncExitStack() as stack:
+        groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
+        stack.callback(groups.close)
+        backend = make_backend(args.backend, BackendOptions(esp_sockets=groups.esp))
+        await backend.start()
+        agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)
+        stack.push_async_callback(_close, agent, backend, remove_protection=args.teardown)
+        await agent.start()
+        if isinstance(places.datapath, UnixAddress):
+            await _hand_out_ports(stack, groups, places.datapath, args.group_id)
+        listener = Listener(address=places.datapath, mode=0o660 if args.group_id else 0o600, tls=tls)
+        server = ApiServer([listener], datapath=agent)
+        await server.start()
+        stack.push_async_callback(server.stop, 0.5)
+        if args.group_id is not None and isinstance(places.datapath, UnixAddress):
+            os.chown(places.datapath.path, -1, args.group_id)
+        _log.info("agent_ready", listen=str(places.datapath), backend=(await backend.capabilities()).name)
+        announce_ready()
+        await stopping.wait()
+        _log.info("agent_stopping", protection="removed" if args.teardown else "stays in force")
+
+
+async def _hand_out_ports(
+    stack: contextlib.AsyncExitStack, groups: PortGroups, address: UnixAddress, group_id: int | None
+) -> None:
+    ports = PortServer(
+        groups,
+        ports_socket(address),
+        mode=0o600 if group_id is None else 0o660,
+        owner=None if group_id is None else (-1, group_id),
+    )
+    await ports.start()
+    stack.push_async_callback(ports.close)
+
+
+async def _close(agent: Agent, backend: StartedDatapath, *, remove_protection: bool) -> None:
+    if remove_protection:
+        await backend.remove_protection()
+    await agent.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the agent as a process of its own (`python -m gateway.app.agent`)."""
+    parser = argparse.ArgumentParser(prog="ipsecgw agent", description=HELP)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

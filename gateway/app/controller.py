@@ -1,0 +1,176 @@
+"""The controller's process: everything that needs privilege first, then none.
+
+Order matters. While still root: the configuration with its secrets, the key log, TLS files, the control
+socket, and (with a datapath elsewhere) the IKE sockets. Then it becomes an ordinary user for good, and only
+then are connections begun.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from gateway.api.address import Address, TlsFiles, UnixAddress
+from gateway.api.config_file import load_config
+from gateway.api.datapath_client import DatapathClient
+from gateway.api.server import ApiServer, Listener
+from gateway.app.log_options import add_log_arguments, complain, configure_logs
+from gateway.app.places import PlaceError, find_account, find_places, is_root, make_directory, ports_socket
+from gateway.app.ready import announce_ready, stop_event
+from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.controller.controller import Controller, ControllerOptions
+from gateway.controller.facade import WantedConnection
+from gateway.host.privileges import die_with_parent, drop_privileges, forbid_new_privileges
+from gateway.host.sockets import IkePorts, open_ports, receive_ports
+from gateway.ipsec.errors import GatewayError
+from gateway.observe.keylog import KeyLog
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+DISTRIBUTION = "ipsec-gateway"
+
+#: Of one call to the datapath; the controller has shorter ones of its own where it matters.
+_DATAPATH_DEADLINE_S = 12.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `ipsecgw run` passes on to its controller."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with connections")
+    parser.add_argument(
+        "--socket", metavar="ADDRESS", help="control API: unix:PATH or HOST:PORT (default: below --run-dir)"
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="where the sockets are (default /run/ipsecgw)"
+    )
+    parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="whom the controller becomes (default: ipsecgw if it exists, else nobody)",
+    )
+    parser.add_argument(
+        "--key-log", type=Path, metavar="DIR", help="write Wireshark key tables there: for debugging only"
+    )
+    add_tls_arguments(parser)
+    add_log_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the controller until SIGTERM; 0 after an orderly end, 1 when it could not start."""
+    try:
+        configure_logs(args)
+        wanted = () if args.config is None else load_config(args.config).connections
+        places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
+        asyncio.run(_serve(args, wanted, places.control, places.datapath))
+    except GatewayError as error:
+        complain("ipsecgw run", error)
+        return 1
+    return 0
+
+
+async def _serve(
+    args: argparse.Namespace, wanted: Sequence[WantedConnection], control: Address, datapath: Address
+) -> None:
+    stopping = stop_event()
+    account = find_account(args.user) if is_root() else None
+    key_log = None if args.key_log is None else KeyLog(args.key_log)
+    async with contextlib.AsyncExitStack() as stack:
+        address = _near(datapath) if account is not None else datapath
+        client = DatapathClient(
+            address, tls=_tls_for(datapath, args), deadline_s=_DATAPATH_DEADLINE_S, patience_s=0.0
+        )
+        stack.push_async_callback(client.close)
+        controller = Controller(
+            datapath=client,
+            obtain_ports=_ports_from(address, stack),
+            entropy=os.urandom,
+            rng=random.Random(os.urandom(16)),  # noqa: S311 - jitter only
+            wall_clock=time.time,
+            options=ControllerOptions(version=version(DISTRIBUTION), datapath_address=str(datapath)),
+            key_log=key_log,
+        )
+        if isinstance(control, UnixAddress):
+            make_directory(control.path.parent)
+        server = ApiServer([Listener(address=control, tls=_tls_for(control, args))], control=controller)
+        await server.start()
+        stack.push_async_callback(server.stop, 0.5)
+        if account is not None:
+            drop_privileges(account.pw_name)
+            forbid_new_privileges()
+        if args.parent:
+            # After the change of user, which clears it. SIGKILL, not SIGTERM: an orderly end would delete the
+            # SAs, but whoever starts us again can adopt them from the agent without a gap.
+            die_with_parent(signal.SIGKILL, args.parent)
+        refused = [result for result in await controller.start(wanted) if result.error is not None]
+        stack.push_async_callback(controller.stop)
+        if refused:
+            raise PlaceError("; ".join(f"{result.name}: {result.error}" for result in refused))
+        _log.info(
+            "controller_ready",
+            listen=str(control),
+            datapath=str(datapath),
+            user=None if account is None else account.pw_name,
+            connections=len(wanted),
+        )
+        announce_ready()
+        await stopping.wait()
+        _log.info("controller_stopping")
+
+
+def _tls_for(address: Address, args: argparse.Namespace) -> TlsFiles | None:
+    return None if isinstance(address, UnixAddress) else tls_files(args)
+
+
+def _near(datapath: Address) -> Address:
+    """Return a Unix socket's address relative to its directory, which becomes the working directory.
+
+    The user that the controller becomes may not be allowed to walk there from the root (a test's or demo's
+    private directory), but what is open stays open, and the working directory is.
+    """
+    if not isinstance(datapath, UnixAddress):
+        return datapath
+    try:
+        os.chdir(datapath.path.parent)
+    except OSError as error:
+        raise PlaceError(
+            f"no datapath agent at {datapath} ({error.strerror}): start one with `ipsecgw agent`"
+        ) from error
+    return UnixAddress(Path(datapath.path.name))
+
+
+def _ports_from(datapath: Address, stack: contextlib.AsyncExitStack) -> Callable[[], Awaitable[IkePorts]]:
+    """Return how the IKE sockets are had: from a local agent, or opened now if the datapath is elsewhere."""
+    if isinstance(datapath, UnixAddress):
+        path = ports_socket(datapath)
+
+        async def ask() -> IkePorts:
+            return await asyncio.to_thread(receive_ports, path)
+
+        return ask
+    groups = open_ports()
+    stack.callback(groups.close)
+
+    async def duplicate() -> IkePorts:
+        return groups.ike_ports()
+
+    return duplicate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the controller as a process of its own (`python -m gateway.app.controller`)."""
+    parser = argparse.ArgumentParser(prog="ipsecgw run", description="controller of `ipsecgw run`")
+    add_arguments(parser)
+    parser.add_argument("--datapath", metavar="ADDRESS", help="where the agent listens")
+    parser.add_argument("--parent", type=int, default=0, metavar="PID", help="supervisor to die with")
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

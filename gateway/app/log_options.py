@@ -1,0 +1,42 @@
+"""The logging options that all processes share."""
+
+import argparse
+import sys
+
+from gateway.ipsec.errors import GatewayError
+from gateway.observe.logs import LogFormat, configure
+
+
+def add_log_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--log-format` and `--log-level`."""
+    parser.add_argument(
+        "--log-format",
+        choices=[item.value for item in LogFormat],
+        default=LogFormat.HUMAN.value,
+        help="how log lines on standard error look (default human)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        metavar="LEVEL",
+        help="debug, info, warning or error; also `info,ike=debug`",
+    )
+
+
+def configure_logs(args: argparse.Namespace) -> None:
+    """Set up logging as the arguments say.
+
+    Raises:
+        VocabularyError: The level is unknown.
+    """
+    configure(levels=args.log_level, format=LogFormat(args.log_format))
+
+
+def log_arguments(args: argparse.Namespace) -> list[str]:
+    """Return the arguments that give a child the same logs."""
+    return ["--log-format", args.log_format, "--log-level", args.log_level]
+
+
+def complain(program: str, error: GatewayError) -> None:
+    """Tell whoever started this process what is wrong, whatever the log format."""
+    sys.stderr.write(f"{program}: {error}\n")

@@ -1,0 +1,95 @@
+"""Where a gateway's sockets are, and which unprivileged user its controller becomes."""
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.api.address import Address, UnixAddress, parse_address
+from gateway.ipsec.errors import GatewayError
+
+DEFAULT_RUN_DIR: Final = Path("/run/ipsecgw")
+CONTROL_VARIABLE: Final = "IPSECGW_CONTROL"
+DATAPATH_VARIABLE: Final = "IPSECGW_DATAPATH"
+
+#: The controller becomes the first of these users that exists, unless told otherwise.
+PREFERRED_USERS: Final = ("ipsecgw", "nobody")
+
+
+class PlaceError(GatewayError):
+    """A directory or user cannot be used; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The sockets of one gateway."""
+
+    control: Address
+    datapath: Address
+
+
+def find_places(
+    environment: Mapping[str, str],
+    *,
+    run_dir: Path | None = None,
+    control: str | None = None,
+    datapath: str | None = None,
+) -> Places:
+    """Return the sockets: as named, else below `run_dir`, else by the environment, else below /run/ipsecgw.
+
+    Raises:
+        AddressError: A name is no address.
+    """
+    folder = (run_dir or DEFAULT_RUN_DIR).absolute()
+    by_environment: Mapping[str, str] = environment if run_dir is None else {}
+    return Places(
+        control=parse_address(
+            control or by_environment.get(CONTROL_VARIABLE) or f"unix:{folder / 'control.sock'}"
+        ),
+        datapath=parse_address(
+            datapath or by_environment.get(DATAPATH_VARIABLE) or f"unix:{folder / 'datapath.sock'}"
+        ),
+    )
+
+
+def ports_socket(datapath: UnixAddress) -> Path:
+    """Return where the agent at `datapath` hands out the IKE sockets."""
+    return datapath.path.with_name(datapath.path.name + ".ports")
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory of a socket, if there is none, for everybody to enter and its owner to write.
+
+    Raises:
+        PlaceError: It cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlaceError(
+            f"cannot make {path}: {error.strerror}; run as root, or choose another place with --run-dir"
+        ) from error
+
+
+def find_account(name: str | None) -> pwd.struct_passwd:
+    """Return the account that the controller runs as.
+
+    Raises:
+        PlaceError: There is no such user.
+    """
+    for candidate in PREFERRED_USERS if name is None else (name,):
+        try:
+            return pwd.getpwnam(candidate)
+        except KeyError:
+            continue
+    raise PlaceError(
+        f"there is no user {name or PREFERRED_USERS[0]!r} for the controller: "
+        "create it (`useradd --system --no-create-home ipsecgw`), or name another with --user"
+    )
+
+
+def is_root() -> bool:
+    """Say whether this process may become another user."""
+    return os.geteuid() == 0

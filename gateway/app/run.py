@@ -1,0 +1,298 @@
+"""`ipsecgw run`: a small supervisor with two children, the privileged agent and the unprivileged controller.
+
+It parses nothing that comes from the network. It starts the agent first and the controller when the agent
+serves, starts either again when it dies (with a growing wait), and ends them in the other order: the
+controller deletes its SAs with the peers while the agent still carries them.
+
+A supervisor that is killed takes its controller with it, but not its agent: packets flow on for the grace
+period, and the next `ipsecgw run` adopts the agent and its SAs. A child that ends before it ever served
+ends the whole: then the configuration or the machine is not right, and trying again would not help.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.api.address import UnixAddress
+from gateway.api.config_file import load_config
+from gateway.app import controller as controller_process
+from gateway.app.agent import is_listening
+from gateway.app.log_options import complain, configure_logs, log_arguments
+from gateway.app.places import DEFAULT_RUN_DIR, Places, find_account, find_places, is_root, make_directory
+from gateway.app.ready import READY_VARIABLE, stop_event
+from gateway.app.tls_options import tls_arguments, tls_files
+from gateway.datapath.registry import backend_names
+from gateway.ipsec.errors import GatewayError
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+HELP = "run a gateway: its own datapath agent, and a controller that speaks IKEv2"
+
+_FIRST_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 5.0
+#: A child that served this long has earned a short wait again.
+_STEADY_S: Final = 30.0
+_STOP_S: Final = 8.0
+
+
+class StartError(GatewayError):
+    """A child ended before it served; it has said why itself."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `ipsecgw run`."""
+    controller_process.add_arguments(parser)
+    parser.add_argument(
+        "--datapath",
+        default="auto",
+        metavar="WHERE",
+        help=f"{', '.join(backend_names())}: start an agent with this backend (default auto); "
+        "unix:PATH or HOST:PORT: use the agent there",
+    )
+    parser.add_argument("--grace", type=float, metavar="S", help="see `ipsecgw agent --help`")
+    parser.add_argument(
+        "--teardown",
+        action="store_true",
+        help="at the end, remove the protection too: traffic may leave in clear then",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the gateway until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
+    try:
+        configure_logs(args)
+        if args.config is not None:
+            load_config(args.config)  # every mistake is told before anything is started
+        tls_files(args)
+        if is_root():
+            find_account(args.user)
+        own_agent = args.datapath in backend_names()
+        places = find_places(
+            os.environ,
+            run_dir=args.run_dir,
+            control=args.socket,
+            datapath=None if own_agent else args.datapath,
+        )
+        return asyncio.run(_Supervisor(args, places, own_agent=own_agent).run())
+    except GatewayError as error:
+        complain("ipsecgw run", error)
+        return 1
+
+
+@dataclass(slots=True)
+class _Child:
+    """One process that is kept running."""
+
+    name: str
+    argv: tuple[str, ...]
+    pid_file: Path
+    process: asyncio.subprocess.Process | None = None
+    has_served: bool = False
+
+    async def start(self) -> None:
+        """Start it and return when it serves.
+
+        Raises:
+            StartError: It ended first.
+        """
+        read_end, write_end = os.pipe()
+        try:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", *self.argv),
+                pass_fds=(write_end,),
+                env={**os.environ, READY_VARIABLE: str(write_end)},
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        finally:
+            os.close(write_end)
+        self.pid_file.write_text(f"{self.process.pid}\n")
+        try:
+            serves = await asyncio.to_thread(os.read, read_end, 1)
+        finally:
+            os.close(read_end)
+        if not serves:
+            status = await self.process.wait()
+            raise StartError(f"the {self.name} ended with status {status} before it served")
+        self.has_served = True
+
+    async def stop(self) -> None:
+        """End it, in order if it does so in time."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                await self.process.wait()
+        except TimeoutError:
+            _log.error("process_killed", process=self.name, pid=self.process.pid, waited_s=_STOP_S)
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+            await self.process.wait()
+        self.pid_file.unlink(missing_ok=True)
+
+
+class _Supervisor:
+    def __init__(self, args: argparse.Namespace, places: Places, *, own_agent: bool) -> None:
+        run_dir = (args.run_dir or DEFAULT_RUN_DIR).absolute()
+        if own_agent and isinstance(places.datapath, UnixAddress):
+            run_dir = places.datapath.path.parent
+        self._args = args
+        self._places = places
+        self._own_agent = own_agent
+        self._run_dir = run_dir
+        self._adopted_pid = 0
+        self._agent = _Child("agent", self._agent_argv(), run_dir / "agent.pid")
+        self._controller = _Child("controller", self._controller_argv(), run_dir / "controller.pid")
+
+    def _agent_argv(self) -> tuple[str, ...]:
+        args = self._args
+        group = ["--group-id", str(find_account(args.user).pw_gid)] if is_root() else []
+        return (
+            *("gateway.app.agent", "--listen", str(self._places.datapath), "--backend"),
+            args.datapath if self._own_agent else "auto",
+            *group,
+            *([] if args.grace is None else ["--grace", str(args.grace)]),
+            *(["--teardown"] if args.teardown else []),
+            *tls_arguments(args),
+            *log_arguments(args),
+        )
+
+    def _controller_argv(self) -> tuple[str, ...]:
+        args = self._args
+        return (
+            *("gateway.app.controller", "--datapath", str(self._places.datapath)),
+            *("--socket", str(self._places.control), "--parent", str(os.getpid())),
+            *([] if args.config is None else ["--config", str(args.config.absolute())]),
+            *([] if args.user is None else ["--user", args.user]),
+            *([] if args.key_log is None else ["--key-log", str(args.key_log.absolute())]),
+            *tls_arguments(args),
+            *log_arguments(args),
+        )
+
+    async def run(self) -> int:
+        """Start both, keep both, end both."""
+        stopping = stop_event()
+        make_directory(self._run_dir)
+        keepers: list[asyncio.Task[None]] = []
+        try:
+            if self._own_agent:
+                await self._find_or_start_agent()
+                keepers.append(asyncio.create_task(self._keep_agent(), name="keep-agent"))
+            await self._controller.start()
+            keepers.append(asyncio.create_task(self._keep(self._controller), name="keep-controller"))
+            _log.info("gateway_ready", control=str(self._places.control), datapath=str(self._places.datapath))
+            waiting = asyncio.create_task(stopping.wait(), name="stop")
+            await asyncio.wait((waiting, *keepers), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            _log.info("gateway_stopping", protection="removed" if self._args.teardown else "stays in force")
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await self._controller.stop()
+            await self._agent.stop()
+            await self._stop_adopted()
+        return 0
+
+    async def _keep(self, child: _Child) -> None:
+        """Start a child again whenever it ends."""
+        loop = asyncio.get_running_loop()
+        wait = _FIRST_WAIT_S
+        while True:
+            assert child.process is not None
+            served_at = loop.time()
+            status = await child.process.wait()
+            if loop.time() - served_at > _STEADY_S:
+                wait = _FIRST_WAIT_S
+            while True:
+                _log.error("process_died", process=child.name, status=status, restart_in_s=round(wait, 1))
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_WAIT_S, wait * 2)
+                try:
+                    await child.start()
+                except StartError as error:
+                    _log.error("process_not_restarted", process=child.name, reason=str(error))
+                    status = child.process.returncode if child.process.returncode is not None else -1
+                else:
+                    _log.warning("process_restarted", process=child.name, pid=child.process.pid)
+                    break
+
+    # --- an agent that is there already ---------------------------------------------------------
+
+    async def _find_or_start_agent(self) -> None:
+        address = self._places.datapath
+        if isinstance(address, UnixAddress) and await is_listening(address.path):
+            self._adopted_pid = _listener_pid(address.path)
+            _log.warning("agent_adopted", pid=self._adopted_pid, datapath=str(address))
+            return
+        await self._agent.start()
+
+    async def _keep_agent(self) -> None:
+        if self._adopted_pid:
+            await _wait_for_end(self._adopted_pid)
+            _log.error("process_died", process="agent", status="unknown: adopted", restart_in_s=_FIRST_WAIT_S)
+            self._adopted_pid = 0
+            await self._agent.start()
+        await self._keep(self._agent)
+
+    async def _stop_adopted(self) -> None:
+        """End an adopted agent that an earlier `ipsecgw run` had started; leave somebody else's alone."""
+        pid_file = self._agent.pid_file
+        if not self._adopted_pid:
+            return
+        if not pid_file.exists() or pid_file.read_text().strip() != str(self._adopted_pid):
+            _log.info("agent_left_running", pid=self._adopted_pid)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._adopted_pid, signal.SIGTERM)
+            async with asyncio.timeout(_STOP_S):
+                await _wait_for_end(self._adopted_pid)
+        pid_file.unlink(missing_ok=True)
+
+
+def _listener_pid(path: Path) -> int:
+    """Return the process that listens on a Unix socket (SO_PEERCRED)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.connect(os.fspath(path))
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
+
+
+async def _wait_for_end(pid: int) -> None:
+    """Wait until a process that is not our child is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    gone = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, gone.set)
+    try:
+        await gone.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a gateway (`python -m gateway.app.run`)."""
+    parser = argparse.ArgumentParser(prog="ipsecgw run", description=HELP)
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

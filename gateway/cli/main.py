@@ -1,0 +1,72 @@
+"""The `ipsecgw` command: parse arguments, call one function, print.
+
+Exit status: 0 done, 1 it failed or the input was bad, 2 the command line was.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from gateway.app import agent, run
+from gateway.cli import control
+from gateway.ipsec.errors import GatewayError
+
+#: Sub-commands whose code is loaded only when they are used: decoding and the demo need a lot of it.
+_LATER = (
+    ("inspect", "gateway.cli.inspect", "decode, and with keys decrypt and verify, IKE and ESP in a pcap"),
+    ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
+)
+
+
+def build_parser(used: str = "") -> argparse.ArgumentParser:
+    """Return the parser of the whole command; only the arguments of the command `used` are loaded in full."""
+    parser = argparse.ArgumentParser(prog="ipsecgw", description="An IPsec gateway: IKEv2 and its datapath.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, help_text, add_arguments, act in (
+        ("run", run.HELP, run.add_arguments, run.run),
+        ("agent", agent.HELP, agent.add_arguments, agent.run),
+    ):
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        add_arguments(command)
+        command.set_defaults(act=act)
+    control.add_commands(commands)
+    for name, module, help_text in _LATER:
+        command = commands.add_parser(name, help=help_text, description=help_text)
+        if name == used:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(command)
+            command.set_defaults(act=loaded.run)
+    command = commands.add_parser("version", help="print the version")
+    command.set_defaults(act=_print_version)
+    return parser
+
+
+def _print_version(_args: argparse.Namespace) -> int:
+    print(f"ipsecgw {version('ipsec-gateway')}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    used = next((word for word in words if not word.startswith("-")), "")
+    args = build_parser(used).parse_args(words)
+    act: Callable[[argparse.Namespace], int] = args.act
+    try:
+        return act(args)
+    except GatewayError as error:
+        print(f"ipsecgw {used}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough; nothing more may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,394 @@
+"""Wanted against actual: which Child SAs should be up, and when the next attempt is due.
+
+One entry per configured PROTECT child. The rules:
+
+- `start`: wanted from the beginning, and again whenever it is lost, until the operator says `down`.
+- `on_traffic`: wanted when a packet asks (an acquire); after a failure the next packet has to wait for
+  the back-off like everybody else, and then one attempt serves them all.
+- `none`: only when the operator asks, once.
+- Attempts that fail are repeated after 1, 2, 4, ... seconds up to a minute, with jitter, so that a
+  thousand tunnels do not come back in step.
+- Of two SAs for the same purpose one goes (`gateway.controller.uniqueness`).
+- No attempt is made while there is no datapath: nothing could be installed.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gateway.controller.driver import Command
+from gateway.controller.uniqueness import (
+    SIMULTANEOUS_S,
+    is_carrying,
+    is_serving,
+    superfluous_child_sas,
+    superfluous_ike_sas,
+)
+from gateway.ike.errors import LocalError
+from gateway.ike.events import (
+    ChildSaDeleted,
+    ChildSaEstablished,
+    ChildSaFailed,
+    ChildSaId,
+    ChildSaInfo,
+    ChildSaRekeyed,
+    Event,
+    Failure,
+    FailureReason,
+    IkeSaDeleted,
+    IkeSaEstablished,
+    IkeSaFailed,
+    IkeSaId,
+)
+from gateway.ipsec.connection import Child, Connection, Start
+from gateway.ipsec.policy import Action
+from gateway.ipsec.sa import IpAddress
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+ChildKey = tuple[str, str]
+"""(connection, child)"""
+
+#: Ends that the other side or the operator wanted: nothing is repeated because of them.
+_WANTED_ENDS = frozenset({FailureReason.DELETED_BY_OPERATOR, FailureReason.REPLACED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryTiming:
+    """The back-off between attempts, in seconds."""
+
+    first_s: float = 1.0
+    factor: float = 2.0
+    cap_s: float = 60.0
+    jitter: float = 0.25
+    """Each wait is lengthened or shortened by a random part of this fraction."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is known about one wanted Child SA."""
+
+    start: Start
+    initiates: bool
+    """Whether there is an address to initiate to."""
+    wanted: bool = False
+    """Whether losing it means trying again."""
+    attempting: bool = False
+    failures: int = 0
+    blocked_until: float = 0.0
+    asked: bool = False
+    """A packet, the operator or the start mode waits for the next attempt."""
+    timer: asyncio.TimerHandle | None = None
+
+
+class Connections:
+    """Brings Child SAs up, keeps up what should be up, and removes twins.
+
+    Args:
+        command: Runs a command at the core and drains it (`Driver.command`).
+        clock: Monotonic seconds, the core's.
+        rng: For the jitter.
+        source_address: Which address the kernel would use towards a peer.
+        refused: Takes the failure of an attempt that the core would not even begin.
+        timing: The back-off.
+    """
+
+    def __init__(
+        self,
+        *,
+        command: Command,
+        clock: Callable[[], float],
+        rng: random.Random,
+        source_address: Callable[[IpAddress], IpAddress | None],
+        refused: Callable[[ChildSaFailed], None],
+        timing: RetryTiming = RetryTiming(),
+    ) -> None:
+        self._command = command
+        self._clock = clock
+        self._rng = rng
+        self._source_address = source_address
+        self._refused = refused
+        self._timing = timing
+        self._connections: dict[str, Connection] = {}
+        self._entries: dict[ChildKey, _Entry] = {}
+        self._running = False
+        self._failures: dict[str, tuple[Failure, float]] = {}
+        self._twins_timer: asyncio.TimerHandle | None = None
+
+    # --- configuration and commands -------------------------------------------------------------
+
+    def configure(self, connections: Iterable[Connection]) -> None:
+        """Make `connections` the whole configuration; call it after the core's own `configure`.
+
+        An unchanged child keeps its history; a new or changed one starts afresh.
+        """
+        new = {connection.name: connection for connection in connections}
+        for key in tuple(self._entries):
+            if self._connections.get(key[0]) != new.get(key[0]):
+                self._forget(key)
+        for name in tuple(self._failures):
+            if name not in new:
+                del self._failures[name]
+        self._connections = new
+        for connection in new.values():
+            for child in connection.children:
+                key = (connection.name, child.name)
+                if child.action is Action.PROTECT and key not in self._entries:
+                    entry = _Entry(start=child.start, initiates=bool(connection.remote.addresses))
+                    entry.wanted = child.start is Start.START and entry.initiates
+                    self._entries[key] = entry
+                    if entry.wanted:
+                        self._ask(key, entry)
+
+    def begin(self) -> None:
+        """The datapath is ready: make the attempts that wait."""
+        self._running = True
+        for key, entry in tuple(self._entries.items()):
+            if entry.asked or (entry.wanted and not self.is_up(key)):
+                self._ask(key, entry)
+
+    def pause(self) -> None:
+        """The datapath is gone: make no attempts until `begin`."""
+        self._running = False
+
+    def stop(self) -> None:
+        """Make no attempt any more."""
+        self.pause()
+        for entry in self._entries.values():
+            self._cancel_timer(entry)
+        if self._twins_timer is not None:
+            self._twins_timer.cancel()
+            self._twins_timer = None
+
+    def up(self, key: ChildKey) -> None:
+        """The operator wants this child up, now: the back-off is forgotten."""
+        entry = self._entries[key]
+        entry.wanted = entry.start is Start.START
+        entry.failures = 0
+        entry.blocked_until = 0.0
+        self._ask(key, entry)
+
+    def down(self, key: ChildKey) -> None:
+        """The operator wants this child down: it is not brought up again until asked for."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.wanted = False
+            entry.asked = False
+            entry.attempting = False
+            self._cancel_timer(entry)
+
+    def revive(self, key: ChildKey) -> None:
+        """A Child SA was lost without anybody wanting it: bring it up again, whatever its start mode."""
+        entry = self._entries.get(key)
+        if entry is not None and entry.initiates:
+            self._ask(key, entry)
+
+    def acquire(self, key: ChildKey) -> None:
+        """A packet needs this child."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if not entry.initiates:
+            _log.debug("acquire_without_remote_address", connection=key[0], child=key[1])
+            return
+        if not entry.attempting and not self.is_up(key):
+            self._ask(key, entry)
+
+    # --- getters --------------------------------------------------------------------------------
+
+    def child(self, key: ChildKey) -> Child | None:
+        """Return the configuration of one child."""
+        connection = self._connections.get(key[0])
+        if connection is None:
+            return None
+        return next((child for child in connection.children if child.name == key[1]), None)
+
+    def is_attempting(self, connection: str) -> bool:
+        """Say whether an attempt for any child of the connection is under way."""
+        return any(entry.attempting for key, entry in self._entries.items() if key[0] == connection)
+
+    def has_failed(self, connection: str) -> bool:
+        """Say whether the last attempt for any child of the connection failed."""
+        return any(entry.failures > 0 for key, entry in self._entries.items() if key[0] == connection)
+
+    def next_attempt_in_s(self, connection: str) -> float | None:
+        """Return in how many seconds the next attempt is due; None if none is planned."""
+        due = [
+            entry.timer.when() - asyncio.get_running_loop().time()
+            for key, entry in self._entries.items()
+            if key[0] == connection and entry.timer is not None
+        ]
+        return max(0.0, min(due)) if due else None
+
+    def last_failure(self, connection: str) -> tuple[Failure, float] | None:
+        """Return the last failure of a connection and when it was; success does not erase it."""
+        return self._failures.get(connection)
+
+    # --- events of the core -----------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        """Take note of what the core says; attempts follow from it."""
+        match event:
+            case ChildSaEstablished(child_sa=child_sa):
+                self._succeeded((child_sa.connection, child_sa.child))
+                self._remove_twins()
+            case ChildSaRekeyed() | IkeSaEstablished():
+                self._remove_twins()
+            case ChildSaFailed(connection=connection, child=child, failure=failure, replaces=None):
+                self._note_failure(connection, failure)
+                self._failed((connection, child), failure)
+            case ChildSaFailed(connection=connection, failure=failure):
+                self._note_failure(connection, failure)
+            case IkeSaFailed(ike_sa=ike_sa, failure=failure):
+                self._note_failure(ike_sa.connection, failure)
+                if ike_sa.is_initiator:
+                    self._connection_failed(ike_sa.connection, failure)
+            case IkeSaDeleted(ike_sa=ike_sa, failure=failure):
+                if failure.reason not in _WANTED_ENDS:
+                    self._note_failure(ike_sa.connection, failure)
+                self._connection_failed(ike_sa.connection, failure)
+            case ChildSaDeleted(child_sa=child_sa, failure=failure):
+                self._ended(child_sa, failure)
+            case _:
+                pass
+
+    def _succeeded(self, key: ChildKey) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.attempting = False
+        entry.asked = False
+        entry.failures = 0
+        entry.blocked_until = 0.0
+        self._cancel_timer(entry)
+
+    def _failed(self, key: ChildKey, failure: Failure) -> None:
+        entry = self._entries.get(key)
+        if entry is None or not entry.attempting:
+            return
+        entry.attempting = False
+        entry.failures += 1
+        entry.blocked_until = self._clock() + self._back_off(entry.failures)
+        if entry.wanted and failure.reason is not FailureReason.DELETED_BY_OPERATOR:
+            self._ask(key, entry)
+
+    def _connection_failed(self, connection: str, failure: Failure) -> None:
+        for key, entry in tuple(self._entries.items()):
+            if key[0] == connection and entry.attempting and not self.is_up(key):
+                self._failed(key, failure)
+
+    def _ended(self, child_sa: ChildSaInfo, failure: Failure) -> None:
+        key = (child_sa.connection, child_sa.child)
+        entry = self._entries.get(key)
+        if entry is None or not entry.wanted or failure.reason in _WANTED_ENDS or self.is_up(key):
+            return
+        if failure.reason is FailureReason.DELETED_BY_PEER:
+            # The peer had a reason; do not answer its delete with a new SA in the same instant.
+            entry.blocked_until = self._clock() + self._back_off(1)
+        self._ask(key, entry)
+
+    def _note_failure(self, connection: str, failure: Failure) -> None:
+        if connection in self._connections:
+            self._failures[connection] = (failure, self._clock())
+
+    # --- attempts ---------------------------------------------------------------------------------
+
+    def _ask(self, key: ChildKey, entry: _Entry) -> None:
+        """Have an attempt made, now or when the back-off is over."""
+        entry.asked = True
+        if entry.timer is not None:
+            if entry.blocked_until > self._clock():
+                return
+            self._cancel_timer(entry)
+        if not self._running or entry.attempting:
+            return
+        loop = asyncio.get_running_loop()
+        wait = max(0.0, entry.blocked_until - self._clock())
+        # Even without a wait not from here: we may be inside a handler of the event that caused it.
+        entry.timer = loop.call_later(wait, self._attempt, key)
+
+    def _attempt(self, key: ChildKey) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        entry.timer = None
+        if not self._running or not entry.asked or entry.attempting:
+            return
+        entry.asked = False
+        if self.is_up(key):
+            return
+        connection = self._connections[key[0]]
+        local = None
+        if not connection.local.addresses and connection.remote.addresses:
+            local = self._source_address(connection.remote.addresses[0])
+        entry.attempting = True
+        try:
+            self._command(lambda endpoint, now: endpoint.initiate(*key, now, local=local))
+        except LocalError as error:
+            # It comes back through `on_event`, like any other failure.
+            self._refused(
+                ChildSaFailed(
+                    ike_sa_id=IkeSaId(0),
+                    connection=key[0],
+                    child=key[1],
+                    failure=Failure(reason=FailureReason.INTERNAL, detail=str(error)),
+                )
+            )
+
+    def _back_off(self, failures: int) -> float:
+        timing = self._timing
+        wait = min(timing.cap_s, timing.first_s * timing.factor ** min(failures - 1, 32))
+        return wait * (1 + self._rng.uniform(-timing.jitter, timing.jitter))
+
+    def is_up(self, key: ChildKey) -> bool:
+        """Say whether a Child SA carries the traffic of this child."""
+        child_sas = self._command(lambda endpoint, _now: endpoint.child_sas())
+        return any((sa.connection, sa.child) == key and is_carrying(sa) for sa in child_sas)
+
+    def _forget(self, key: ChildKey) -> None:
+        entry = self._entries.pop(key)
+        self._cancel_timer(entry)
+
+    @staticmethod
+    def _cancel_timer(entry: _Entry) -> None:
+        if entry.timer is not None:
+            entry.timer.cancel()
+            entry.timer = None
+
+    # --- twins --------------------------------------------------------------------------------------
+
+    def _remove_twins(self) -> None:
+        ike_sas, child_sas = self._command(lambda endpoint, _now: (endpoint.ike_sas(), endpoint.child_sas()))
+        doomed_ike = superfluous_ike_sas(ike_sas, child_sas, self._clock())
+        for ike_sa_id in doomed_ike:
+            _log.info("ike_sa_superfluous", ike_sa_id=ike_sa_id)
+            self._end_ike_sa(ike_sa_id)
+        living = [sa for sa in child_sas if sa.ike_sa_id not in doomed_ike]
+        for child_sa_id in superfluous_child_sas(living):
+            _log.info("child_sa_superfluous", child_sa_id=child_sa_id)
+            self._end_child_sa(child_sa_id)
+        names = [
+            (sa.connection, sa.remote_id)
+            for sa in ike_sas
+            if is_serving(sa) and sa.ike_sa_id not in doomed_ike
+        ]
+        if len(names) != len(set(names)) and self._twins_timer is None:
+            # The peer should delete its one; if it does not, we do.
+            loop = asyncio.get_running_loop()
+            self._twins_timer = loop.call_later(SIMULTANEOUS_S + 1.0, self._look_again)
+
+    def _look_again(self) -> None:
+        self._twins_timer = None
+        if self._running:
+            self._remove_twins()
+
+    def _end_ike_sa(self, ike_sa_id: IkeSaId) -> None:
+        with contextlib.suppress(LocalError):
+            self._command(lambda endpoint, now: endpoint.terminate_ike(ike_sa_id, now))
+
+    def _end_child_sa(self, child_sa_id: ChildSaId) -> None:
+        with contextlib.suppress(LocalError):
+            self._command(lambda endpoint, now: endpoint.terminate_child(child_sa_id, now))

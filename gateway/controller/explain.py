@@ -1,0 +1,138 @@
+"""Why a connection is (not) up, in facts for a person: what differed, where SAs landed, what to do."""
+
+from collections.abc import Mapping, Sequence
+
+from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact
+from gateway.ike.events import Failure, FailureReason, IkeSaInfo
+from gateway.ipsec.connection import Start
+from gateway.ipsec.policy import Action
+
+_ADVICE = {
+    FailureReason.NO_PROPOSAL_CHOSEN: "give both sides one proposal in common",
+    FailureReason.AUTHENTICATION_FAILED: "compare the pre-shared keys and the identities of both sides",
+    FailureReason.TS_UNACCEPTABLE: "make local_ts here and remote_ts there overlap, and the other way round",
+    FailureReason.NO_CREDENTIAL: "give the connection a pre-shared key",
+    FailureReason.PEER_UNRESPONSIVE: "check that the peer runs, and that UDP 500 and 4500 get there and back",
+    FailureReason.NO_CONNECTION: "compare the addresses and identities of both sides' connections",
+    FailureReason.DATAPATH_REFUSED: "see `ipsecgw status`: the datapath must offer what was negotiated",
+    FailureReason.INVALID_KE_PAYLOAD: "give both sides one key exchange method in common",
+    FailureReason.TIMEOUT: "check that the peer runs and is not overloaded",
+    FailureReason.INTERNAL: "see the controller's log",
+}
+
+
+def explain_connection(
+    *,
+    status: ConnectionStatus,
+    ike_sas: Sequence[IkeSaInfo],
+    child_sas: Sequence[ChildSaStatus],
+    datapath_problem: str,
+    policy_problems: Mapping[str, str],
+    next_attempt_in_s: float | None,
+    now: float,
+) -> tuple[Fact, ...]:
+    """Return the facts about one connection, the most important first."""
+    facts = [_state(status, next_attempt_in_s)]
+    if datapath_problem:
+        facts.append(
+            Fact(
+                topic="datapath",
+                text=datapath_problem,
+                advice="start an agent (`ipsecgw agent`, or `ipsecgw run`, which starts its own)",
+            )
+        )
+    facts += [
+        Fact(topic="policy", text=f"{name} is not in force: {why}", advice="change the child's selectors")
+        for name, why in sorted(policy_problems.items())
+    ]
+    if status.last_failure is not None and status.last_failure_at is not None:
+        facts += _failure(
+            status.last_failure, now - status.last_failure_at, is_up=status.state is ConnectionState.UP
+        )
+    facts += [
+        Fact(
+            topic="peer",
+            text=f"IKE SA {sa.spi_i.hex()}_i {sa.spi_r.hex()}_r is {sa.state} with {sa.path.remote} "
+            f"port {sa.path.remote_port} ({sa.remote_id or 'not authenticated'}), "
+            f"as {'initiator' if sa.is_initiator else 'responder'}"
+            + _nat(sa)
+            + (f", {sa.proposal}" if sa.proposal else ""),
+        )
+        for sa in ike_sas
+    ]
+    for child_sa in child_sas:
+        facts += _child(child_sa)
+    return tuple(facts)
+
+
+def _state(status: ConnectionStatus, next_attempt_in_s: float | None) -> Fact:
+    name = status.connection.name
+    match status.state:
+        case ConnectionState.UP:
+            return Fact(topic="state", text=f"{name} is up")
+        case ConnectionState.CONNECTING:
+            return Fact(topic="state", text=f"{name} is connecting")
+        case ConnectionState.FAILED:
+            again = "" if next_attempt_in_s is None else f"; the next attempt is in {next_attempt_in_s:.0f} s"
+            return Fact(topic="state", text=f"{name} is down: the last attempt failed{again}")
+        case ConnectionState.DOWN:
+            return Fact(topic="state", text=f"{name} is down", advice=_how_to_start(status))
+
+
+def _how_to_start(status: ConnectionStatus) -> str:
+    if not status.connection.remote.addresses:
+        return "it has no remote address: the peer has to initiate"
+    starts = {child.start for child in status.connection.children if child.action is Action.PROTECT}
+    if Start.ON_TRAFFIC in starts:
+        return "send a packet that its selectors match, or `ipsecgw up`"
+    return f"`ipsecgw up {status.connection.name}`"
+
+
+def _failure(failure: Failure, age_s: float, *, is_up: bool) -> list[Fact]:
+    facts = [
+        Fact(
+            topic="failure",
+            text=f"{age_s:.0f} s ago: {failure.reason.value}: {failure.detail}"
+            + (f" (notify {failure.notify})" if failure.notify else ""),
+            advice="" if is_up else _ADVICE.get(failure.reason, ""),
+        )
+    ]
+    if failure.offered:
+        facts.append(Fact(topic="offered", text=failure.offered))
+    if failure.configured:
+        facts.append(Fact(topic="configured", text=failure.configured))
+    return facts
+
+
+def _nat(sa: IkeSaInfo) -> str:
+    match sa.nat_local, sa.nat_remote:
+        case True, True:
+            return ", with a NAT on both sides"
+        case True, False:
+            return ", behind a NAT here"
+        case False, True:
+            return ", behind a NAT there"
+        case _:
+            return ""
+
+
+def _child(child_sa: ChildSaStatus) -> list[Fact]:
+    info = child_sa.info
+    selectors = (
+        f"{', '.join(str(ts) for ts in info.local_ts)} === {', '.join(str(ts) for ts in info.remote_ts)}"
+    )
+    facts = [
+        Fact(
+            topic="selectors",
+            text=f"{info.child} is {info.state}: {selectors}, {info.proposal}, "
+            f"{child_sa.packets_in} packets in, {child_sa.packets_out} out"
+            + (f", effective MTU {child_sa.effective_mtu}" if child_sa.effective_mtu is not None else ""),
+        )
+    ]
+    for word, placement in (("in", child_sa.inbound), ("out", child_sa.outbound)):
+        if placement is not None:
+            why = f": {placement.reason}" if placement.reason else ""
+            facts.append(
+                Fact(topic="placement", text=f"{info.child} {word} is on {placement.engine.value}{why}")
+            )
+    return facts

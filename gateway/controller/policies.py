@@ -1,0 +1,80 @@
+"""The SPD entries that a configuration wants at the datapath, with or without an SA (fail closed)."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.ipsec.connection import Child, Connection, Start
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.selectors import TrafficSelector
+
+
+def policy_name(connection: str, child: str) -> str:
+    """Return the name of a child's SPD entry."""
+    return f"{connection}/{child}"
+
+
+def child_policy(
+    connection: Connection, child: Child, source_address: Callable[[IpAddress], IpAddress | None]
+) -> Policy | None:
+    """Return the SPD entry of one child; None where its selectors are only known once there is an SA.
+
+    Empty selectors mean the IKE SA's own addresses (host to host); they are known beforehand when the
+    operator wrote the address, or the kernel would choose one.
+    """
+    remote_addresses = connection.remote.addresses
+    local_addresses = connection.local.addresses
+    if not local_addresses and remote_addresses:
+        chosen = source_address(remote_addresses[0])
+        local_addresses = () if chosen is None else (chosen,)
+    local_ts = child.local_ts or tuple(TrafficSelector(a, a) for a in local_addresses)
+    remote_ts = child.remote_ts or tuple(TrafficSelector(a, a) for a in remote_addresses)
+    if not local_ts or not remote_ts:
+        return None
+    return Policy(
+        name=policy_name(connection.name, child.name),
+        action=child.action,
+        local_ts=local_ts,
+        remote_ts=remote_ts,
+        priority=child.priority,
+        mode=child.mode,
+        local_address=local_addresses[0] if len(local_addresses) == 1 else None,
+        remote_address=remote_addresses[0] if len(remote_addresses) == 1 else None,
+        acquire=child.start is Start.ON_TRAFFIC and bool(remote_addresses),
+        connection=connection.name,
+        child=child.name,
+    )
+
+
+def wanted_policies(
+    connections: Iterable[Connection], source_address: Callable[[IpAddress], IpAddress | None]
+) -> dict[str, Policy]:
+    """Return every SPD entry that can be known now, by name."""
+    wanted: dict[str, Policy] = {}
+    for connection in connections:
+        for child in connection.children:
+            policy = child_policy(connection, child, source_address)
+            if policy is not None:
+                wanted[policy.name] = policy
+    return wanted
+
+
+def conflicts(connections: Mapping[str, Connection]) -> dict[str, str]:
+    """Return, by connection, what contradicts another one: PROTECT children with equal selectors.
+
+    Two such entries would compete for the same packets, and which SA carries one would be chance.
+    """
+    seen: dict[object, str] = {}
+    found: dict[str, str] = {}
+    for connection in sorted(connections.values(), key=lambda item: item.name):
+        for child in connection.children:
+            if child.action is not Action.PROTECT or not child.local_ts or not child.remote_ts:
+                continue
+            key = (frozenset(child.local_ts), frozenset(child.remote_ts), child.priority)
+            name = policy_name(connection.name, child.name)
+            other = seen.setdefault(key, name)
+            if other != name:
+                found[connection.name] = (
+                    f"{name} protects the same selectors as {other}: "
+                    "change one, or give them different priorities"
+                )
+    return found
