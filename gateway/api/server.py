@@ -57,8 +57,10 @@ class Listener:
     address: Address
     mode: int = 0o600
     """Of a Unix socket: who may write to it may use the service."""
-    group: str = ""
-    """Of a Unix socket; empty leaves the process's group."""
+    owner: int | None = None
+    """User ID of a Unix socket; `None` leaves the process's user."""
+    group: int | str | None = None
+    """Group of a Unix socket, by ID or name; `None` leaves the process's group."""
     tls: TlsFiles | None = None
     """Of a TCP port, which must have it."""
 
@@ -179,7 +181,7 @@ class ApiServer:
             await asyncio.to_thread(_clear_stale, path)
             self._bind(hidden)
             try:
-                _publish(hidden, path, listener.mode, gid)
+                _publish(hidden, path, listener, gid)
             finally:
                 hidden.unlink()
         except OSError as error:
@@ -217,19 +219,19 @@ class _PublishedSocket:
             pass
 
 
-def _publish(hidden: Path, path: Path, mode: int, gid: int | None) -> None:
-    if gid is not None:
-        os.chown(hidden, -1, gid)
-    hidden.chmod(mode)
+def _publish(hidden: Path, path: Path, listener: Listener, gid: int | None) -> None:
+    if listener.owner is not None or gid is not None:
+        os.chown(hidden, -1 if listener.owner is None else listener.owner, -1 if gid is None else gid)
+    hidden.chmod(listener.mode)
     try:
         path.hardlink_to(hidden)
     except FileExistsError as error:
         raise ListenError(f"cannot listen at {path}: another process has just begun to") from error
 
 
-def _group_id(group: str, path: Path) -> int | None:
-    if not group:
-        return None
+def _group_id(group: int | str | None, path: Path) -> int | None:
+    if not isinstance(group, str):
+        return group
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError as error:

@@ -1,0 +1,293 @@
+"""A controller without IKE: it keeps what it is told and answers what the test put there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+
+from gateway.controller.facade import (
+    Applied,
+    ApplyResult,
+    ChildSaStatus,
+    ClockReading,
+    ConnectionState,
+    ConnectionStatus,
+    ControlError,
+    ControlErrorReason,
+    ControlEvent,
+    Fact,
+    GatewayStatus,
+    Operation,
+    OperationState,
+    SaPlacement,
+    Target,
+    WantedConnection,
+    WatchedEvent,
+)
+from gateway.ike.events import ChildSaId, ChildSaInfo, Failure, FailureReason, IkeSaId, IkeSaInfo
+from gateway.ike.path import Path
+from gateway.ipsec.algorithms import Encr
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.identity import parse_identity
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.proposal import ProtocolId, parse_proposal
+from gateway.ipsec.sa import Direction, SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
+
+NOW = ClockReading(monotonic=1000.0, wall=1_800_000_000.0)
+SA_KEY = b"an SA's key that no answer has!!"
+FAILURE = Failure(
+    reason=FailureReason.NO_PROPOSAL_CHOSEN,
+    detail="the peer takes none of our proposals",
+    notify="NO_PROPOSAL_CHOSEN",
+    offered="aes256gcm16-prfsha384-x25519",
+    configured="aes128-sha256-modp2048",
+)
+IKE_SA = IkeSaInfo(
+    ike_sa_id=IkeSaId(7),
+    connection="paris-tokyo",
+    spi_i=bytes.fromhex("0102030405060708"),
+    spi_r=bytes.fromhex("1112131415161718"),
+    is_initiator=True,
+    state="established",
+    path=Path(ip_address("192.0.2.1"), 4500, ip_address("192.0.2.2"), 40123),
+    local_id=parse_identity("gw-paris.example"),
+    remote_id=parse_identity("192.0.2.2"),
+    proposal=parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),
+    nat_local=False,
+    nat_remote=True,
+    established_at=900.0,
+    rekey_at=4600.0,
+    expires_at=None,
+)
+
+
+def _sa(direction: Direction, spi: int) -> SecurityAssociation:
+    inbound = direction is Direction.INBOUND
+    return SecurityAssociation(
+        spi=Spi(spi),
+        direction=direction,
+        source=ip_address("192.0.2.2" if inbound else "192.0.2.1"),
+        destination=ip_address("192.0.2.1" if inbound else "192.0.2.2"),
+        encapsulation=UdpEncapsulation(source_port=4500, destination_port=4500),
+        encryption=Encr.AES_GCM_16,
+        encryption_key=Secret(SA_KEY),
+        key_bits=256,
+        local_ts=(TrafficSelector.parse("10.1.0.0/16"),),
+        remote_ts=(TrafficSelector.parse("10.2.0.0/16"),),
+    )
+
+
+CHILD_SA = ChildSaInfo(
+    child_sa_id=ChildSaId(9),
+    ike_sa_id=IkeSaId(7),
+    connection="paris-tokyo",
+    child="lan",
+    state="installed",
+    inbound=_sa(Direction.INBOUND, 0x1001),
+    outbound=_sa(Direction.OUTBOUND, 0xC0FFEE01),
+    proposal=parse_proposal("aes256gcm16-x25519", ProtocolId.ESP),
+    local_ts=(TrafficSelector.parse("10.1.0.0/16"),),
+    remote_ts=(TrafficSelector.parse("10.2.0.0/16[tcp/443]"),),
+    established_at=900.0,
+    rekey_at=4500.0,
+    expires_at=4860.0,
+)
+
+
+class FakeController:
+    """A `ControlFacade` in memory.
+
+    Attributes:
+        wanted: What was applied, by name.
+        calls: Verb and target of every operation that was really started.
+        first_kept: Sequence number of the first event that history still has.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: dict[str, WantedConnection] = {}
+        self.calls: list[tuple[str, Target]] = []
+        self.first_kept = 1
+        self.status_answer = GatewayStatus(
+            version="0.1.0",
+            started_at=NOW.wall - 60,
+            datapath_address="unix:/run/ipsecgw/datapath.sock",
+            datapath=None,
+            datapath_problem="no datapath agent",
+            connections=1,
+            ike_sas=2,
+            half_open_ike_sas=3,
+            child_sas=4,
+            ike_drops={DropReason.IKE_COOKIE: 5},
+            warnings=("look",),
+        )
+        self._operations: dict[str, Operation] = {}
+        self._requests: dict[str, str] = {}
+        self._finished = asyncio.Event()
+        self._history: list[ControlEvent] = []
+        self._watchers: list[asyncio.Queue[ControlEvent | ControlError]] = []
+
+    # --- for tests
+
+    def emit(self, event: WatchedEvent) -> None:
+        happened = ControlEvent(sequence=len(self._history) + 1, at=NOW.wall, event=event)
+        self._history.append(happened)
+        for watcher in self._watchers:
+            watcher.put_nowait(happened)
+
+    def cut_off(self, error: ControlError) -> None:
+        for watcher in self._watchers:
+            watcher.put_nowait(error)
+
+    def finish(self, operation_id: str, failure: Failure | None = None) -> None:
+        running = self._operations[operation_id]
+        state = OperationState.SUCCEEDED if failure is None else OperationState.FAILED
+        self._operations[operation_id] = Operation(
+            operation_id=operation_id,
+            verb=running.verb,
+            target=running.target,
+            state=state,
+            failure=failure,
+        )
+        self._finished.set()
+
+    # --- ControlFacade
+
+    def clock(self) -> ClockReading:
+        return NOW
+
+    async def apply(
+        self, wanted: Sequence[WantedConnection], *, validate_only: bool = False, prune: bool = False
+    ) -> tuple[ApplyResult, ...]:
+        before = dict(self.wanted)
+        results = [self._apply(item) for item in wanted]
+        if prune:
+            for name in set(before) - {item.connection.name for item in wanted}:
+                del self.wanted[name]
+                results.append(ApplyResult(name=name, applied=Applied.DELETED))
+        if validate_only:
+            self.wanted = before
+        return tuple(results)
+
+    def _apply(self, item: WantedConnection) -> ApplyResult:
+        name = item.connection.name
+        held = self.wanted.get(name)
+        if item.psk is None:
+            if held is None:
+                error = ControlError(ControlErrorReason.NO_PSK, f"no PSK is held for '{name}'")
+                return ApplyResult(name=name, applied=Applied.REFUSED, error=error)
+            item = WantedConnection(connection=item.connection, psk=held.psk)
+        if item == held:
+            return ApplyResult(name=name, applied=Applied.UNCHANGED)
+        self.wanted[name] = item
+        return ApplyResult(name=name, applied=Applied.UPDATED if held else Applied.CREATED)
+
+    def connections(self) -> tuple[ConnectionStatus, ...]:
+        return tuple(
+            ConnectionStatus(
+                connection=item.connection,
+                psk_is_set=item.psk is not None,
+                state=ConnectionState.FAILED,
+                ike_sas=(7,),
+                child_sas=(9, 10),
+                last_failure=FAILURE,
+                last_failure_at=990.0,
+            )
+            for _, item in sorted(self.wanted.items())
+        )
+
+    async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
+        return tuple(
+            ApplyResult(
+                name=name, applied=Applied.DELETED if self.wanted.pop(name, None) else Applied.UNCHANGED
+            )
+            for name in names
+        )
+
+    async def initiate(self, target: Target, *, request_id: str = "") -> Operation:
+        return self._start("initiate", target, request_id)
+
+    async def terminate(self, target: Target, *, request_id: str = "") -> Operation:
+        return self._start("terminate", target, request_id)
+
+    async def rekey(self, target: Target, *, request_id: str = "") -> Operation:
+        return self._start("rekey", target, request_id)
+
+    def _start(self, verb: str, target: Target, request_id: str) -> Operation:
+        if request_id in self._requests:
+            known = self._operations[self._requests[request_id]]
+            if (known.verb, known.target) != (verb, target):
+                raise ControlError(
+                    ControlErrorReason.REQUEST_ID_REUSED, f"request_id {request_id} was for something else"
+                )
+            return known
+        if target.connection and target.connection not in self.wanted:
+            raise ControlError(
+                ControlErrorReason.CONNECTION_NOT_FOUND, f"no connection '{target.connection}'"
+            )
+        operation = Operation(
+            operation_id=f"op-{len(self.calls) + 1}", verb=verb, target=target, state=OperationState.RUNNING
+        )
+        self.calls.append((verb, target))
+        self._operations[operation.operation_id] = operation
+        if request_id:
+            self._requests[request_id] = operation.operation_id
+        return operation
+
+    async def operation(self, operation_id: str, *, wait_s: float = 0.0) -> Operation:
+        if operation_id not in self._operations:
+            raise ControlError(ControlErrorReason.OPERATION_NOT_FOUND, f"no operation '{operation_id}'")
+        if wait_s and self._operations[operation_id].state is OperationState.RUNNING:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._finished.wait(), wait_s)
+        return self._operations[operation_id]
+
+    def ike_sas(self) -> tuple[IkeSaInfo, ...]:
+        return (IKE_SA,)
+
+    async def child_sas(self) -> tuple[ChildSaStatus, ...]:
+        assert CHILD_SA.inbound is not None
+        return (
+            ChildSaStatus(
+                info=CHILD_SA,
+                inbound=SaPlacement(
+                    sa_id=CHILD_SA.inbound.sa_id, engine=Engine.SOFTWARE, reason="no engine here"
+                ),
+                packets_in=1,
+                packets_out=2,
+                bytes_in=3,
+                bytes_out=4,
+                effective_mtu=1394,
+            ),
+        )
+
+    async def status(self) -> GatewayStatus:
+        return self.status_answer
+
+    async def explain(self, connection: str) -> tuple[Fact, ...]:
+        if connection not in self.wanted:
+            raise ControlError(ControlErrorReason.CONNECTION_NOT_FOUND, f"no connection '{connection}'")
+        return (Fact(topic="state", text="down", advice="ipsecgw up"), Fact(topic="peer", text="192.0.2.2"))
+
+    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+        queue: asyncio.Queue[ControlEvent | ControlError] = asyncio.Queue()
+        if after_sequence is not None:
+            if after_sequence + 1 < self.first_kept:
+                raise ControlError(
+                    ControlErrorReason.HISTORY_LOST, f"history begins with event {self.first_kept}"
+                )
+            for happened in self._history[after_sequence:]:
+                queue.put_nowait(happened)
+        self._watchers.append(queue)
+        return self._watch(queue)
+
+    async def _watch(self, queue: asyncio.Queue[ControlEvent | ControlError]) -> AsyncIterator[ControlEvent]:
+        try:
+            while True:
+                happened = await queue.get()
+                if isinstance(happened, ControlError):
+                    raise happened
+                yield happened
+        finally:
+            self._watchers.remove(queue)
