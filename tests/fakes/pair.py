@@ -14,14 +14,20 @@ from typing import Any
 
 from gateway.ike.endpoint import Endpoint, EndpointOptions
 from gateway.ike.events import (
+    ChildSaDeleted,
+    ChildSaEstablished,
     ChildSaId,
     ChildSaInfo,
+    ChildSaRekeyed,
     CredentialFound,
     CredentialRequest,
     Event,
+    IkeSaDeleted,
+    IkeSaEstablished,
     IkeSaId,
     IkeSaInfo,
     IkeSaKeysDerived,
+    IkeSaRekeyed,
     Installed,
     InstallRequest,
     Refused,
@@ -220,6 +226,8 @@ class Host:
         self.sad = FakeSad(first_spi=(number << 12) + 1)
         self.psk: bytes | None = PSK
         self.endpoint = Endpoint(entropy=Entropy(number), connections=connections, options=options)
+        self.born = 0
+        """Where in the pair's log the present life of this side begins."""
         self._pair = pair
         self._connections = tuple(connections)
         self._options = options
@@ -229,6 +237,7 @@ class Host:
     def restart(self) -> None:
         """Lose everything, as a gateway that crashed and came back: SAs, datapath, and all memory."""
         self._number += 0x10
+        self.born = len(self._pair.log)
         self.sad = FakeSad(first_spi=(self._number << 12) + 1)
         self.endpoint = Endpoint(
             entropy=Entropy(self._number), connections=self._connections, options=self._options
@@ -627,6 +636,7 @@ class Pair:
         self._check_children(children)
         for host in self.hosts:
             self._check_datapath(host)
+            self._check_told(host)
         assert not self._answers
 
     def _check_children(self, wanted: int | None) -> None:
@@ -647,6 +657,31 @@ class Pair:
             assert sa.outbound is not None
             wanted |= {sa.inbound.sa_id, sa.outbound.sa_id}
         assert set(host.sad.sas) == wanted, f"{host.name}'s datapath has orphans or lacks SAs"
+
+    def _check_told(self, host: Host) -> None:
+        """Check that the events alone tell which SAs there are: that is all a shell has."""
+        ike_sas: set[int] = set()
+        children: set[int] = set()
+        for entry in self.log[host.born :]:
+            if not isinstance(entry, Told) or entry.host != host.name:
+                continue
+            match entry.event:
+                case IkeSaEstablished(ike_sa=ike_sa):
+                    ike_sas.add(ike_sa.ike_sa_id)
+                case IkeSaRekeyed(old=old, new=new):
+                    ike_sas.remove(old.ike_sa_id)
+                    ike_sas.add(new.ike_sa_id)
+                case IkeSaDeleted(ike_sa=ike_sa):
+                    ike_sas.remove(ike_sa.ike_sa_id)
+                case ChildSaEstablished(child_sa=child_sa):
+                    children.add(child_sa.child_sa_id)
+                case ChildSaRekeyed(old=old_child, new=new_child):
+                    children.remove(old_child.child_sa_id)
+                    children.add(new_child.child_sa_id)
+                case ChildSaDeleted(child_sa=child_sa):
+                    children.remove(child_sa.child_sa_id)
+        assert ike_sas == {sa.ike_sa_id for sa in host.ike_sas}, f"{host.name} told of other IKE SAs"
+        assert children == {sa.child_sa_id for sa in host.child_sas}, f"{host.name} told of other Child SAs"
 
 
 def _configured(

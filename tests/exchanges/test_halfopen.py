@@ -1,0 +1,137 @@
+"""Half-open IKE SAs under a flood (RFC 7296 §2.6): memory is bounded, and who is real still gets through."""
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from gateway.ike.endpoint import EndpointOptions
+from gateway.ike.events import DatagramDropped, IkeSaFailed
+from gateway.ike.path import Path
+from gateway.ike.wire.message import encode_message, parse_message
+from gateway.ike.wire.notify import NotifyType
+from gateway.ipsec.drop_reason import DropReason
+from tests.fakes.pair import BOB, Pair
+
+LIMITS = EndpointOptions(
+    cookie_threshold=8, half_open_limit=16, half_open_per_address=4, half_open_timeout_s=30.0
+)
+
+
+def flood_target():
+    """A pair where Bob answers anybody, and a request to vary."""
+    pair = Pair(bob={"remote_address": None}, bob_options=LIMITS)
+    pair.link.fate = lambda packet: ()
+    pair.alice.initiate()
+    template = parse_message(pair.sent(pair.alice)[0].data)
+    pair.link.fate = lambda packet: (0.0,)
+    return pair, template
+
+
+def request(template, number, *first):
+    header = replace(template.header, spi_i=(0xF100_0000_0000_0000 + number).to_bytes(8))
+    return encode_message(header, [*first, *template.payloads])
+
+
+def attack(pair, template, number, *first):
+    """One forged request from an address of its own; Bob's answer to it, if any."""
+    source = ip_address("203.0.113.0") + number % 200
+    before = len(pair.sent(pair.bob))
+    pair.bob.receive(request(template, number, *first), Path(BOB, 500, source, 500))
+    answers = pair.sent(pair.bob)[before:]
+    return pair.tap.open(answers[0].data) if answers else None
+
+
+def half_open(pair):
+    return [sa for sa in pair.bob.ike_sas if sa.state == "half_open"]
+
+
+def test_cookies_start_at_the_threshold():
+    pair, template = flood_target()
+
+    answers = [attack(pair, template, number) for number in range(12)]
+
+    asked = [answer.notify(NotifyType.COOKIE) is not None for answer in answers]
+    assert asked == [False] * 8 + [True] * 4
+    assert len(half_open(pair)) == 8
+
+
+def test_a_flood_makes_no_more_state_than_the_threshold():
+    pair, template = flood_target()
+
+    for number in range(2000):
+        attack(pair, template, number)
+
+    assert len(pair.bob.ike_sas) == 8
+
+
+def test_a_flood_with_cookies_stops_at_the_limit():
+    # An attacker that really has all these addresses.
+    pair, template = flood_target()
+
+    for number in range(200):
+        answer = attack(pair, template, number)
+        if answer is not None and (cookie := answer.notify(NotifyType.COOKIE)) is not None:
+            attack(pair, template, number, cookie)
+
+    assert len(half_open(pair)) == 16
+    reasons = {event.reason for event in pair.bob.events(DatagramDropped)}
+    assert DropReason.IKE_HALF_OPEN_LIMIT in reasons
+
+
+def test_one_address_cannot_use_up_the_table():
+    pair, template = flood_target()
+    path = Path(BOB, 500, ip_address("203.0.113.7"), 500)
+
+    for number in range(50):
+        pair.bob.receive(request(template, number), path)
+
+    assert len(half_open(pair)) == 4
+
+
+def test_the_same_request_repeated_is_one_half_open_ike_sa_and_one_answer():
+    pair, template = flood_target()
+    path = Path(BOB, 500, ip_address("203.0.113.7"), 500)
+
+    for _ in range(50):
+        pair.bob.receive(request(template, 1), path)
+
+    assert len(half_open(pair)) == 1
+    assert len({packet.data for packet in pair.sent(pair.bob)}) == 1
+
+
+def test_half_open_ike_sas_are_forgotten():
+    pair, template = flood_target()
+    for number in range(8):
+        attack(pair, template, number)
+
+    pair.run_for(31.0)
+
+    assert half_open(pair) == []
+    assert pair.bob.events(IkeSaFailed) == [] or len(pair.bob.events(IkeSaFailed)) == 8
+    assert attack(pair, template, 99).notify(NotifyType.COOKIE) is None
+
+
+@pytest.mark.parametrize("intensity", [8, 500])
+def test_a_legitimate_peer_gets_through_the_flood(intensity):
+    pair, template = flood_target()
+    for number in range(intensity):
+        attack(pair, template, number)
+
+    pair.run_for(120.0)  # Alice's first request is repeated meanwhile
+    pair.alice.initiate()
+    pair.settle()
+
+    established = [sa for sa in pair.bob.ike_sas if sa.state == "established"]
+    assert len(established) == 1
+    assert pair.alice.ike_sa.spi_i == established[0].spi_i
+
+
+def test_a_legitimate_peer_gets_through_while_the_flood_goes_on():
+    pair, template = flood_target()
+    for number in range(300):
+        attack(pair, template, number)
+        if number % 3 == 0:
+            pair.run_for(0.1)
+
+    assert [sa.state for sa in pair.alice.ike_sas] == ["established"]
