@@ -5,7 +5,7 @@ as x | y (RFC 5903 §7), curves as RFC 8031 has them. Shared secrets keep their 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -41,7 +41,7 @@ class KeyExchange:
     method: Ke
     public: bytes
     """Key Exchange Data of our KE payload."""
-    _agree: Callable[[bytes], bytes]
+    _agree: Callable[[bytes], bytes] = field(repr=False, compare=False)
 
     def compute(self, peer_public: bytes) -> Secret:
         """Return the shared secret.
