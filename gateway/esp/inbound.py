@@ -139,7 +139,6 @@ class InboundSa:
         sequence = self._check_header(esp)
         plaintext = self._open_esp(esp, sequence)
         is_highest = self.window.commit(sequence)
-        new_source = self._follow_nat(outer) if is_highest and self._source else None
         payload, next_header = strip_trailer(plaintext)
         if next_header == PROTOCOL_NONE:
             raise PacketDropped(DropReason.DUMMY)
@@ -151,6 +150,7 @@ class InboundSa:
         size = len(packet) if self._is_tunnel else len(payload)
         self.usage.admit(size)
         self.usage.account(size, sequence, now)
+        new_source = self._follow_nat(outer) if is_highest and self._source else None
         return Opened(packet, next_header, sequence, new_source)
 
     def _check_header(self, esp: bytes) -> int:

@@ -120,13 +120,19 @@ class OutboundSa:
             raise
 
     def move(self, destination: IpAddress, destination_port: int) -> None:
-        """Send to another address and port from now on: the peer's NAT mapping changed (RFC 7296 §2.23)."""
-        if self._encapsulation is None or self.sa.mode is not Mode.TUNNEL:
-            raise UnsupportedSa(
-                "encapsulation", "only a UDP-encapsulated tunnel mode SA follows a NAT mapping"
-            )
+        """Send to another address and port from now on: the peer's NAT mapping changed (RFC 7296 §2.23).
+
+        In transport mode only the port can change: the address is that of the packets themselves.
+
+        Raises:
+            UnsupportedSa: The SA is not UDP-encapsulated, or the address cannot be followed.
+        """
+        if self._encapsulation is None:
+            raise UnsupportedSa("encapsulation", "only a UDP-encapsulated SA follows a NAT mapping")
         if destination.version != self.sa.source.version:
             raise UnsupportedSa("destination", f"{destination} is of another family than {self.sa.source}")
+        if self.sa.mode is Mode.TRANSPORT and destination != self.sa.destination:
+            raise UnsupportedSa("mode", "transport mode has the addresses of its packets")
         self.destination = destination
         self._encapsulation = UdpEncapsulation(
             source_port=self._encapsulation.source_port, destination_port=destination_port

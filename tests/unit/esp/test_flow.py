@@ -126,6 +126,14 @@ def test_parse_flow_drops_what_it_cannot_read(packet: bytes, reason: DropReason)
     assert dropped.value.reason is reason
 
 
+def test_an_atomic_fragment_is_a_whole_packet() -> None:
+    # RFC 6946
+    flow = parse_flow(bytes(IPv6(**V6) / IPv6ExtHdrFragment(offset=0, m=0) / UDP(sport=1, dport=2)))
+
+    assert not flow.is_fragment
+    assert flow.is_first_fragment
+
+
 @given(st.sampled_from([b"", b"\x45", b"\x46", b"\x60"]), st.binary(max_size=150))
 def test_any_bytes_are_parsed_or_dropped(start: bytes, packet: bytes) -> None:
     try:
@@ -163,6 +171,7 @@ HIDDEN = flow_of(IPv6(**V6) / IPv6ExtHdrFragment(offset=1, nh=60) / Raw(bytes(8)
         ("10.1.0.0/16[tcp/443]", "10.2.0.0/16[tcp]", TCP_443, False),
         ("10.1.0.0/16[tcp/1000-2000]", "10.2.0.0/16[tcp/400-500]", TCP_443, True),
         ("10.1.0.0/16[udp]", "10.2.0.0/16", TCP_443, False),
+        ("10.1.0.0/16[icmp]", "10.2.0.0/16[icmp]", TCP_443, False),
         ("10.1.0.0/16[tcp]", "10.2.0.0/16[tcp/443]", FIRST_FRAGMENT, True),
         # Only ANY and OPAQUE fit a fragment that shows no ports (RFC 4301 §4.4.1.1, §7.2).
         ("10.1.0.0/16[tcp]", "10.2.0.0/16[tcp/443]", LATER_FRAGMENT, False),

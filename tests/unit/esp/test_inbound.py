@@ -317,6 +317,15 @@ def test_mapping_is_not_followed_for_forged_old_or_plain_packets() -> None:
     assert receiver.open(third, outer_header(), 0.0).new_source is None, "ESP without UDP has no mapping"
 
 
+def test_new_mapping_of_a_packet_that_is_dropped_later_is_not_lost() -> None:
+    receiver = inbound(**NAT)
+    moved = (ip_address(OUTER[4][0]), 31001)
+
+    assert drop_of(receiver, sealed_payload(b"", 59, sequence=1), MOVED) is DropReason.DUMMY
+
+    assert receiver.open(sealed_payload(PACKET, 4, sequence=2), MOVED, 0.0).new_source == moved
+
+
 def test_sa_without_encapsulation_has_no_mapping() -> None:
     opened = inbound().open(esp_of(outbound().seal(PACKET, 0.0)), MOVED, 0.0)
 

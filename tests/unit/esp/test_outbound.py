@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP
+from scapy.layers.inet import IP, UDP
 
 from gateway.esp.errors import PacketDropped, UnsupportedSa
 from gateway.esp.outbound import OutboundSa
@@ -15,6 +15,7 @@ from tests.unit.esp.samples import (
     BY_NAME,
     CBC,
     ENCAPSULATION,
+    OUTER,
     SUITES,
     Suite,
     association,
@@ -158,14 +159,25 @@ def test_inbound_sa_is_refused() -> None:
     assert refused.value.field == "direction"
 
 
-def test_only_an_encapsulated_tunnel_follows_a_mapping() -> None:
-    address = outbound().sa.destination
+def test_transport_mode_follows_a_new_port_and_no_new_address() -> None:
+    sender = outbound(mode=Mode.TRANSPORT, encapsulation=ENCAPSULATION)
+    packet = ip_packet(4, b"x", addresses=OUTER)
 
-    for sender in (outbound(), outbound(mode=Mode.TRANSPORT, encapsulation=ENCAPSULATION)):
-        with pytest.raises(UnsupportedSa):
-            sender.move(address, 4501)
-    with pytest.raises(UnsupportedSa):
+    sender.move(sender.sa.destination, 31337)
+
+    assert IP(sender.seal(packet, 0.0))[UDP].dport == 31337
+    with pytest.raises(UnsupportedSa) as refused:
+        sender.move(sender.sa.destination + 1, 31337)
+    assert refused.value.field == "mode"
+
+
+def test_only_an_encapsulated_sa_of_that_family_follows_a_mapping() -> None:
+    with pytest.raises(UnsupportedSa) as refused:
+        outbound().move(outbound().sa.destination, 4501)
+    assert refused.value.field == "encapsulation"
+    with pytest.raises(UnsupportedSa) as refused:
         outbound(encapsulation=ENCAPSULATION).move(outbound(outer=6).sa.destination, 4501)
+    assert refused.value.field == "destination"
 
 
 @given(st.binary(max_size=100))

@@ -175,6 +175,19 @@ def test_udp_without_checksum_stays_without() -> None:
     assert arrived[26:28] == b"\0\0"
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_udp_checksum_that_comes_to_zero_is_all_ones(version: int) -> None:
+    ip = IP(**V4) if version == 4 else IPv6(**V6)
+    offset = 20 if version == 4 else 40
+    zeros = bytes(ip / UDP(sport=1, dport=2) / Raw(bytes(2)))
+    checksum = zeros[offset + 6 : offset + 8]
+    packet = zeros[:-2] + checksum
+
+    fixed = fix_transport_checksum(packet, 17, offset)
+
+    assert fixed[offset + 6 : offset + 8] == b"\xff\xff"
+
+
 def test_other_protocols_are_left_alone_behind_a_nat() -> None:
     arrived = through_nat(IP(**V4, proto=132) / Raw(bytes(range(40))), 4)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.esp.udp_encap import KEEPALIVE, NON_ESP_MARKER, Payload, classify
+from gateway.esp.udp_encap import KEEPALIVE, NON_ESP_MARKER, Payload, classify, make_udp_header
 from tests.unit.esp.samples import ENCAPSULATION, ip_packet, outbound
 
 
@@ -36,3 +36,13 @@ def test_what_we_send_is_esp() -> None:
 @given(st.binary(max_size=64))
 def test_any_datagram_is_something(datagram: bytes) -> None:
     assert classify(datagram) in Payload
+
+
+def test_computed_checksum_of_zero_is_sent_as_all_ones() -> None:
+    # RFC 768: zero says that there is none, which IPv6 does not allow.
+    addresses = bytes(range(32))
+    checksum = make_udp_header(ENCAPSULATION, bytes(2), addresses)[6:]
+
+    header = make_udp_header(ENCAPSULATION, checksum, addresses)
+
+    assert header[6:] == b"\xff\xff"
