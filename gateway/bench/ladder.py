@@ -12,7 +12,7 @@ _WIDTH = 980
 _LEFT, _RIGHT = 190, 790
 _TOP = 110
 _ARROW_STEP = 52
-_BAND_STEP = 30
+_BAND_STEP = 36
 _STYLE = """
   text { font: 13px sans-serif; fill: #1d2733 }
   .title { font-size: 18px; font-weight: bold }
@@ -116,5 +116,5 @@ def _band(burst: Burst, y: int) -> str:
     )
 
 
-def _shortened(text: str, limit: int = 96) -> str:
+def _shortened(text: str, limit: int = 84) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"

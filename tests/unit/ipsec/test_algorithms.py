@@ -31,7 +31,7 @@ def test_every_number_has_a_table_entry():
     assert set(KE) == set(Ke)
 
 
-# IANA "Internet Key Exchange Version 2 (IKEv2) Parameters", read from the registry and not from the code.
+# IANA "Internet Key Exchange Version 2 (IKEv2) Parameters", written down here independently of the code.
 IANA = [
     (Encr.TRIPLE_DES, 3), (Encr.CAST, 6), (Encr.BLOWFISH, 7), (Encr.NULL, 11), (Encr.AES_CBC, 12),
     (Encr.AES_CTR, 13), (Encr.AES_CCM_8, 14), (Encr.AES_CCM_16, 16), (Encr.AES_GCM_8, 18),

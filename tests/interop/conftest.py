@@ -1,0 +1,160 @@
+"""One rig for all interop tests: our gateway at site a, a real strongSwan at site b, hosts behind both."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.bench.capture import capturing, clear_packets
+from gateway.bench.process import GatewayProcess
+from gateway.bench.topology import SiteToSite, site_to_site
+from tests.interop.strongswan import Charon, missing
+
+PSK = "interop-psk-0123456789abcdef"
+
+OURS = """\
+connections:
+- name: swan
+  local:  {{address: {local}, id: ours.test, auth: {{psk: {{value: "{psk}"}}}}}}
+  remote: {{address: {remote}, id: theirs.test, auth: {{psk: {{value: "{psk}"}}}}}}
+  ike: {{proposals: [{ike}]{ike_options}}}
+  children:
+  - name: net
+    local_ts: [{local_ts}]
+    remote_ts: [{remote_ts}]
+    esp: {{proposals: [{esp}]}}
+"""
+
+THEIRS = """\
+connections {{ swan {{
+  version = 2
+  local_addrs = {local}
+  remote_addrs = {remote}
+  proposals = {ike}
+  {ike_options}
+  local {{
+    auth = psk
+    id = theirs.test
+  }}
+  remote {{
+    auth = psk
+    id = ours.test
+  }}
+  children {{ net {{
+    local_ts = {local_ts}
+    remote_ts = {remote_ts}
+    esp_proposals = {esp}
+    {child_options}
+  }} }}
+}} }}
+secrets {{ ike-1 {{
+  id-a = ours.test
+  id-b = theirs.test
+  secret = "{psk}"
+}} }}
+"""
+
+
+@dataclass(slots=True)
+class Rig:
+    """Both gateways and the link between them."""
+
+    sites: SiteToSite
+    ours: GatewayProcess
+    theirs: Charon
+    wire: Path
+    """Capture of the outside link; complete when the rig has ended."""
+
+    def ping(self, *, count: int = 3) -> None:
+        """Ping from each host to the other; every packet must be answered."""
+        for here, there in ((self.sites.a, self.sites.b), (self.sites.b, self.sites.a)):
+            done = here.host.run(
+                "ping", "-c", str(count), "-i", "0.1", "-W", "3", there.host_address, check=False
+            )
+            assert " 0% packet loss" in done.stdout, (
+                f"{done.stdout}\n{self.ours.log_tail()}\n{self.theirs.log()}"
+            )
+
+    def child_sas(self) -> list[dict[str, object]]:
+        """Return our Child SAs as the API gives them."""
+        return list(self.ours.json("list", "child-sas")["child_sas"])
+
+    def ike_sas(self) -> list[dict[str, object]]:
+        """Return our IKE SAs as the API gives them."""
+        return list(self.ours.json("list", "ike-sas")["ike_sas"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a test varies; everything else is the same everywhere."""
+
+    ike: str = "aes256gcm16-prfsha384-x25519"
+    esp: str = "aes256gcm16-x25519"
+    theirs_ike: str = ""
+    theirs_esp: str = ""
+    our_ike_options: str = ""
+    """More keys of our `ike:` mapping, each with a leading comma."""
+    their_ike_options: str = ""
+    their_child_options: str = ""
+    their_settings: str = ""
+    our_remote_ts: str = ""
+    their_local_ts: str = ""
+    their_psk: str = PSK
+    our_options: tuple[str, ...] = ()
+    nat: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+StartRig = Callable[[Setup], AbstractContextManager[Rig]]
+
+
+@pytest.fixture
+def start_rig(tmp_path: Path) -> StartRig:
+    """Return a context manager that starts a rig, and at its end checks that nothing was in clear."""
+    problem = missing()
+    assert not problem, f"strongSwan cannot run here: {problem} (make deps-test installs it)"
+
+    @contextmanager
+    def start(setup: Setup) -> Iterator[Rig]:
+        with site_to_site(f"sw{os.getpid()}", nat=setup.nat) as sites:
+            ours = GatewayProcess(
+                sites.a.gateway,
+                tmp_path / "ours",
+                OURS.format(
+                    local=sites.a.outside,
+                    remote=sites.b.outside,
+                    psk=PSK,
+                    ike=setup.ike,
+                    ike_options=setup.our_ike_options,
+                    local_ts=sites.a.inside,
+                    remote_ts=setup.our_remote_ts or sites.b.inside,
+                    esp=setup.esp,
+                ),
+                options=setup.our_options,
+                environment=setup.environment,
+            )
+            theirs = Charon(
+                sites.b.gateway,
+                tmp_path / "theirs",
+                THEIRS.format(
+                    local=sites.b.outside,
+                    remote="%any" if setup.nat else sites.a.outside,
+                    ike=setup.theirs_ike or setup.ike,
+                    esp=setup.theirs_esp or setup.esp,
+                    ike_options=setup.their_ike_options,
+                    child_options=setup.their_child_options,
+                    local_ts=setup.their_local_ts or sites.b.inside,
+                    remote_ts=sites.a.inside,
+                    psk=setup.their_psk,
+                ),
+                settings=setup.their_settings,
+            )
+            wire = tmp_path / "wire.pcap"
+            with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
+                yield Rig(sites, ours, theirs, wire)
+        assert clear_packets(wire) == 0
+
+    return start
