@@ -189,9 +189,7 @@ def _compose(text: str, walk: "_Walk") -> Node | None:
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        walk.note_at(
-            line, column, "", f"has a character that YAML forbids: U+{ord(text[error.position]):04X}"
-        )
+        walk.note_at(line, column, "", f"has a character that YAML forbids: U+{error.character:04X}")
         return None
     if root is None:
         walk.note_at(1, 1, "", "is empty; expected `connections:` with a list")
@@ -436,6 +434,8 @@ def _real(text: str, _: AnyField) -> float:
 
 
 def _string(text: str, _: AnyField) -> str:
+    if not text.isprintable():
+        raise ValueError("has a control character or a lone surrogate; take it out")
     return text
 
 

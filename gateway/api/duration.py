@@ -7,8 +7,8 @@ MAX_S: Final = 3650 * 86400.0
 """Ten years: longer is a slip of the unit."""
 
 _UNITS: Final = (("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001))
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[smhd])")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 class DurationError(ValueError):
@@ -19,7 +19,7 @@ def parse_duration(text: str) -> float:
     """Return seconds.
 
     Raises:
-        DurationError: The text is something else, or longer than ten years.
+        DurationError: The text is something else, or longer than ten years, or shorter than 1 ms.
     """
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
@@ -29,6 +29,8 @@ def parse_duration(text: str) -> float:
     seconds = sum(float(number) * dict(_UNITS)[unit] for number, unit in parts)
     if seconds > MAX_S:
         raise DurationError(f"'{text}' is longer than ten years")
+    if 0 < seconds < 0.001:
+        raise DurationError(f"'{text}' is shorter than 1ms")
     return seconds
 
 

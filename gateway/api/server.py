@@ -215,7 +215,9 @@ class _PublishedSocket:
         try:
             if self.path.stat().st_ino == self.inode:
                 self.path.unlink()
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
+            # Gone already, or ours no more since this process gave up its privileges: who comes next sees
+            # that nobody listens.
             pass
 
 
