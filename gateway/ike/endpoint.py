@@ -112,6 +112,7 @@ class Endpoint:
         ike_sa = self._find_usable(configured)
         if ike_sa is not None:
             if child is not None and not self._brings_up(ike_sa, wanted):
+                _wake(ike_sa, wanted)
                 self._scheduler.ask(ike_sa, Plan(kind=PlanKind.NEW_CHILD, child=wanted.name))
             return ike_sa.id
         ike_sa = IkeSa(
@@ -301,7 +302,7 @@ class Endpoint:
         if ike_sa.find_carrying(child.name) is not None:
             return True
         current = None if ike_sa.initiating is None else ike_sa.initiating.plan
-        plans = [*ike_sa.plans, *ike_sa.delayed.values(), *([] if current is None else [current])]
+        plans = [*ike_sa.plans, *([] if current is None else [current])]
         return any(plan.child == child.name for plan in plans)
 
     def _terminate(self, ike_sa: IkeSa, detail: str) -> None:
@@ -426,6 +427,14 @@ class Endpoint:
         self._drop(path, DropReason.IKE_COOKIE, "a cookie was asked for")
         self._refuse(message.header, path, NotifyPayload(NotifyType.COOKIE, wanted))
         return False
+
+
+def _wake(ike_sa: IkeSa, child: Child) -> None:
+    """Forget that a Child SA was to be tried later: it is asked for now."""
+    for subject, plan in list(ike_sa.delayed.items()):
+        if plan.child == child.name:
+            del ike_sa.delayed[subject]
+            ike_sa.cancel_timer(Timer.PAUSE, subject)
 
 
 _COMING_UP = frozenset({IkeSaState.CONNECTING, IkeSaState.AUTHENTICATING})

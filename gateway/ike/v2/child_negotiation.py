@@ -278,7 +278,8 @@ def check_answer(offer: Offer, payloads: tuple[Payload, ...], *, with_ke: bool) 
                 detail="the peer answered with transport mode, which we did not ask for",
             )
         )
-    # A peer that does not answer the notify wants tunnel mode (RFC 7296 §1.3.1): the same hosts, so we agree.
+    # A responder may decline transport mode (RFC 7296 §1.3.1). Tunnel mode protects the same traffic between
+    # the same hosts, so that it is better than nothing; `ChildSaInfo` says which one it is.
     return Agreement(
         child=offer.child,
         proposal=proposal,

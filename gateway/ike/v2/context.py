@@ -26,6 +26,7 @@ class Context:
         "now",
         "options",
         "timers",
+        "told",
     )
 
     def __init__(self, entropy: Callable[[int], bytes], options: EndpointOptions) -> None:
@@ -38,6 +39,8 @@ class Context:
         """The IKE SAs whose peer is authenticated, and their connections; kept by the scheduler."""
         self.child_owners: dict[ChildSaId, IkeSaId] = {}
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
+        self.told: set[ChildSaId] = set()
+        """Child SAs whose existence an event told, and whose end none did."""
         self.lingering: dict[ChildSaId, tuple[SaId, ...]] = {}
         """Inbound SAs of replaced Child SAs, until `Timer.REMOVE_INBOUND`."""
         self._last_id = 0

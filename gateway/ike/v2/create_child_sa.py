@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from gateway.ike.crypto.kex import generate
 from gateway.ike.errors import PeerError
 from gateway.ike.events import ChildSaId, Failure, FailureReason
+from gateway.ike.timers import Timer
 from gateway.ike.v2.child_negotiation import (
     Agreement,
     ChildNonces,
@@ -43,7 +44,7 @@ from gateway.ike.v2.exchange import (
     refusal_notify,
     request,
 )
-from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.ike_sa import IkeSa, Rival
 from gateway.ike.v2.states import ChildSaState
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType, parse_ke_method
@@ -63,6 +64,7 @@ from gateway.ipsec.proposal import ProtocolId, ke_methods
 from gateway.ipsec.sa import SaId, Spi
 from gateway.ipsec.secret import Secret
 
+TWIN = Failure(reason=FailureReason.REPLACED, detail="both sides made it at once; the other one stays")
 MAX_TEMPORARY_FAILURES = 8
 """After so many TEMPORARY_FAILUREs in a row a new Child SA is given up (RFC 7296 §2.25 names no number)."""
 
@@ -123,8 +125,21 @@ def abandon_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> None:
 # --- initiator ----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What CREATE_CHILD_SA made: agreed on and derived, with nothing installed yet."""
+
+    child_sa: ChildSa
+    nonces: ChildNonces
+
+
 def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
-    """Make a new Child SA; tell what became of it."""
+    """Make a new Child SA; tell what became of it.
+
+    Both sides may ask for the same one at once: then there are twins. As with two successors (RFC 7296
+    §2.8.1) the one with the lowest of the four nonces goes, deleted by whoever made it.
+    """
+    ike_sa.twins.pop(child.name, None)
     try:
         made = yield from offer_child(ike_sa, child)
     except ChildRefusedByPeer as error:
@@ -137,7 +152,49 @@ def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
     except (PeerError, Denied, IkeSaGone) as error:
         ike_sa.child_failed(child.name, failure_of(error))
         return
+    twin = _take_twin(ike_sa, made)
+    if twin is not None and has_lowest(made.nonces, twin):
+        yield from _withdraw(ike_sa, made)
+        return
     yield from complete(ike_sa, made)
+    twin = _take_twin(ike_sa, made) or twin
+    if twin is None:
+        return
+    if has_lowest(made.nonces, twin):
+        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=made.child_sa.child_sa_id, failure=TWIN)
+        ike_sa.plan(plan, first=True)
+    else:
+        grace_s = ike_sa.context.options.delete_grace_s
+        ike_sa.set_child_timer(Timer.CHILD_LINGER, ike_sa.children[ChildSaId(twin.successor)], grace_s)
+
+
+def _take_twin(ike_sa: IkeSa, made: Made) -> Rival | None:
+    """Return what the peer made for the same traffic while our request was on its way."""
+    twin = ike_sa.twins.pop(made.child_sa.parameters.child.name, None)
+    other = None if twin is None else ike_sa.children.get(ChildSaId(twin.successor))
+    if other is None:
+        return None
+    ours, theirs = made.child_sa.parameters, other.parameters
+    same = (ours.local_ts, ours.remote_ts) == (theirs.local_ts, theirs.remote_ts)
+    return twin if same else None
+
+
+def has_lowest(ours: ChildNonces, rival: Rival) -> bool:
+    """Tell whether the lowest of the four nonces is in our exchange: then what we made goes (§2.8.1)."""
+    return min(ours.nonce_i, ours.nonce_r) < min(rival.nonces)
+
+
+def _withdraw(ike_sa: IkeSa, made: Made) -> Steps[None]:
+    """Delete what we made; the peer may send on it until it has heard."""
+    child_sa = made.child_sa
+    try:
+        yield from install_inbound(ike_sa, child_sa)
+    except (Denied, IkeSaGone) as error:
+        if child_sa.child_sa_id in ike_sa.children:
+            ike_sa.end_child(child_sa, failure_of(error))
+    yield from delete_spi(child_sa.spi_in)
+    if child_sa.child_sa_id in ike_sa.children:
+        ike_sa.end_child(child_sa, TWIN, has_twin=True)
 
 
 def temporary_failure_wait_s(ike_sa: IkeSa, attempt: int) -> float:
@@ -147,14 +204,6 @@ def temporary_failure_wait_s(ike_sa: IkeSa, attempt: int) -> float:
         * 2.0 ** min(attempt, 5)
         * (0.5 + ike_sa.context.draw())
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What CREATE_CHILD_SA made: agreed on and derived, with nothing installed yet."""
-
-    child_sa: ChildSa
-    nonces: ChildNonces
 
 
 def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) -> Steps[Made]:
@@ -281,6 +330,10 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         yield SendResponse(payloads=[rejection_notify(error)])
         ike_sa.child_failed("", failure_of(error))
         return
+    child = answered.child_sa.parameters.child.name
+    if ike_sa.is_asking_for(child):
+        nonces = (answered.nonces.nonce_i, answered.nonces.nonce_r)
+        ike_sa.twins[child] = Rival(answered.child_sa.child_sa_id, nonces)
     yield SendResponse(payloads=answered.payloads)
     yield from finish_as_responder(ike_sa, answered.child_sa)
 

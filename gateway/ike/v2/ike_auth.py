@@ -148,6 +148,7 @@ def initiate(ike_sa: IkeSa, child: Child) -> Steps[None]:
     try:
         spi_in = yield from allocate_spi(connection.name, child.name)
     except Denied as denied:
+        # Without an SPI there is no SAi2, and RFC 6023 is not spoken.
         raise IkeSaGone(denied.failure()) from None
     offer = make_offer(ike_sa, child, spi_in, with_ke=False)
     idi = IdiPayload.of(ike_sa.local_id)

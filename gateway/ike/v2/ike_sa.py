@@ -49,7 +49,7 @@ from gateway.ike.wire.protected import SkProtection
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.proposal import Proposal, ProtocolId, default_proposals
-from gateway.ipsec.sa import SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.sa import SecurityAssociation, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 
 
@@ -86,6 +86,7 @@ class IkeSa:
         "is_told",
         "keys",
         "last_heard_at",
+        "last_request",
         "local_id",
         "nat",
         "nonce_i",
@@ -109,7 +110,9 @@ class IkeSa:
         "spi_r",
         "state",
         "successor",
+        "supersedes",
         "suspicion",
+        "twins",
     )
 
     def __init__(
@@ -143,6 +146,8 @@ class IkeSa:
         self.protection: SkProtection | None = None
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
+        self.last_request = b""
+        """The datagram of the peer's last request."""
         self.had_initial_contact = False
         """The peer said INITIAL_CONTACT."""
         self.requests = RequestWindow(Backoff.of(connection.ike))
@@ -153,6 +158,8 @@ class IkeSa:
         """Plans that wait for `Timer.PAUSE`, by its subject."""
         self.rivals: dict[ChildSaId, Rival] = {}
         """Simultaneous Child rekeys: what the peer made of a Child SA that we are rekeying too."""
+        self.twins: dict[str, Rival] = {}
+        """The same for new Child SAs that both sides ask for at once: by the configured Child's name."""
         self.rival: Rival | None = None
         """The same for this IKE SA."""
         self.rekey_attempts: dict[int, int] = {}
@@ -161,6 +168,8 @@ class IkeSa:
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
         self.successor: IkeSa | None = None
+        self.supersedes: IkeSa | None = None
+        """An IKE SA to the same peer that we delete as soon as this one carries the traffic."""
         self.is_successor = False
         """An IKE rekey made it."""
         self.is_told = False
@@ -199,6 +208,11 @@ class IkeSa:
         plan = None if self.initiating is None else self.initiating.plan
         return plan is not None and plan.kind in _CHILD_PLANS
 
+    def is_asking_for(self, child: str) -> bool:
+        """Return whether our request for this new Child SA is under way."""
+        plan = None if self.initiating is None else self.initiating.plan
+        return plan is not None and plan.kind is PlanKind.NEW_CHILD and plan.child == child
+
     def heir(self) -> "IkeSa":
         """Return the IKE SA that has the Child SAs now: this one, or what rekeys made of it."""
         ike_sa = self
@@ -226,9 +240,24 @@ class IkeSa:
             expires_at=self.expires_at,
         )
 
-    def find_outbound(self, spi: Spi) -> ChildSa | None:
+    def find_outbound(self, spi: bytes) -> ChildSa | None:
         """Return the Child SA that sends with `spi`: the one a peer's DELETE or REKEY_SA names."""
-        return next((child_sa for child_sa in self.children.values() if child_sa.spi_out == spi), None)
+        number = int.from_bytes(spi, "big")
+        found = (child_sa for child_sa in self.children.values() if child_sa.spi_out == number)
+        return next(found, None) if len(spi) == 4 else None
+
+    def find_twin(self, child_sa: ChildSa) -> ChildSa | None:
+        """Return another Child SA here that carries the same traffic."""
+        given = child_sa.parameters
+        for other in self.children.values():
+            same = (other.parameters.child.name, other.parameters.local_ts, other.parameters.remote_ts)
+            if (
+                other is not child_sa
+                and other.state in CARRYING_STATES
+                and same == (given.child.name, given.local_ts, given.remote_ts)
+            ):
+                return other
+        return None
 
     def find_carrying(self, child: str) -> ChildSa | None:
         """Return the Child SA that carries this configured Child's traffic, or is about to."""
@@ -368,11 +397,13 @@ class IkeSa:
         """
         child_sa.establish(self.context.now)
         self._arm_child(child_sa)
+        self.context.told.add(child_sa.child_sa_id)
         if replaced is None:
             self.context.emit(ChildSaEstablished(child_sa=child_sa.info()))
             return
         if replaced.state in CARRYING_STATES:
             replaced.follow(ChildSaTrigger.REPLACED)
+        self.context.told.discard(replaced.child_sa_id)
         self.context.emit(ChildSaRekeyed(old=replaced.info(), new=child_sa.info()))
 
     def _arm_child(self, child_sa: ChildSa) -> None:
@@ -386,25 +417,37 @@ class IkeSa:
         """Start or move a timer of a Child SA; it stays with the Child SA at an IKE rekey."""
         self.context.timers.set(TimerKey(child_sa.child_sa_id, timer), self.context.now + wait_s)
 
-    def end_child(self, child_sa: ChildSa, failure: Failure) -> None:
-        """Remove a Child SA at once and tell why, if it was ever told that it exists."""
-        was_told = child_sa.established_at is not None and child_sa.state is not ChildSaState.REKEYED
-        self._forget_child(child_sa)
-        self.context.remove_sas(child_sa.installed_sa_ids)
+    def end_child(self, child_sa: ChildSa, failure: Failure, *, has_twin: bool = False) -> None:
+        """Remove a Child SA at once and tell why, if it was ever told that it exists.
+
+        With `has_twin` another one carries its traffic: what is in flight on this one still arrives.
+        """
+        was_told = child_sa.child_sa_id in self.context.told
+        if has_twin:
+            self.drain_child(child_sa)
+        else:
+            self._forget_child(child_sa)
+            self.context.remove_sas(child_sa.installed_sa_ids)
         if was_told:
             self.context.emit(ChildSaDeleted(child_sa=child_sa.info(), failure=failure))
+
+    def stop_sending(self, child_sa: ChildSa) -> None:
+        """Take the outbound SA away: what is left of the same (connection, child) carries the traffic."""
+        if child_sa.is_outbound_installed:
+            child_sa.is_outbound_installed = False
+            self.context.remove_sas((child_sa.pair.outbound.sa_id,))
 
     def drain_child(self, child_sa: ChildSa) -> None:
         """Remove a replaced Child SA: outbound now, inbound when packets in flight have arrived."""
         self._forget_child(child_sa)
-        if child_sa.is_outbound_installed:
-            self.context.remove_sas((child_sa.pair.outbound.sa_id,))
+        self.stop_sending(child_sa)
         if child_sa.is_inbound_installed:
             self.context.linger(child_sa.child_sa_id, (child_sa.pair.inbound.sa_id,))
 
     def _forget_child(self, child_sa: ChildSa) -> None:
         child_sa.follow(ChildSaTrigger.GONE)
         number = child_sa.child_sa_id
+        self.context.told.discard(number)
         self.children.pop(number, None)
         self.rekey_attempts.pop(number, None)
         self.context.child_owners.pop(number, None)

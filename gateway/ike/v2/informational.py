@@ -5,6 +5,9 @@
                          <--  HDR, SK { [D+] }
 ```
 
+Whoever sends a DELETE stops sending on the outbound SA first, and whoever receives one stops before it
+answers, so that nothing is on its way when the inbound SA goes.
+
 A DELETE names the SAs its sender receives on; the answer names the other halves, except of those whose
 deletion we asked for ourselves meanwhile (§1.4.1).
 """
@@ -42,9 +45,11 @@ def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[No
         yield from rekey_child_sa.delete_replaced(ike_sa, child_sa)
         return
     child_sa.follow(ChildSaTrigger.DELETE_SENT)
+    ike_sa.stop_sending(child_sa)
+    has_twin = ike_sa.find_twin(child_sa) is not None
     yield from delete_spi(child_sa.spi_in)
     if child_sa.child_sa_id in ike_sa.children:
-        ike_sa.end_child(child_sa, failure)
+        ike_sa.end_child(child_sa, failure, has_twin=has_twin)
 
 
 def delete_ike(ike_sa: IkeSa, failure: Failure) -> Steps[None]:
@@ -54,6 +59,8 @@ def delete_ike(ike_sa: IkeSa, failure: Failure) -> Steps[None]:
         IkeSaGone: It is done.
     """
     ike_sa.follow(IkeSaTrigger.DELETE_SENT)
+    for child_sa in ike_sa.children.values():
+        ike_sa.stop_sending(child_sa)
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
     raise IkeSaGone(failure)
 
@@ -79,7 +86,7 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         raise IkeSaGone(Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the IKE SA"))
     answered: list[bytes] = []
     for spi in (spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis):
-        child_sa = next((c for c in ike_sa.children.values() if encode_spi(c.spi_out) == spi), None)
+        child_sa = ike_sa.find_outbound(spi)
         if child_sa is None or child_sa.state is ChildSaState.DELETING:
             continue
         answered.append(encode_spi(child_sa.spi_in))

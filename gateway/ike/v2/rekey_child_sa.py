@@ -21,9 +21,8 @@ has agreed to our successor by then.
 """
 
 from gateway.ike.errors import PeerError
-from gateway.ike.events import Failure, FailureReason
+from gateway.ike.events import ChildSaRekeyed, Failure, FailureReason
 from gateway.ike.timers import Timer, TimerKey
-from gateway.ike.v2.child_negotiation import ChildNonces, encode_spi
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.create_child_sa import (
     Made,
@@ -31,6 +30,7 @@ from gateway.ike.v2.create_child_sa import (
     answer_offer,
     delete_spi,
     failure_of,
+    has_lowest,
     install_inbound,
     install_outbound,
     offer_child,
@@ -44,6 +44,7 @@ from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NotifyPayload
 from gateway.ipsec.proposal import ProtocolId
 
+REPLACED = Failure(reason=FailureReason.REPLACED, detail="the Child SA was rekeyed")
 MAX_BACKOFF_DOUBLINGS = 6
 
 
@@ -59,7 +60,7 @@ def initiate(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
         _rekey_failed(ike_sa, old, failure_of(error))
         return
     rival = ike_sa.rivals.pop(old.child_sa_id, None)
-    if rival is not None and (_has_lowest(made.nonces, rival) or old.child_sa_id not in ike_sa.children):
+    if rival is not None and (has_lowest(made.nonces, rival) or old.child_sa_id not in ike_sa.children):
         yield from _lose(ike_sa, old, made, rival)
         return
     if rival is not None:
@@ -67,11 +68,6 @@ def initiate(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
         if redundant is not None:
             ike_sa.set_child_timer(Timer.CHILD_LINGER, redundant, ike_sa.context.options.delete_grace_s)
     yield from _take_over(ike_sa, old, made)
-
-
-def _has_lowest(ours: ChildNonces, rival: Rival) -> bool:
-    """Tell whether the lowest of the four nonces is in our exchange: then ours is the one to go."""
-    return min(ours.nonce_i, ours.nonce_r) < min(rival.nonces)
 
 
 def _child(ike_sa: IkeSa, number: int) -> ChildSa | None:
@@ -103,9 +99,11 @@ def _take_over(ike_sa: IkeSa, old: ChildSa, made: Made) -> Steps[None]:
 def delete_replaced(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
     """Delete a Child SA that has a successor, with the peer; packets in flight still arrive."""
     old.follow(ChildSaTrigger.DELETE_SENT)
+    ike_sa.stop_sending(old)
     yield from delete_spi(old.spi_in)
     if old.child_sa_id in ike_sa.children:
-        ike_sa.drain_child(old)
+        has_twin = ike_sa.find_twin(old) is not None
+        ike_sa.end_child(old, REPLACED, has_twin=has_twin)
 
 
 def _lose(ike_sa: IkeSa, old: ChildSa, made: Made, rival: Rival) -> Steps[None]:
@@ -195,7 +193,7 @@ def _find_old(ike_sa: IkeSa, rekey: NotifyPayload) -> ChildSa | None:
     """Return the Child SA that REKEY_SA names: by the SPI its sender receives with (RFC 7296 §1.3.3)."""
     if rekey.protocol != ProtocolId.ESP:
         return None
-    return next((c for c in ike_sa.children.values() if encode_spi(c.spi_out) == rekey.spi), None)
+    return ike_sa.find_outbound(rekey.spi)
 
 
 def _may_be_replaced(ike_sa: IkeSa, old: ChildSa) -> bool:
@@ -246,16 +244,40 @@ def peer_deleted(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
     elif child_sa.state is ChildSaState.REKEYED:
         successor = next((c for c in ike_sa.children.values() if c.replaces == number), None)
     if successor is None:
-        for old, other in list(ike_sa.rivals.items()):
-            if other.successor == number:
-                # The peer takes back its half of a collision: ours stays.
-                del ike_sa.rivals[old]
-        ike_sa.end_child(
-            child_sa, Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA")
-        )
+        is_in_vain = _take_back(ike_sa, child_sa)
+        failure = Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA")
+        has_twin = not is_in_vain and ike_sa.find_twin(child_sa) is not None
+        ike_sa.end_child(child_sa, failure, has_twin=has_twin)
         return
     if child_sa.state in CARRYING_STATES:
         child_sa.follow(ChildSaTrigger.REPLACED)
     yield from switch_outbound(ike_sa, successor)
-    if number in ike_sa.children:
+    if number not in ike_sa.children:
+        return
+    if successor.is_outbound_installed:
         ike_sa.drain_child(child_sa)
+        return
+    detail = "the peer deleted the Child SA, and our datapath refused its successor"
+    ike_sa.end_child(child_sa, Failure(reason=FailureReason.DATAPATH_REFUSED, detail=detail))
+
+
+def _take_back(ike_sa: IkeSa, successor: ChildSa) -> bool:
+    """See to what a successor was made for, when the peer deletes it.
+
+    In a collision that was the peer's half, and ours stays. Otherwise the peer made it in vain (its datapath
+    refused it): the old Child SA, which it has not deleted, goes on; tell whether that is so.
+    """
+    for number, rival in list(ike_sa.rivals.items()):
+        if rival.successor == successor.child_sa_id:
+            del ike_sa.rivals[number]
+    old = None if successor.replaces is None else ike_sa.children.get(successor.replaces)
+    if old is None or old.state is not ChildSaState.REKEYED:
+        return False
+    old.follow(ChildSaTrigger.SUCCESSOR_GONE)
+    ike_sa.context.timers.cancel(TimerKey(old.child_sa_id, Timer.CHILD_LINGER))
+    if successor.state in CARRYING_STATES:
+        successor.follow(ChildSaTrigger.REPLACED)
+        ike_sa.context.told.discard(successor.child_sa_id)
+        ike_sa.context.told.add(old.child_sa_id)
+        ike_sa.context.emit(ChildSaRekeyed(old=successor.info(), new=old.info()))
+    return True

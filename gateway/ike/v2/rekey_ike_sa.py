@@ -341,7 +341,7 @@ def hand_over(old: IkeSa, new: IkeSa) -> None:
     old.rivals, old.settled = {}, set()
     new.rekey_attempts = {number: n for number, n in old.rekey_attempts.items() if number}
     for plan in old.plans:
-        if plan.kind not in (PlanKind.REKEY_IKE, PlanKind.LIVENESS):
+        if _outlives_rekey(plan):
             new.plan(plan)
     old.plans.clear()
     for subject, plan in old.delayed.items():
@@ -350,6 +350,14 @@ def hand_over(old: IkeSa, new: IkeSa) -> None:
         new.delayed[subject] = plan
         new.set_timer(Timer.PAUSE, deadline or old.context.now, subject)
     old.delayed = {}
+    new.twins, old.twins = old.twins, {}
     old.successor = new
     new.is_told = True
     old.context.emit(IkeSaRekeyed(old=old.info(), new=new.info()))
+
+
+def _outlives_rekey(plan: Plan) -> bool:
+    """Tell whether what was asked of the old IKE SA is for its successor to do."""
+    if plan.kind is PlanKind.DELETE_IKE:
+        return plan.failure is not None and plan.failure.reason is FailureReason.DELETED_BY_OPERATOR
+    return plan.kind not in (PlanKind.REKEY_IKE, PlanKind.LIVENESS)

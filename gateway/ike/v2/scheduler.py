@@ -69,7 +69,14 @@ from gateway.ike.v2.window import GiveUp, Incoming, Retransmit
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import EncryptedPayload, Message, encode_message
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import NotifyPayload, Payload, SaPayload, find_notify, find_payload
+from gateway.ike.wire.payloads import (
+    DeletePayload,
+    NotifyPayload,
+    Payload,
+    SaPayload,
+    find_notify,
+    find_payload,
+)
 from gateway.ike.wire.rules import check_rules
 from gateway.ipsec.connection import Child
 from gateway.ipsec.drop_reason import DropReason
@@ -143,7 +150,7 @@ class Scheduler:
             if task is not None:
                 self._abort(task, gone)
         for child_sa in list(ike_sa.children.values()):
-            ike_sa.end_child(child_sa, failure)
+            ike_sa.end_child(child_sa, failure, has_twin=self._has_twin(ike_sa, child_sa))
         if ike_sa.established_at is not None:
             for plan in (*ike_sa.plans, *ike_sa.delayed.values()):
                 if plan.kind is PlanKind.NEW_CHILD:
@@ -165,6 +172,11 @@ class Scheduler:
             self._context.emit(IkeSaDeleted(ike_sa=ike_sa.info(), failure=failure))
         elif not ike_sa.is_successor:
             self._context.emit(IkeSaFailed(ike_sa=ike_sa.info(), failure=failure))
+
+    def _has_twin(self, ike_sa: IkeSa, child_sa: ChildSa) -> bool:
+        """Tell whether another IKE SA to the same peer carries the traffic of a Child SA."""
+        others = (other for other in self._ike_sas.values() if _is_same_pair(ike_sa, other))
+        return any(other.find_twin(child_sa) is not None for other in others)
 
     def _keep_ghost(self, ike_sa: IkeSa) -> None:
         """Keep what answers a retransmission of the peer's last request, for a while."""
@@ -202,6 +214,9 @@ class Scheduler:
         if payloads is None:
             return
         if incoming is Incoming.ANSWERED_REQUEST:
+            if ike_sa.state is IkeSaState.DELETED and message.datagram != ike_sa.last_request:
+                self._drop(path, DropReason.IKE_UNKNOWN_SPI, "the IKE SA has ended")
+                return
             ike_sa.send(ike_sa.responses.cached_response, path)
             return
         if not _is_legal(ike_sa, header.exchange_type):
@@ -209,6 +224,7 @@ class Scheduler:
             self._drop(path, DropReason.IKE_UNEXPECTED, detail)
             return
         ike_sa.responses.accept(header.message_id)
+        ike_sa.last_request = message.datagram
         ike_sa.heard()
         self._follow_path(ike_sa, path)
         received = Received(
@@ -342,6 +358,7 @@ class Scheduler:
                 failure = Failure(reason=FailureReason.INVALID_SYNTAX, detail=str(error))
                 self.end(task.ike_sa, failure)
                 break
+        self._retire_superseded(task.ike_sa)
         self.pump(task.ike_sa.heir())
 
     def _do(self, task: Task, step: Step) -> bool:
@@ -519,14 +536,27 @@ class Scheduler:
         if ike_sa.is_initiator is other.is_initiator:
             return
         loser = min((ike_sa, other), key=lambda sa: min(sa.nonce_i, sa.nonce_r))
-        failure = Failure(
-            reason=FailureReason.REPLACED, detail="both sides started at once; the other IKE SA stays"
-        )
         if loser.is_initiator:
-            loser.plan(Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
-            self.pump(loser)
+            winner = other if loser is ike_sa else ike_sa
+            winner.supersedes = loser
+            self._retire_superseded(winner)
         else:
             loser.set_timer(Timer.IKE_LINGER, self._context.now + self._context.options.duplicate_grace_s)
+
+    def _retire_superseded(self, winner: IkeSa) -> None:
+        """Delete the other one of two IKE SAs, once this one's Child SAs carry the traffic; none is lost."""
+        loser = winner.supersedes
+        if loser is None or winner.initiating or winner.responding or winner.background:
+            return
+        if winner.state not in SERVING_STATES or loser.state not in SERVING_STATES:
+            winner.supersedes = None
+            return
+        if loser.initiating or loser.responding or loser.background:
+            return
+        winner.supersedes = None
+        detail = "both sides started at once; the other IKE SA stays"
+        failure = Failure(reason=FailureReason.REPLACED, detail=detail)
+        self.ask(loser, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
 
     def _adopt(self, ike_sa: IkeSa) -> None:
         self._context.authenticated[ike_sa.id] = ike_sa.connection.name
@@ -569,9 +599,7 @@ class Scheduler:
             case Timer.IKE_REKEY:
                 self.ask(ike_sa, Plan(kind=PlanKind.REKEY_IKE))
             case Timer.IKE_EXPIRE:
-                detail = "the IKE SA reached its hard lifetime without a successful rekey"
-                failure = Failure(reason=FailureReason.LIFETIME_EXPIRED, detail=detail)
-                self.ask(ike_sa, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
+                self._expire(ike_sa)
             case Timer.IKE_LINGER:
                 detail = "it was replaced, and the peer did not delete it"
                 failure = Failure(reason=FailureReason.REPLACED, detail=detail)
@@ -581,6 +609,16 @@ class Scheduler:
             case Timer.KEEPALIVE:
                 self._context.send(ike_sa.path, KEEPALIVE)
                 ike_sa.set_timer(Timer.KEEPALIVE, now + options.keepalive_s)
+
+    def _expire(self, ike_sa: IkeSa) -> None:
+        """End an IKE SA at its hard lifetime, whatever it is doing; say so once where the window is free."""
+        if ike_sa.initiating is None and ike_sa.requests.is_free:
+            delete = DeletePayload(ProtocolId.IKE)
+            self._send_request(
+                ike_sa, SendRequest(exchange_type=ExchangeType.INFORMATIONAL, payloads=[delete])
+            )
+        detail = "the IKE SA reached its hard lifetime without a successful rekey"
+        self.end(ike_sa, Failure(reason=FailureReason.LIFETIME_EXPIRED, detail=detail))
 
     def _retransmit(self, ike_sa: IkeSa) -> None:
         due = ike_sa.requests.tick(self._context.now)

@@ -65,6 +65,7 @@ class ChildSaTrigger(Enum):
     REKEY_STARTED = "rekey started"
     REKEY_FAILED = "rekey failed"
     REPLACED = "successor exists"
+    SUCCESSOR_GONE = "successor taken back"
     DELETE_SENT = "DELETE sent"
     GONE = "DELETE received or answered, refused, expired, or IKE SA gone"
 
@@ -107,6 +108,7 @@ CHILD_SA_TRANSITIONS: dict[tuple[ChildSaState, ChildSaTrigger], ChildSaState] = 
     (_C.REKEYING, _CT.REPLACED): _C.REKEYED,
     (_C.REKEYING, _CT.DELETE_SENT): _C.DELETING,
     (_C.REKEYING, _CT.GONE): _C.DELETED,
+    (_C.REKEYED, _CT.SUCCESSOR_GONE): _C.INSTALLED,
     (_C.REKEYED, _CT.DELETE_SENT): _C.DELETING,
     (_C.REKEYED, _CT.GONE): _C.DELETED,
     (_C.DELETING, _CT.GONE): _C.DELETED,
