@@ -19,6 +19,9 @@ from gateway.observe.logs import get_logger
 OUR_METHODS: Final = "/gateway.api."
 """Health and reflection bring their own handling."""
 
+_END_STREAMS_S: Final = 1.0
+"""A watcher that has not taken its last message by then is cut off."""
+
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 _log = get_logger("api")
@@ -33,10 +36,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
+        self._streams: set[asyncio.Task[Any]] = set()
 
-    def stop(self) -> None:
-        """End every stream, now and later, with SHUTTING_DOWN."""
+    async def stop(self) -> None:
+        """End every stream, now and later, with SHUTTING_DOWN; return when those there are have ended."""
         self._stopping.set()
+        if self._streams:
+            await asyncio.wait(set(self._streams), timeout=_END_STREAMS_S)
 
     async def intercept_service(
         self,
@@ -78,6 +84,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Any) -> Any:
         async def answer(request: object, context: Context) -> AsyncIterator[object]:
             began = time.monotonic()
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.add(task)
+            task.add_done_callback(self._streams.discard)
             try:
                 async for response in self._until_stopping(behaviour(request, context)):
                     yield response

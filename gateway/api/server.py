@@ -139,7 +139,7 @@ class ApiServer:
             published.withdraw()
         self._sockets.clear()
         await self._health.enter_graceful_shutdown()
-        self._interceptor.stop()
+        await self._interceptor.stop()
         await self._server.stop(grace_s)
 
     async def _open(self, listener: Listener) -> Address:
