@@ -170,6 +170,15 @@ class Network:
 
         await self._run(work)
 
+    async def is_up(self, index: int) -> bool:
+        """Return whether a link is administratively up; one that is gone is not."""
+
+        def work(netlink: IPRoute) -> bool:
+            iff_up = 1
+            return any(int(link["flags"]) & iff_up for link in netlink.get_links(index))
+
+        return await self._run(work)
+
     async def set_mtu(self, index: int, mtu_bytes: int) -> None:
         """Set the MTU of a link."""
         await self._run(lambda netlink: netlink.link("set", index=index, mtu=mtu_bytes))

@@ -260,9 +260,33 @@ def _policy_rules(policy: Policy, *, is_inbound: bool) -> Iterable[list[Json]]:
             ports = _ports(protocol, source, destination)
             if ports is not None:
                 yield [*matches, *ports, *verdict]
+            if not is_inbound and ports == []:
+                yield [*_icmp_about(local, remote, protocol), *verdict]
+            elif not is_inbound and policy.action is not Action.BYPASS:
+                yield [*_icmp_about(local, remote, ANY_PROTOCOL), *verdict]
             if ports != [] and policy.action is not Action.BYPASS:
                 # Only the first fragment has ports: the others need protection if any packet may.
                 yield [*matches, _later_fragment(source.start.version), *verdict]
+
+
+def _icmp_about(local: TrafficSelector, remote: TrafficSelector, protocol: int) -> list[Json]:
+    """Match ICMP errors, of whatever source, that quote what came out of the tunnel.
+
+    A router answers from the address it has towards the sender, which the selectors need not hold; the packet
+    it quotes was protected on its way here, and must not leave in clear.
+    """
+    is_v4 = local.version == 4
+    matches = [*_addresses(remote, "daddr"), _icmp_error(_ICMP if is_v4 else _ICMPV6)]
+    if local.prefixes()[0].prefixlen:
+        quoted_destination = _th(192, 32) if is_v4 else _th(256, 128)
+        # Numbers of 128 bits do not fit JSON; nft reads them as text.
+        right = hex(int(local.start))
+        matches.append(
+            _equals(quoted_destination, right if local.is_host else {"range": [right, hex(int(local.end))]})
+        )
+    if protocol:
+        matches.append(_equals(_th(136, 8) if is_v4 else _th(112, 8), protocol))
+    return matches
 
 
 def _verdict(action: Action, *, is_inbound: bool) -> list[Json]:

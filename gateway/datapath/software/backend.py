@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -113,6 +113,7 @@ class SoftwareOptions:
     tag: str = "0"
     """Ends the name of the nftables table."""
     mark: int = DEFAULT_MARK
+    """Of what is protected, and of IKE; the next number marks what is sent on in clear."""
     table: int = DEFAULT_TABLE
     first_preference: int = DEFAULT_PREFERENCE
     udp_ports: tuple[int, ...] = (500, 4500)
@@ -185,7 +186,9 @@ class SoftwareBackend:
             assert link is not None  # we have just made it
             self._link = link
             await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
-            self._outer = OuterSockets(self._esp_sockets, mark=self._options.mark)
+            self._outer = OuterSockets(
+                self._esp_sockets, mark=self._options.mark, clear_mark=self._options.mark + 1
+            )
             self._monitor = open_change_monitor()
             await self._sync_routing(Spd())
         except BaseException:
@@ -248,7 +251,7 @@ class SoftwareBackend:
         return SteeringOptions(
             table=self._options.table,
             first_preference=self._options.first_preference,
-            mark=self._options.mark,
+            marks=(self._options.mark, self._options.mark + 1),
             tunnel_device=self._options.tunnel_device,
         )
 
@@ -287,8 +290,10 @@ class SoftwareBackend:
     ) -> tuple[ItemResult, ...]:
         """Install SAs; traffic that waited for one leaves at once."""
         results = tuple(self._install_one(sa, generation) for sa in sas)
+        fitting = self._fit_tunnel_mtu()
+        if fitting is not None:
+            await fitting
         self._forwarder.sas_changed(self.now())
-        self._fit_tunnel_mtu()
         return results
 
     def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
@@ -404,27 +409,27 @@ class SoftwareBackend:
         return self._forwarder.spd.policies
 
     async def _try_to_protect(self, entries: Iterable[SpdEntry]) -> DatapathError | None:
-        """Put an SPD in force, in the kernel first; return why not, and leave the old one in force then."""
-        spd = Spd(entries)
+        """Put an SPD in force; return why not, and leave the old one in force then.
+
+        The guard comes first: what steering does not catch is dropped, never sent in clear. Steering comes
+        last: whatever it brings finds its entry.
+        """
+        old, new = self._forwarder.spd, Spd(entries)
         try:
-            # The guard first: what steering does not catch is dropped, never sent in clear.
-            await apply_guard(self._guard, spd.policies, life=self._life, previous=self._previous)
-            await self._sync_routing(spd)
-        except DatapathError as error:
-            await self._restore_guard()
-            return error
-        except HostError as error:
-            await self._restore_guard()
-            return DatapathError(ErrorReason.SYSTEM, str(error))
-        self._forwarder.use_spd(spd, self.now())
+            await self._guard_spd(new)
+            self._forwarder.use_spd(new, self.now())
+            await self._sync_routing(new)
+        except (HostError, DatapathError) as error:
+            with contextlib.suppress(HostError):
+                await self._guard_spd(old)
+            self._forwarder.use_spd(old, self.now())
+            return (
+                error if isinstance(error, DatapathError) else DatapathError(ErrorReason.SYSTEM, str(error))
+            )
         return None
 
-    async def _restore_guard(self) -> None:
-        """Have the guard say what the SPD in force says, as far as the kernel lets us."""
-        with contextlib.suppress(HostError):
-            await apply_guard(
-                self._guard, self._forwarder.spd.policies, life=self._life, previous=self._previous
-            )
+    async def _guard_spd(self, spd: Spd) -> None:
+        await apply_guard(self._guard, spd.policies, life=self._life, previous=self._previous)
 
     async def _sync_routing(self, spd: Spd) -> None:
         """Make rules and routes fit an SPD and the addresses this machine has now."""
@@ -549,14 +554,14 @@ class SoftwareBackend:
 
     def _on_settled(self) -> None:
         self._settling = None
-        task = asyncio.get_running_loop().create_task(self._follow_network(), name="follow-network")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._follow_network(), "follow-network")
 
     async def _follow_network(self) -> None:
         """Put back what the kernel took away with a link or an address, and measure paths anew."""
         async with self._spd_lock:
             try:
+                if not await self._network.is_up(self._link):
+                    await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
                 await self._sync_routing(self._forwarder.spd)
             except (HostError, DatapathError) as error:
                 logger.warning("event=routing_failed reason=%r", str(error))
@@ -581,19 +586,23 @@ class SoftwareBackend:
             entry.path_mtu = path.mtu_bytes
         entry.mtu = entry.core.effective_mtu(entry.path_mtu or _DEFAULT_PATH_MTU)
 
-    def _fit_tunnel_mtu(self) -> None:
+    def _fit_tunnel_mtu(self) -> asyncio.Task[None] | None:
         """Give the tunnel device the MTU of the narrowest SA: the kernel then fragments and answers itself.
 
-        It never goes below 1280: IPv6 would end on the device.
+        It never goes below 1280: IPv6 would end on the device. Returns the task that does it, if it must.
         """
         mtus = [entry.mtu for entry in self._sad if isinstance(entry, OutboundEntry)]
         wanted = max(min(mtus, default=_DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
         if wanted == self._tunnel_mtu or self._tun is None or self._is_closed:
-            return
+            return None
         self._tunnel_mtu = wanted
-        task = asyncio.get_running_loop().create_task(self._set_tunnel_mtu(wanted), name="tunnel-mtu")
+        return self._spawn(self._set_tunnel_mtu(wanted), "tunnel-mtu")
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _set_tunnel_mtu(self, mtu_bytes: int) -> None:
         try:
@@ -604,8 +613,12 @@ class SoftwareBackend:
     # --- what the forwarder needs (Surroundings) ----------------------------------------------------
 
     def send(self, packet: bytes) -> SendResult:
-        """Send a whole IP packet, marked."""
+        """Send a whole IP packet that is protected."""
         return self._outer.send(packet) if self._outer is not None else SendResult.FAILED
+
+    def send_clear(self, packet: bytes) -> SendResult:
+        """Send a whole IP packet that needs no protection."""
+        return self._outer.send_clear(packet) if self._outer is not None else SendResult.FAILED
 
     def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
         """Send an ESP packet in as many pieces as needed."""

@@ -49,7 +49,10 @@ class Surroundings(Protocol):
     """What the forwarder needs of the machine."""
 
     def send(self, packet: bytes) -> SendResult:
-        """Send a whole IP packet, marked, by the routes that the rest of the machine uses."""
+        """Send a whole IP packet that is protected, by the routes that the rest of the machine uses."""
+
+    def send_clear(self, packet: bytes) -> SendResult:
+        """Send a whole IP packet that needs no protection, by the same routes."""
 
     def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
         """Send an ESP packet whose IP header the kernel makes, and fragments where it must."""
@@ -195,7 +198,7 @@ class Forwarder:
         elif decision.verdict is _Verdict.HOLD and decision.entry is not None:
             self._hold(packet, flow, decision.entry, now)
         elif decision.verdict is _Verdict.BYPASS:
-            if self._around.send(packet) is not SendResult.SENT:
+            if self._around.send_clear(packet) is not SendResult.SENT:
                 self.count_drop(DropReason.SEND_FAILED)
         else:
             self.count_drop(decision.reason)
@@ -269,7 +272,7 @@ class Forwarder:
         source = self._around.source_towards(sender)
         message = None if source is None else too_big(packet, mtu, source)
         if message is not None:
-            self._around.send(message)
+            self._around.send_clear(message)
 
     # --- waiting for an SA ------------------------------------------------------------------------
 

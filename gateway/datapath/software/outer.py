@@ -1,6 +1,8 @@
 """The outside: raw ESP sockets, the ESP member of the UDP 4500 groups, and the way out.
 
-Everything we send is marked, so that the policy rules which lead into the tunnel device leave it alone. Whole
+Everything we send is marked, so that the policy rules which lead into the tunnel device leave it alone. What
+is sent on in clear has a mark of its own: the guard checks it like any other packet, so that nothing this
+process does wrong, or too early, sends protected traffic in clear. Whole
 IP packets go out by IPPROTO_RAW sockets, which gives us DF, TOS and the options of transport mode for each
 packet; what has to be fragmented goes out by sockets whose IP header the kernel makes.
 """
@@ -49,21 +51,23 @@ class OuterSockets:
 
     Args:
         udp: The ESP members of the 4500 groups.
-        mark: SO_MARK of everything sent.
+        mark: SO_MARK of what is protected: the guard lets it pass.
+        clear_mark: SO_MARK of what is sent on in clear: it leaves by the others' routes, past the guard only
+            where the SPD allows it.
 
     Raises:
         HostError: CAP_NET_RAW or CAP_NET_ADMIN is missing.
     """
 
-    def __init__(self, udp: Sequence[socket.socket], *, mark: int) -> None:
-        self._mark = mark
+    def __init__(self, udp: Sequence[socket.socket], *, mark: int, clear_mark: int) -> None:
         self.udp = tuple(udp)
         self._owned: list[socket.socket] = []
         families = (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
         try:
-            self.raw = tuple(self._open_receiver(family) for family in families)
-            self._whole = {_version(family): self._open(family, socket.IPPROTO_RAW) for family in families}
-            self._pieces = {_version(family): self._open_fragmenting(family) for family in families}
+            self.raw = tuple(self._open_receiver(family, mark) for family in families)
+            self._whole = {_version(f): self._open(f, socket.IPPROTO_RAW, mark) for f in families}
+            self._clear = {_version(f): self._open(f, socket.IPPROTO_RAW, clear_mark) for f in families}
+            self._pieces = {_version(f): self._open_fragmenting(f, mark) for f in families}
         except PermissionError as error:
             self.close()
             raise HostError("raw ESP sockets need CAP_NET_RAW: run the agent as root") from error
@@ -73,15 +77,15 @@ class OuterSockets:
         for sock in self.udp:
             _ask_for_header_fields(sock)
 
-    def _open(self, family: socket.AddressFamily, protocol: int) -> socket.socket:
+    def _open(self, family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:
         raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         self._owned.append(raw)
-        set_mark(raw, self._mark)
+        set_mark(raw, mark)
         bypass_xfrm(raw)
         return raw
 
-    def _open_receiver(self, family: socket.AddressFamily) -> socket.socket:
-        raw = self._open(family, _ESP)
+    def _open_receiver(self, family: socket.AddressFamily, mark: int) -> socket.socket:
+        raw = self._open(family, _ESP, mark)
         grow_receive_buffer(raw, _RECEIVE_BUFFER_BYTES)
         # With path MTU discovery on, an ICMP error makes the socket readable, and us look at the path again.
         if family == socket.AF_INET:
@@ -91,9 +95,9 @@ class OuterSockets:
             _ask_for_header_fields(raw)
         return raw
 
-    def _open_fragmenting(self, family: socket.AddressFamily) -> socket.socket:
+    def _open_fragmenting(self, family: socket.AddressFamily, mark: int) -> socket.socket:
         """Open a raw ESP socket that only sends, with the kernel's IP header."""
-        raw = self._open(family, _ESP)
+        raw = self._open(family, _ESP, mark)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
         if family == socket.AF_INET:
             raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_DONT)
@@ -109,12 +113,12 @@ class OuterSockets:
     # --- sending ----------------------------------------------------------------------------------
 
     def send(self, packet: bytes) -> SendResult:
-        """Send a whole IP packet."""
-        if packet[0] >> 4 == 4:
-            sock, address = self._whole[4], socket.inet_ntoa(packet[16:20])
-        else:
-            sock, address = self._whole[6], socket.inet_ntop(socket.AF_INET6, packet[24:40])
-        return _result(lambda: sock.sendto(packet, (address, 0)))
+        """Send a whole IP packet that is protected."""
+        return _send_whole(self._whole, packet)
+
+    def send_clear(self, packet: bytes) -> SendResult:
+        """Send a whole IP packet that needs no protection."""
+        return _send_whole(self._clear, packet)
 
     def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
         """Send an ESP packet in as many pieces as the path needs, in UDP where the SA wants it."""
@@ -183,6 +187,14 @@ class OuterSockets:
         elif kind is not Payload.KEEPALIVE:
             count_drop(DropReason.MALFORMED)
         return True
+
+
+def _send_whole(sockets: dict[int, socket.socket], packet: bytes) -> SendResult:
+    if packet[0] >> 4 == 4:
+        version, address = 4, socket.inet_ntoa(packet[16:20])
+    else:
+        version, address = 6, socket.inet_ntop(socket.AF_INET6, packet[24:40])
+    return _result(lambda: sockets[version].sendto(packet, (address, 0)))
 
 
 def _version(family: int) -> int:

@@ -5,7 +5,7 @@ ports where a rule can say them; so traffic of other sources, or to other ports,
 into a table of ours, which knows one route per remote prefix into the tunnel device and, for when that is
 gone, the same prefix as unreachable:
 
-    pref B       from all fwmark MARK          goto END    what we send ourselves
+    pref B       from all fwmark MARK, CLEAR   goto END    what we send ourselves, protected or not
     pref B       from all iif TUN              goto END    what we have just decrypted
     pref B       from all to fe80::/10         goto END    stays on its link
     pref B+1...  from LOCAL to REMOTE          lookup T    PROTECT, in the order of the SPD
@@ -58,7 +58,8 @@ class SteeringOptions:
 
     table: int
     first_preference: int
-    mark: int
+    marks: tuple[int, ...]
+    """Of everything we send ourselves."""
     tunnel_device: str
 
     @property
@@ -72,7 +73,8 @@ def frame_rules(options: SteeringOptions, versions: Iterable[int]) -> Iterator[R
     first, last = options.first_preference, options.last_preference
     for version in versions:
         yield Rule(version=version, priority=last, action=RuleAction.NOP)
-        yield Rule(version=version, priority=first, action=RuleAction.GOTO, goto=last, mark=options.mark)
+        for mark in options.marks:
+            yield Rule(version=version, priority=first, action=RuleAction.GOTO, goto=last, mark=mark)
         yield Rule(
             version=version,
             priority=first,
