@@ -103,11 +103,18 @@ def resolve_secret(
         case SecretSource.ENV:
             found = _from_environment(text.decode(), environment)
         case SecretSource.FILE:
-            path = base / Path(text.decode()).expanduser()
+            path = base / _expanded(text.decode())
             found = _from_file(path, allow_readable_by_others=allow_readable_by_others)
         case SecretSource.CREDENTIAL:
             found = _from_credential(text.decode(), environment)
     return Secret(_decode(found, str(reference)))
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise SecretError(f"{text} begins with the home directory of a user there is not") from None
 
 
 def _from_environment(name: str, environment: Mapping[str, str]) -> bytes:

@@ -427,6 +427,13 @@ BAD = {
             " write the key there, mode 0600"
         ],
     ),
+    "secret file of nobody": (
+        MINIMAL.replace("value: secret", "file: ~no-such-user/paris.psk"),
+        [
+            "3:51: connections[0].remote.auth.psk.file: ~no-such-user/paris.psk begins with the home"
+            " directory of a user there is not"
+        ],
+    ),
     "missing environment variable": (
         MINIMAL.replace("value: secret", "env: GW_NO_SUCH_VARIABLE"),
         [
