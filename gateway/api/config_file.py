@@ -20,7 +20,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.convert import write_duration
-from gateway.api.convert_connection import list_connections, write_key
+from gateway.api.convert_connection import list_connections, strength_warnings, write_key
 from gateway.api.duration import parse_duration
 from gateway.api.plain import DURATION, AnyDescriptor, AnyField, enum_spellings
 from gateway.api.violations import Violations, at
@@ -81,6 +81,8 @@ class LoadedConfig:
     message: cpb.Config
     """With every PSK as `value`: ready for `ApplyConnections`, never to be printed."""
     connections: tuple[WantedConnection, ...]
+    warnings: tuple[str, ...] = ()
+    """Weak algorithms that the file allows by name, each with its connection."""
 
 
 def load_config(path: Path) -> LoadedConfig:
@@ -118,7 +120,12 @@ def parse_config(text: str, name: str, directory: Path) -> LoadedConfig:
         walk.judge(violation.field, violation.description, violation.offset)
     if walk.problems:
         raise ConfigError(walk.problems)
-    return LoadedConfig(message=message, connections=connections)
+    warnings = tuple(
+        f"connection {wanted.connection.name}: {warning}"
+        for wanted in connections
+        for warning in strength_warnings(wanted.connection)
+    )
+    return LoadedConfig(message=message, connections=connections, warnings=warnings)
 
 
 def _resolve_secrets(message: cpb.Config, walk: "_Walk", directory: Path) -> None:

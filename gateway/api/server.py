@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -211,14 +212,13 @@ class _PublishedSocket:
     inode: int
 
     def withdraw(self) -> None:
-        """Remove it, unless somebody replaced it by their own."""
-        try:
+        """Remove it, unless somebody replaced it by their own.
+
+        A process that gave up its privileges may no longer remove it: the next one replaces what is stale.
+        """
+        with suppress(FileNotFoundError, PermissionError):
             if self.path.stat().st_ino == self.inode:
                 self.path.unlink()
-        except (FileNotFoundError, PermissionError):
-            # Gone already, or ours no more since this process gave up its privileges: who comes next sees
-            # that nobody listens.
-            pass
 
 
 def _publish(hidden: Path, path: Path, listener: Listener, gid: int | None) -> None:
