@@ -2,7 +2,8 @@
 
 Readers (`read_x`) take a message, its path and a `Violations` to note in; they check what the message
 says by itself and leave to the datapath what it can carry. Writers (`write_x`) cannot fail. Keys go in
-and never come out. The control service's own records are in `convert_control`.
+and never come out. Capabilities, counters and events are in `convert_datapath`, the control service's
+records in `convert_connection` and `convert_control`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,23 +19,7 @@ from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
-from gateway.datapath.backend import (
-    Acquire,
-    BadSpi,
-    Capabilities,
-    Counters,
-    DatapathError,
-    DatapathEvent,
-    ErrorReason,
-    HardExpire,
-    InstalledSa,
-    ItemResult,
-    MappingChange,
-    PlacementChange,
-    SaCounters,
-    SasLost,
-    SoftExpire,
-)
+from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, ItemResult
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
@@ -48,7 +33,6 @@ from gateway.ipsec.sa import (
     IpAddress,
     IpsecProtocol,
     Mode,
-    SaId,
     SecurityAssociation,
     Spi,
     UdpEncapsulation,
@@ -433,7 +417,7 @@ def read_batch(
     return tuple(item for item in items if item is not None)
 
 
-# --- answers ------------------------------------------------------------------------------------
+# --- answers, item by item ----------------------------------------------------------------------
 
 
 def write_item_result(result: ItemResult) -> spb.ItemResult:
@@ -469,45 +453,6 @@ def read_error_reason(number: int) -> ErrorReason:
     return ErrorReason(name) if name in ErrorReason.__members__ else ErrorReason.SYSTEM
 
 
-def write_capabilities(capabilities: Capabilities) -> dpb.Capabilities:
-    """Return the capabilities message."""
-    return dpb.Capabilities(
-        name=capabilities.name,
-        engines=[ENGINE.write(engine) for engine in capabilities.engines],
-        encryption=[
-            dpb.EncryptionCapability(algorithm=ENCRYPTION.write(algorithm), key_bits=key_bits)
-            for algorithm, key_bits in capabilities.encryption
-        ],
-        integrity=[INTEGRITY.write(algorithm) for algorithm in capabilities.integrity],
-        protocols=[PROTOCOL.write(protocol) for protocol in capabilities.protocols],
-        modes=[MODE.write(mode) for mode in capabilities.modes],
-        esn=capabilities.esn,
-        udp_encapsulation=capabilities.udp_encapsulation,
-        max_replay_window=capabilities.max_replay_window_packets,
-        counters_survive_restart=capabilities.counters_survive_restart,
-        max_sas=capabilities.max_sas,
-    )
-
-
-def read_capabilities(message: dpb.Capabilities) -> Capabilities:
-    """Return the capabilities; what is newer than we are is left out, since we could not ask for it."""
-    newer = Violations()
-    encryption = ((ENCRYPTION.read(item.algorithm, "", newer), item.key_bits) for item in message.encryption)
-    return Capabilities(
-        name=message.name,
-        engines=ENGINE.read_all(message.engines, "", "engines", newer),
-        encryption=tuple((algorithm, bits) for algorithm, bits in encryption if algorithm is not None),
-        integrity=INTEGRITY.read_all(message.integrity, "", "integrity", newer),
-        protocols=PROTOCOL.read_all(message.protocols, "", "protocols", newer),
-        modes=MODE.read_all(message.modes, "", "modes", newer),
-        esn=message.esn,
-        udp_encapsulation=message.udp_encapsulation,
-        max_replay_window_packets=message.max_replay_window,
-        counters_survive_restart=message.counters_survive_restart,
-        max_sas=message.max_sas if message.HasField("max_sas") else None,
-    )
-
-
 def write_installed_sa(installed: InstalledSa) -> dpb.InstalledSa:
     """Return one SA as the datapath holds it, without keys."""
     return dpb.InstalledSa(
@@ -533,172 +478,3 @@ def read_installed_sa(message: dpb.InstalledSa, path: str, violations: Violation
         generation=message.generation,
         effective_mtu=message.effective_mtu or None,
     )
-
-
-def write_drops(drops: Mapping[DropReason, int]) -> list[spb.DropCount]:
-    """Return drop counters by reason."""
-    return [spb.DropCount(reason=DROP_REASON.write(reason), packets=n) for reason, n in drops.items()]
-
-
-def read_drops(messages: Iterable[spb.DropCount]) -> dict[DropReason, int]:
-    """Return drop counters by reason, without reasons newer than we are."""
-    counts = ((DROP_REASON.read(item.reason, "", Violations()), item.packets) for item in messages)
-    return {reason: packets for reason, packets in counts if reason is not None}
-
-
-def write_counters(counters: Counters) -> dpb.GetCountersResponse:
-    """Return all counters."""
-    return dpb.GetCountersResponse(
-        sas=[
-            dpb.SaCounters(
-                sa_id=sa.sa_id,
-                packets=sa.packets,
-                bytes=sa.bytes,
-                sequence=sa.sequence,
-                drops=write_drops(sa.drops),
-                idle=None if sa.last_used_s_ago is None else write_duration(sa.last_used_s_ago),
-            )
-            for sa in counters.sas
-        ],
-        drops=write_drops(counters.drops),
-    )
-
-
-def read_counters(message: dpb.GetCountersResponse) -> Counters:
-    """Return all counters."""
-    return Counters(
-        sas=tuple(
-            SaCounters(
-                sa_id=SaId(sa.sa_id),
-                packets=sa.packets,
-                bytes=sa.bytes,
-                sequence=sa.sequence,
-                drops=read_drops(sa.drops),
-                last_used_s_ago=sa.idle.seconds + sa.idle.nanos / 1e9 if sa.HasField("idle") else None,
-            )
-            for sa in message.sas
-        ),
-        drops=read_drops(message.drops),
-    )
-
-
-# --- events -------------------------------------------------------------------------------------
-
-
-def write_endpoint(address: IpAddress, port: int) -> dpb.Endpoint:
-    """Return an outer address with its port."""
-    return dpb.Endpoint(address=str(address), port=port)
-
-
-def write_datapath_event(event: DatapathEvent, unix_s: float) -> dpb.DatapathEvent:
-    """Return an event message, stamped with `unix_s`."""
-    message = dpb.DatapathEvent(time=write_timestamp(unix_s))
-    match event:
-        case Acquire():
-            message.acquire.CopyFrom(
-                dpb.Acquire(
-                    policy=event.policy,
-                    source=str(event.source),
-                    destination=str(event.destination),
-                    protocol=event.protocol,
-                    source_port=event.source_port,
-                    destination_port=event.destination_port,
-                )
-            )
-        case SoftExpire():
-            message.soft_expire.CopyFrom(dpb.Expire(sa_id=event.sa_id, spi=event.spi, limit=event.limit))
-        case HardExpire():
-            message.hard_expire.CopyFrom(dpb.Expire(sa_id=event.sa_id, spi=event.spi, limit=event.limit))
-        case BadSpi():
-            message.bad_spi.CopyFrom(
-                dpb.BadSpi(spi=event.spi, source=str(event.source), destination=str(event.destination))
-            )
-        case MappingChange():
-            message.mapping_change.CopyFrom(
-                dpb.MappingChange(
-                    sa_id=event.sa_id,
-                    spi=event.spi,
-                    old=write_endpoint(*event.old),
-                    new=write_endpoint(*event.new),
-                )
-            )
-        case PlacementChange():
-            message.placement_change.CopyFrom(
-                dpb.PlacementChange(
-                    sa_id=event.sa_id,
-                    old=ENGINE.write(event.old),
-                    new=ENGINE.write(event.new),
-                    reason=event.reason,
-                )
-            )
-        case SasLost():
-            message.sas_lost.CopyFrom(dpb.SasLost(sa_ids=event.sa_ids, reason=event.reason))
-    return message
-
-
-def read_datapath_event(message: dpb.DatapathEvent) -> DatapathEvent | None:
-    """Return the event, or `None` for a kind that is newer than we are.
-
-    Raises:
-        InvalidArgument: The datapath sent nonsense.
-    """
-    violations = Violations()
-    event = _read_event(message, violations)
-    violations.raise_if_any()
-    return event
-
-
-def _read_event(message: dpb.DatapathEvent, violations: Violations) -> DatapathEvent | None:
-    kind = message.WhichOneof("event")
-    match kind:
-        case "acquire":
-            source = read_address(message.acquire.source, "acquire.source", violations)
-            destination = read_address(message.acquire.destination, "acquire.destination", violations)
-            if source is None or destination is None:
-                return None
-            return Acquire(
-                policy=message.acquire.policy,
-                source=source,
-                destination=destination,
-                protocol=message.acquire.protocol,
-                source_port=message.acquire.source_port,
-                destination_port=message.acquire.destination_port,
-            )
-        case "soft_expire":
-            soft = message.soft_expire
-            return SoftExpire(sa_id=SaId(soft.sa_id), spi=Spi(soft.spi), limit=soft.limit)
-        case "hard_expire":
-            hard = message.hard_expire
-            return HardExpire(sa_id=SaId(hard.sa_id), spi=Spi(hard.spi), limit=hard.limit)
-        case "bad_spi":
-            source = read_address(message.bad_spi.source, "bad_spi.source", violations)
-            destination = read_address(message.bad_spi.destination, "bad_spi.destination", violations)
-            if source is None or destination is None:
-                return None
-            return BadSpi(spi=Spi(message.bad_spi.spi), source=source, destination=destination)
-        case "mapping_change":
-            mapping = message.mapping_change
-            old = read_address(mapping.old.address, "mapping_change.old.address", violations)
-            new = read_address(mapping.new.address, "mapping_change.new.address", violations)
-            if old is None or new is None:
-                return None
-            return MappingChange(
-                sa_id=SaId(mapping.sa_id),
-                spi=Spi(mapping.spi),
-                old=(old, mapping.old.port),
-                new=(new, mapping.new.port),
-            )
-        case "placement_change":
-            change = message.placement_change
-            old_engine = ENGINE.read(change.old, "placement_change.old", violations)
-            new_engine = ENGINE.read(change.new, "placement_change.new", violations)
-            if old_engine is None or new_engine is None:
-                return None
-            return PlacementChange(
-                sa_id=SaId(change.sa_id), old=old_engine, new=new_engine, reason=change.reason
-            )
-        case "sas_lost":
-            lost = message.sas_lost
-            return SasLost(sa_ids=tuple(SaId(sa_id) for sa_id in lost.sa_ids), reason=lost.reason)
-        case _:
-            return None

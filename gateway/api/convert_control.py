@@ -9,17 +9,9 @@ from typing import Final
 from google.protobuf import timestamp_pb2
 
 from gateway.api.control.v1 import control_pb2 as pb
-from gateway.api.convert import (
-    ENGINE,
-    MODE,
-    EnumBridge,
-    write_capabilities,
-    write_datapath_event,
-    write_drops,
-    write_endpoint,
-    write_timestamp,
-)
+from gateway.api.convert import ENGINE, MODE, EnumBridge, write_timestamp
 from gateway.api.convert_connection import strength_warnings, write_connection
+from gateway.api.convert_datapath import write_capabilities, write_datapath_event, write_drops, write_endpoint
 from gateway.api.datapath.v1.datapath_pb2 import Endpoint
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import grpc
 import grpc.aio
 
-from gateway.api import convert
+from gateway.api import convert, convert_datapath
 from gateway.api.address import Address, TlsFiles, UnixAddress, dial
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceStub
@@ -61,7 +61,7 @@ class DatapathClient:
         """Return what the datapath can do."""
         request = dpb.GetCapabilitiesRequest()
         response: dpb.GetCapabilitiesResponse = await self._call(self._stub.GetCapabilities, request)
-        return convert.read_capabilities(response.capabilities)
+        return convert_datapath.read_capabilities(response.capabilities)
 
     async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
         """Reserve inbound SPIs."""
@@ -118,7 +118,7 @@ class DatapathClient:
         """Return a snapshot of all counters."""
         request = dpb.GetCountersRequest()
         response: dpb.GetCountersResponse = await self._call(self._stub.GetCounters, request)
-        return convert.read_counters(response)
+        return convert_datapath.read_counters(response)
 
     def events(self) -> AsyncIterator[DatapathEvent]:
         """Return a stream of events from now on: calls made later wait until the watch is in place.
@@ -145,7 +145,7 @@ class DatapathClient:
         try:
             response = await opened
             while response is not grpc.aio.EOF:
-                event = convert.read_datapath_event(response.event)
+                event = convert_datapath.read_datapath_event(response.event)
                 if event is not None:
                     yield event
                 response = await call.read()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc.aio
 
-from gateway.api import convert
+from gateway.api import convert, convert_datapath
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceServicer
 from gateway.api.violations import Violations
@@ -33,7 +33,7 @@ class DatapathService(DatapathServiceServicer):
     ) -> dpb.GetCapabilitiesResponse:
         """Answer what the datapath can do."""
         capabilities = await self._datapath.capabilities()
-        return dpb.GetCapabilitiesResponse(capabilities=convert.write_capabilities(capabilities))
+        return dpb.GetCapabilitiesResponse(capabilities=convert_datapath.write_capabilities(capabilities))
 
     async def AllocateSpis(
         self, request: dpb.AllocateSpisRequest, context: Context
@@ -86,7 +86,7 @@ class DatapathService(DatapathServiceServicer):
 
     async def GetCounters(self, request: dpb.GetCountersRequest, context: Context) -> dpb.GetCountersResponse:
         """Answer all counters."""
-        return convert.write_counters(await self._datapath.counters())
+        return convert_datapath.write_counters(await self._datapath.counters())
 
     async def Reconcile(self, request: dpb.ReconcileRequest, context: Context) -> dpb.ReconcileResponse:
         """Remove what is of an older generation."""
@@ -105,7 +105,7 @@ class DatapathService(DatapathServiceServicer):
             while True:
                 event = await asyncio.shield(waiting)
                 waiting = asyncio.ensure_future(anext(stream))
-                yield dpb.WatchEventsResponse(event=convert.write_datapath_event(event, time.time()))
+                yield dpb.WatchEventsResponse(event=convert_datapath.write_datapath_event(event, time.time()))
         except StopAsyncIteration:
             return
         finally:
