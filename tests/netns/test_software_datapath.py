@@ -156,7 +156,8 @@ def test_path_that_narrows_is_noticed_and_senders_are_told(
     establish(*both)
     assert ping(sites.a.host, "10.2.0.10", "-M", "do", "-s", "1400")
 
-    sites.a.gateway.run("ip", "link", "set", "outside", "mtu", "1400")
+    for gateway in (sites.a.gateway, sites.b.gateway):
+        gateway.run("ip", "link", "set", "outside", "mtu", "1400")
     time.sleep(0.5)
 
     outbound = next(s for s in both[0].call("list_sas") if s.sa.direction is Direction.OUTBOUND)

@@ -160,6 +160,7 @@ class SoftwareBackend:
         self._settling: asyncio.TimerHandle | None = None
         self._refresher: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_protecting = True
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -231,11 +232,16 @@ class SoftwareBackend:
         self._hub.close()
 
     async def remove_protection(self) -> None:
-        """Take away guard, rules and routes: from here on nothing keeps traffic from leaving in clear."""
-        await self._network.sync_routing(
-            rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
-        )
-        await remove_guard(self._guard)
+        """Take away guard, rules and routes: from here on nothing keeps traffic from leaving in clear.
+
+        May be called without `start`, to clean up after an agent that is gone.
+        """
+        async with self._spd_lock:
+            self._is_protecting = False
+            await self._network.sync_routing(
+                rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
+            )
+            await remove_guard(self._guard)
 
     @property
     def _guard(self) -> Guard:
@@ -559,6 +565,8 @@ class SoftwareBackend:
     async def _follow_network(self) -> None:
         """Put back what the kernel took away with a link or an address, and measure paths anew."""
         async with self._spd_lock:
+            if not self._is_protecting:
+                return
             try:
                 if not await self._network.is_up(self._link):
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
