@@ -73,10 +73,13 @@ def build_cipher(
         integrity_key: Its key.
 
     Raises:
-        LocalError: We do not implement the algorithm, or the key has the wrong length.
+        LocalError: We do not implement the algorithm, a key has the wrong length, or nothing would
+            protect integrity (RFC 7296 §3.3.3, RFC 4301 §4.1).
     """
     if ENCR[encr].aead:
         return _build_aead(encr, *_split_key(encr, encryption_key))
+    if integ is Integ.NONE:
+        raise LocalError(f"{encr.name} without an integrity algorithm is refused")
     return _EncryptThenMac(
         encr, build_coder(encr, encryption_key), integ, integrity_function(integ), integrity_key.reveal()
     )

@@ -33,9 +33,12 @@ class IkeSuite:
             prf = Prf(chosen[TransformType.PRF].id)
             integ = chosen.get(TransformType.INTEG)
             ke = chosen.get(TransformType.KE)
+            key_bits = chosen[TransformType.ENCR].key_bits
+            if not ENCR[encr].accepts(key_bits):
+                raise LocalError(f"{encr.name} has no key of {key_bits} bits")
             return cls(
                 encr=encr,
-                key_bits=chosen[TransformType.ENCR].key_bits or ENCR[encr].default_key_bits,
+                key_bits=ENCR[encr].default_key_bits if key_bits is None else key_bits,
                 integ=Integ.NONE if integ is None else Integ(integ.id),
                 prf=prf,
                 ke=Ke.NONE if ke is None else Ke(ke.id),

@@ -213,7 +213,12 @@ def test_algorithm_without_code_is_refused(encr):
     key = Secret(bytes(ENCR[encr].keymat_bytes()))
 
     with pytest.raises(LocalError, match="not implemented"):
-        build_cipher(encr, key)
+        build_cipher(encr, key, Integ.HMAC_SHA1_96, Secret(bytes(20)))
+
+
+def test_encryption_that_nothing_authenticates_is_refused():
+    with pytest.raises(LocalError, match="AES_CBC without an integrity algorithm"):
+        build_cipher(Encr.AES_CBC, Secret(bytes(16)))
 
 
 @given(st.binary(max_size=80), st.binary(max_size=40))

@@ -11,8 +11,8 @@ from gateway.ike.crypto.keymat import (
 from gateway.ike.crypto.prf import prf_function, prf_plus
 from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import LocalError
-from gateway.ipsec.algorithms import Encr, Integ, Ke, Prf
-from gateway.ipsec.proposal import Proposal, ProtocolId, parse_proposal
+from gateway.ipsec.algorithms import Encr, Integ, Ke, Prf, TransformType
+from gateway.ipsec.proposal import Proposal, ProtocolId, Transform, parse_proposal
 from gateway.ipsec.secret import Secret
 from tests.vectors.read import STRONGSWAN, VECTORS, ike_table, kdf, strongswan_secrets
 
@@ -266,3 +266,12 @@ def test_suite_of_an_offer_or_of_an_incomplete_proposal_is_refused():
         IkeSuite.of(offer)
     with pytest.raises(LocalError, match="lacks"):
         IkeSuite.of(Proposal(ProtocolId.IKE, offer.transforms[:1]))
+
+
+def test_suite_of_a_key_length_the_algorithm_does_not_have_is_refused():
+    chosen = parse_proposal("aes128-sha256-x25519", ProtocolId.IKE)
+
+    for key_bits in (None, 64):
+        encr = Transform(TransformType.ENCR, Encr.AES_CBC, key_bits)
+        with pytest.raises(LocalError, match=f"no key of {key_bits} bits"):
+            IkeSuite.of(Proposal(ProtocolId.IKE, (encr, *chosen.transforms[1:])))
