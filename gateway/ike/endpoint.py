@@ -53,7 +53,7 @@ DEFAULT_OPTIONS = EndpointOptions()
 class Endpoint:
     """One IKEv2 endpoint: any number of connections, in both roles."""
 
-    __slots__ = ("_connections", "_context", "_cookies", "_half_open", "_scheduler")
+    __slots__ = ("_connections", "_context", "_cookies", "_scheduler")
 
     def __init__(
         self,
@@ -66,8 +66,6 @@ class Endpoint:
         self._scheduler = Scheduler(self._context)
         self._cookies = CookieSecrets(entropy, options.cookie_secret_lifetime_s)
         self._connections: dict[str, Connection] = {c.name: c for c in connections}
-        self._half_open: dict[tuple[Path, bytes], IkeSa] = {}
-        """Half-open IKE SAs as responder, by where their request came from and its SPI."""
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -78,8 +76,10 @@ class Endpoint:
         IKE SAs are deleted with the peer). Bringing up what is new is the caller's decision.
         """
         self._context.now = now
-        wanted = {connection.name: connection for connection in connections}
-        old, self._connections = self._connections, wanted
+        old = self._connections
+        # What is unchanged stays the very object that its IKE SAs refer to.
+        wanted = {c.name: old[c.name] if old.get(c.name) == c else c for c in connections}
+        self._connections = wanted
         stale = {name for name, connection in old.items() if wanted.get(name) != connection}
         for ike_sa in self._scheduler.ike_sas():
             ike_sa.candidates = tuple(c for c in ike_sa.candidates if wanted.get(c.name) == c)
@@ -380,13 +380,18 @@ class Endpoint:
                 self._refuse(header, path, NotifyPayload(error.notify, error.data))
             return
         self._scheduler.add(ike_sa)
-        self._half_open[path, header.spi_i] = ike_sa
+        self._context.half_open[ike_sa.id] = path.remote
+        self._context.init_requests[path, header.spi_i] = ike_sa.id
         ike_sa.set_timer(Timer.HALF_OPEN, self._context.now + self._context.options.half_open_timeout_s)
         self._context.send(path, ike_sa.init_response)
 
     def _is_retransmission(self, message: Message, path: Path) -> bool:
-        """Answer a request that made a half-open IKE SA already, byte for byte (RFC 7296 §2.1)."""
-        ike_sa = self._half_open.get((path, message.header.spi_i))
+        """Answer a request that made an IKE SA already, byte for byte (RFC 7296 §2.1).
+
+        Once that is authenticated the initiator has the answer, and the datagram is an old duplicate.
+        """
+        number = self._context.init_requests.get((path, message.header.spi_i))
+        ike_sa = None if number is None else self._scheduler.find(number)
         if ike_sa is None or ike_sa.init_request != message.datagram:
             return False
         if ike_sa.state is IkeSaState.HALF_OPEN:
@@ -404,17 +409,12 @@ class Endpoint:
         Raises:
             PeerError: There is no nonce.
         """
-        options = self._context.options
-        self._half_open = {
-            key: ike_sa
-            for key, ike_sa in self._half_open.items()
-            if ike_sa.state in (IkeSaState.HALF_OPEN, IkeSaState.AUTHENTICATING)
-        }
-        same_address = sum(key[0].remote == path.remote for key in self._half_open)
-        if len(self._half_open) >= options.half_open_limit or same_address >= options.half_open_per_address:
-            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, f"{len(self._half_open)} are half-open")
+        options, half_open = self._context.options, self._context.half_open
+        same_address = sum(address == path.remote for address in half_open.values())
+        if len(half_open) >= options.half_open_limit or same_address >= options.half_open_per_address:
+            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, f"{len(half_open)} are half-open")
             return False
-        if len(self._half_open) < options.cookie_threshold:
+        if len(half_open) < options.cookie_threshold:
             return True
         nonce_i = get_payload(message.payloads, NoncePayload).data
         cookie = find_notify(message.payloads, NotifyType.COOKIE)

@@ -53,10 +53,11 @@ class TimerKey(NamedTuple):
 class TimerTable:
     """Deadlines by key; each key has at most one."""
 
-    __slots__ = ("_deadlines", "_heap", "_serial")
+    __slots__ = ("_by_owner", "_deadlines", "_heap", "_serial")
 
     def __init__(self) -> None:
         self._deadlines: dict[TimerKey, tuple[float, int]] = {}
+        self._by_owner: dict[int, set[TimerKey]] = {}
         self._heap: list[tuple[float, int, TimerKey]] = []
         self._serial = 0
 
@@ -74,15 +75,17 @@ class TimerTable:
             self._compact()
         self._serial += 1
         self._deadlines[key] = (deadline, self._serial)
+        self._by_owner.setdefault(key.owner, set()).add(key)
         heappush(self._heap, (deadline, self._serial, key))
 
     def cancel(self, key: TimerKey) -> None:
         """Stop a timer; one that does not run is fine."""
-        self._deadlines.pop(key, None)
+        if key in self._deadlines:
+            self._remove(key)
 
     def cancel_owner(self, owner: int) -> None:
         """Stop every timer of an owner that is gone."""
-        for key in [key for key in self._deadlines if key.owner == owner]:
+        for key in self._by_owner.pop(owner, ()):
             del self._deadlines[key]
 
     def deadline(self, key: TimerKey) -> float | None:
@@ -101,8 +104,15 @@ class TimerTable:
         if not self._heap or self._heap[0][0] > now:
             return None
         _, _, key = heappop(self._heap)
-        del self._deadlines[key]
+        self._remove(key)
         return key
+
+    def _remove(self, key: TimerKey) -> None:
+        del self._deadlines[key]
+        keys = self._by_owner[key.owner]
+        keys.discard(key)
+        if not keys:
+            del self._by_owner[key.owner]
 
     def _drop_stale(self) -> None:
         while self._heap:

@@ -339,6 +339,7 @@ def choose(
             # A Child whose selectors fit tells more about the mistake than one whose do not.
             if rejection is None or error.notify != NotifyType.TS_UNACCEPTABLE:
                 rejection = error
+                rejection.child = child.name
     if rejection is None:
         raise ChildRejected(
             Failure(
@@ -398,13 +399,15 @@ def _choose_proposal(
     configured = esp_proposals(child, with_ke=with_ke)
     selection = select_offer(offered, configured, ignore_ke=not with_ke)
     if selection is None:
+        theirs, ours = format_proposals(offered), format_proposals(configured)
+        difference = explain_mismatch(offered, configured, ignore_ke=not with_ke)
         raise ChildRejected(
             Failure(
                 reason=FailureReason.NO_PROPOSAL_CHOSEN,
-                detail=explain_mismatch(offered, configured, ignore_ke=not with_ke),
+                detail=f"peer offered {theirs}; configured: {ours}; {difference}",
                 notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
-                offered=format_proposals(offered),
-                configured=format_proposals(configured),
+                offered=theirs,
+                configured=ours,
             ),
             NotifyType.NO_PROPOSAL_CHOSEN,
         )

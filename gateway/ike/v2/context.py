@@ -6,7 +6,7 @@ from gateway.ike.events import ChildSaId, Event, IkeSaId, RemoveSas, Request, Re
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey, TimerTable
 from gateway.ike.v2.options import EndpointOptions
-from gateway.ipsec.sa import SaId
+from gateway.ipsec.sa import IpAddress, SaId
 
 IKE_SPI_BYTES = 8
 
@@ -22,6 +22,8 @@ class Context:
         "authenticated",
         "child_owners",
         "entropy",
+        "half_open",
+        "init_requests",
         "lingering",
         "now",
         "options",
@@ -39,6 +41,10 @@ class Context:
         """The IKE SAs whose peer is authenticated, and their connections; kept by the scheduler."""
         self.child_owners: dict[ChildSaId, IkeSaId] = {}
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
+        self.half_open: dict[IkeSaId, IpAddress] = {}
+        """Our half-open IKE SAs as responder, by where their request came from (RFC 7296 §2.6)."""
+        self.init_requests: dict[tuple[Path, bytes], IkeSaId] = {}
+        """The IKE SAs we responded for, by where IKE_SA_INIT came from and its SPI."""
         self.told: set[ChildSaId] = set()
         """Child SAs whose existence an event told, and whose end none did."""
         self.lingering: dict[ChildSaId, tuple[SaId, ...]] = {}

@@ -97,7 +97,7 @@ def install_outbound(ike_sa: IkeSa, child_sa: ChildSa, replaces: SaId | None = N
 
 
 def _check_alive(ike_sa: IkeSa, child_sa: ChildSa, sa_id: SaId) -> None:
-    if child_sa.state is ChildSaState.DELETED:
+    if child_sa.state in (ChildSaState.DELETING, ChildSaState.DELETED):
         ike_sa.context.remove_sas((sa_id,))
         raise Denied("GONE", "the Child SA was deleted while it was being installed")
 
@@ -158,14 +158,15 @@ def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
         return
     yield from complete(ike_sa, made)
     twin = _take_twin(ike_sa, made) or twin
-    if twin is None:
+    other = None if twin is None else ike_sa.children.get(ChildSaId(twin.successor))
+    if twin is None or other is None or made.child_sa.child_sa_id not in ike_sa.children:
         return
     if has_lowest(made.nonces, twin):
         plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=made.child_sa.child_sa_id, failure=TWIN)
         ike_sa.plan(plan, first=True)
     else:
         grace_s = ike_sa.context.options.delete_grace_s
-        ike_sa.set_child_timer(Timer.CHILD_LINGER, ike_sa.children[ChildSaId(twin.successor)], grace_s)
+        ike_sa.set_child_timer(Timer.CHILD_LINGER, other, grace_s)
 
 
 def _take_twin(ike_sa: IkeSa, made: Made) -> Rival | None:
@@ -319,16 +320,25 @@ def failure_of(error: PeerError | Denied | IkeSaGone) -> Failure:
     return Failure(reason=FailureReason.INVALID_SYNTAX, detail=str(error))
 
 
+def child_of(error: PeerError | Denied) -> str:
+    """Return the configured Child that an error is about, as far as it is known."""
+    return error.child if isinstance(error, ChildRejected) else ""
+
+
 # --- responder ----------------------------------------------------------------------------------
 
 
 def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     """Answer a request for a new Child SA."""
+    limit = ike_sa.context.options.child_limit
+    if len(ike_sa.children) >= limit:
+        yield SendResponse(payloads=[NotifyPayload(NotifyType.NO_ADDITIONAL_SAS)])
+        return
     try:
         answered = yield from answer_offer(ike_sa, received, ike_sa.connection.children)
     except (PeerError, Denied) as error:
         yield SendResponse(payloads=[rejection_notify(error)])
-        ike_sa.child_failed("", failure_of(error))
+        ike_sa.child_failed(child_of(error), failure_of(error))
         return
     child = answered.child_sa.parameters.child.name
     if ike_sa.is_asking_for(child):

@@ -162,11 +162,15 @@ class ChildRejected(PeerError):
 
     Attributes:
         failure: What the operator is told.
+        child: Name of the configured Child, as far as it is known.
     """
 
-    def __init__(self, failure: Failure, notify: NotifyType | None = None, data: bytes = b"") -> None:
+    def __init__(
+        self, failure: Failure, notify: NotifyType | None = None, data: bytes = b"", child: str = ""
+    ) -> None:
         super().__init__(failure.detail, notify, data)
         self.failure = failure
+        self.child = child
 
 
 class ChildRefusedByPeer(ChildRejected):

@@ -26,6 +26,7 @@ from gateway.ike.v2.child_negotiation import (
 )
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.create_child_sa import (
+    child_of,
     delete_spi,
     failure_of,
     finish_as_responder,
@@ -305,19 +306,19 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     # HDR, SK {IDr, AUTH, [N(USE_TRANSPORT_MODE)], SAr2, TSi, TSr}
     payloads: list[Payload] = [idr, _auth_payload(ike_sa, psk, _signed_by_responder(ike_sa, idr))]
     child_sa: ChildSa | None = None
-    rejection: Failure | None = None
+    rejection: PeerError | Denied | None = None
     if find_payload(received.payloads, SaPayload) is not None:
         try:
             child_sa, child_payloads = yield from _first_child_as_responder(ike_sa, received)
             payloads += child_payloads
         except (PeerError, Denied) as error:
-            rejection = failure_of(error)
+            rejection = error
             payloads.append(rejection_notify(error, in_auth=True))
     ike_sa.establish()
     yield Established()
     yield SendResponse(payloads=payloads)
     if rejection is not None:
-        ike_sa.child_failed("", rejection)
+        ike_sa.child_failed(child_of(rejection), failure_of(rejection))
     if child_sa is not None:
         yield from finish_as_responder(ike_sa, child_sa)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from gateway.ike.crypto.keymat import IkeKeys
 from gateway.ike.crypto.prf import PrfFunction, prf_function
 from gateway.ike.crypto.suite import IkeSuite
-from gateway.ike.errors import LocalError
 from gateway.ike.events import (
     ChildSaDeleted,
     ChildSaEstablished,
@@ -78,6 +77,7 @@ class IkeSa:
         "expires_at",
         "had_initial_contact",
         "id",
+        "init_path",
         "init_request",
         "init_response",
         "initiating",
@@ -134,6 +134,8 @@ class IkeSa:
         self.spi_i = spi_i
         self.spi_r = spi_r
         self.path = path
+        self.init_path = path
+        """Where IKE_SA_INIT came from, for a responder."""
         self.state = IkeSaState.CONNECTING if is_initiator else IkeSaState.HALF_OPEN
         self.nat = NatStatus()
         self.nonce_i = b""
@@ -300,6 +302,7 @@ class IkeSa:
         self.follow(trigger)
         self.established_at = now
         self.heard()
+        self.context.half_open.pop(self.id, None)
         self.cancel_timer(Timer.HALF_OPEN)
         if options.rekey_s > 0:
             self.rekey_at = now + options.rekey_s * (1.0 - options.jitter * self.context.draw())
@@ -362,15 +365,9 @@ class IkeSa:
     # --- plans ------------------------------------------------------------------------------------
 
     def plan(self, plan: Plan, *, first: bool = False) -> None:
-        """Queue something to do; what is queued already is not queued twice.
-
-        Raises:
-            LocalError: The queue is full.
-        """
+        """Queue something to do; what is queued already is not queued twice, which bounds the queue."""
         if any(_is_same(plan, queued) for queued in self.plans):
             return
-        if len(self.plans) >= self.context.options.queue_limit and not first:
-            raise LocalError(f"{len(self.plans)} exchanges are waiting in IKE SA {self.id} already")
         if first:
             self.plans.appendleft(plan)
         else:

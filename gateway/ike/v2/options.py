@@ -17,13 +17,13 @@ class EndpointOptions:
     """A responder forgets an IKE SA that is not authenticated after this long."""
     cookie_secret_lifetime_s: float = 60.0
     """How long a cookie secret makes new cookies; those of the secret before it are still accepted."""
-    request_deadline_s: float = 10.0
+    request_deadline_s: float = 15.0
     """How long an SPI, an installation or a credential is waited for; then it counts as refused."""
-    queue_limit: int = 64
-    """How many exchanges may wait for their turn in one IKE SA; a command beyond that is a `LocalError`."""
+    child_limit: int = 1024
+    """So many Child SAs an IKE SA may have; beyond that the peer is told NO_ADDITIONAL_SAS."""
     inbound_linger_s: float = 5.0
     """How long a replaced inbound SA still decrypts packets in flight (RFC 7296 §2.8)."""
-    outbound_switch_s: float = 15.0
+    outbound_switch_s: float = 20.0
     """The responder of a Child rekey uses the new outbound SA after this long, whatever the peer shows.
 
     Longer than a slow datapath of the peer may take, for what is sent before its inbound SA is there is lost.

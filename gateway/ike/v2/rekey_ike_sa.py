@@ -102,15 +102,16 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
         _rekey_failed(ike_sa, failure_of(error))
         return
     made = _make(ike_sa, terms, is_initiator=True)
-    yield Adopt(ike_sa=made)
     rival, rival_sa = _take_rival(ike_sa)
     if rival is not None and rival_sa is not None:
         if min(terms.nonces) < min(rival.nonces):
             # The lowest nonce is ours: so is the successor that goes (RFC 7296 §2.8.2).
             made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
+            yield Adopt(ike_sa=made)
             _await_peer(ike_sa, rival_sa)
             return
         rival_sa.set_timer(Timer.IKE_LINGER, ike_sa.context.now + ike_sa.context.options.delete_grace_s)
+    yield Adopt(ike_sa=made)
     hand_over(ike_sa, made)
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
     raise IkeSaGone(REPLACED)

@@ -159,6 +159,8 @@ class Scheduler:
         ike_sa.delayed.clear()
         self._context.timers.cancel_owner(ike_sa.id)
         self._context.authenticated.pop(ike_sa.id, None)
+        self._context.half_open.pop(ike_sa.id, None)
+        self._context.init_requests.pop((ike_sa.init_path, ike_sa.spi_i), None)
         self._ike_sas.pop(ike_sa.id, None)
         if ike_sa.keys is not None:
             ike_sa.keys.wipe()
@@ -167,6 +169,9 @@ class Scheduler:
         else:
             self._keep_ghost(ike_sa)
         if was is IkeSaState.REKEYED or ike_sa.successor is not None:
+            return
+        if was is IkeSaState.HALF_OPEN and not ike_sa.connection.remote.addresses:
+            # A stranger can do this any number of times; `DatagramDropped` counts what came.
             return
         if ike_sa.is_told:
             self._context.emit(IkeSaDeleted(ike_sa=ike_sa.info(), failure=failure))
@@ -353,7 +358,7 @@ class Scheduler:
                 self._finish(task)
                 self.end(task.ike_sa, gone.failure)
                 break
-            except PeerError as error:
+            except (PeerError, Denied) as error:
                 self._finish(task)
                 failure = Failure(reason=FailureReason.INVALID_SYNTAX, detail=str(error))
                 self.end(task.ike_sa, failure)
@@ -561,6 +566,7 @@ class Scheduler:
     def _adopt(self, ike_sa: IkeSa) -> None:
         self._context.authenticated[ike_sa.id] = ike_sa.connection.name
         self.add(ike_sa)
+        self.pump(ike_sa)
 
     # --- timers -----------------------------------------------------------------------------------
 
