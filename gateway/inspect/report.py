@@ -172,7 +172,11 @@ def summary_lines(totals: Totals) -> list[str]:
 
 def _time(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        # A damaged capture may claim a time beyond the year 9999.
+        return f"{seconds}.{rest // 1000:06d}s"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"
 
 

@@ -17,6 +17,7 @@ from gateway.ipsec.proposal import Proposal, ProtocolId, Transform
 KEY_LENGTH: Final = 14
 """The one transform attribute there is: key length in bits (RFC 7296 §3.3.5)."""
 _TYPE_VALUE_FORMAT: Final = 0x8000
+_KNOWN_TYPES: Final = frozenset(TransformType)
 _LAST: Final = 0
 _MORE_PROPOSALS: Final = 2
 _MORE_TRANSFORMS: Final = 3
@@ -72,8 +73,7 @@ class WireProposal:
             protocol = ProtocolId(self.protocol)
         except ValueError:
             return None
-        known = {item.value for item in TransformType}
-        if any(transform.type not in known for transform in self.transforms):
+        if any(transform.type not in _KNOWN_TYPES for transform in self.transforms):
             return None
         transforms = tuple(t for t in (item.transform for item in self.transforms) if t is not None)
         # A type whose every transform had an unknown attribute is a type nothing can be chosen from.
