@@ -19,14 +19,8 @@ from gateway.ike.wire.header import (
     write_header,
 )
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import (
-    Payload,
-    PayloadType,
-    critical_octet,
-    is_critical_bit,
-    parse_payload,
-    write_payload,
-)
+from gateway.ike.wire.payload_codec import critical_octet, is_critical_bit, parse_payload, write_payload
+from gateway.ike.wire.payloads import Payload, PayloadType
 
 GENERIC_HEADER_BYTES: Final = 4
 MAX_PAYLOADS: Final = 256

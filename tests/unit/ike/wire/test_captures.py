@@ -8,6 +8,7 @@ import pytest
 from gateway.ike.crypto.cipher import build_cipher
 from gateway.ike.crypto.prf import prf_function
 from gateway.ike.errors import PeerError
+from gateway.ike.wire.buffer import Writer
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import (
     EncryptedFragment,
@@ -17,12 +18,12 @@ from gateway.ike.wire.message import (
     encode_payloads,
     parse_message,
 )
+from gateway.ike.wire.payload_codec import write_payload
 from gateway.ike.wire.payloads import (
     AuthPayload,
     IdiPayload,
     IdrPayload,
     NoncePayload,
-    encode_payload_body,
     find_payload,
     get_payload,
 )
@@ -44,6 +45,12 @@ CAPTURES = ikev2_captures()
 IDS = [path.name if path.parent == WIRESHARK else path.parent.name for path in CAPTURES]
 EXPECTED = json.loads((WIRESHARK / "expected_decryption.json").read_text())
 PSK_SCENARIOS = ["psk-x25519-gcm256", "psk-cookie", "rsa2048-sig-frag", "eap-mschapv2"]
+
+
+def encode_payload_body(payload):
+    writer = Writer()
+    write_payload(writer, payload)
+    return writer.bytes()
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=IDS)

@@ -6,8 +6,9 @@ from ipaddress import ip_address
 import pytest
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader
+from gateway.ike.wire.buffer import Reader, Writer
 from gateway.ike.wire.notify import NotifyType
+from gateway.ike.wire.payload_codec import parse_payload, write_payload
 from gateway.ike.wire.payloads import (
     AuthPayload,
     CertPayload,
@@ -29,12 +30,10 @@ from gateway.ike.wire.payloads import (
     UnknownPayload,
     VendorIdPayload,
     all_payloads,
-    encode_payload_body,
     error_notify,
     find_notify,
     find_payload,
     get_payload,
-    parse_payload,
 )
 from gateway.ike.wire.sa_payload import Attribute, WireProposal, WireTransform
 from gateway.ipsec.algorithms import Ke
@@ -93,6 +92,12 @@ KNOWN = [
     (UnknownPayload(200, True, b"any"), "616e79"),
 ]
 IDS = [f"{index}-{type(payload).__name__}" for index, (payload, _) in enumerate(KNOWN)]
+
+
+def encode_payload_body(payload):
+    writer = Writer()
+    write_payload(writer, payload)
+    return writer.bytes()
 
 
 def parse(payload_type, data, critical=False):
