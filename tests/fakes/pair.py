@@ -308,18 +308,21 @@ class Host:
         wanted = self.child_sa.child_sa_id if child_sa_id is None else child_sa_id
         self._drained(self.endpoint.rekey_child(wanted, self._pair.now))
 
-    def rekey_ike(self) -> None:
-        self._drained(self.endpoint.rekey_ike(self.ike_sa.ike_sa_id, self._pair.now))
+    def rekey_ike(self, ike_sa_id: IkeSaId | None = None) -> None:
+        wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
+        self._drained(self.endpoint.rekey_ike(wanted, self._pair.now))
 
     def delete_child(self, child_sa_id: ChildSaId | None = None) -> None:
         wanted = self.child_sa.child_sa_id if child_sa_id is None else child_sa_id
         self._drained(self.endpoint.terminate_child(wanted, self._pair.now))
 
-    def delete_ike(self) -> None:
-        self._drained(self.endpoint.terminate_ike(self.ike_sa.ike_sa_id, self._pair.now))
+    def delete_ike(self, ike_sa_id: IkeSaId | None = None) -> None:
+        wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
+        self._drained(self.endpoint.terminate_ike(wanted, self._pair.now))
 
-    def check_liveness(self) -> None:
-        self._drained(self.endpoint.check_liveness(self.ike_sa.ike_sa_id, self._pair.now))
+    def check_liveness(self, ike_sa_id: IkeSaId | None = None) -> None:
+        wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
+        self._drained(self.endpoint.check_liveness(wanted, self._pair.now))
 
     def receive(self, datagram: bytes, path: Path | None = None) -> None:
         """Hand a datagram to the core, as if it had just arrived."""

@@ -38,10 +38,3 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
-
-
-class VirtualPolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes virtual loops."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return VirtualLoop()
