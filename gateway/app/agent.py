@@ -31,7 +31,7 @@ from gateway.host.sockets import PortGroups, PortOptions, PortServer, open_ports
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("app")
 
 HELP = "run a datapath agent alone"
 

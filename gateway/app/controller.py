@@ -33,7 +33,7 @@ from gateway.ipsec.errors import GatewayError
 from gateway.observe.keylog import KeyLog
 from gateway.observe.logs import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("app")
 
 DISTRIBUTION = "ipsec-gateway"
 

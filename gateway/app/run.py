@@ -34,7 +34,7 @@ from gateway.datapath.registry import backend_names
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
-_log = get_logger(__name__)
+_log = get_logger("app")
 
 HELP = "run a gateway: its own datapath agent, and a controller that speaks IKEv2"
 
@@ -202,6 +202,9 @@ class _Supervisor:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._controller.stop()
+            if isinstance(self._places.control, UnixAddress):
+                # The controller had no right any more to remove it.
+                self._places.control.path.unlink(missing_ok=True)
             await self._agent.stop()
             await self._stop_adopted()
         return 0

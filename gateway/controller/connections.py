@@ -8,7 +8,7 @@ One entry per configured PROTECT child. The rules:
 - `none`: only when the operator asks, once.
 - Attempts that fail are repeated after 1, 2, 4, ... seconds up to a minute, with jitter, so that a
   thousand tunnels do not come back in step.
-- Of two SAs for the same purpose one goes (`gateway.controller.uniqueness`).
+- An IKE SA that a newer one with the same peer supersedes goes (`gateway.controller.uniqueness`).
 - No attempt is made while there is no datapath: nothing could be installed.
 """
 
@@ -19,21 +19,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.controller.driver import Command
-from gateway.controller.uniqueness import (
-    SIMULTANEOUS_S,
-    is_carrying,
-    is_serving,
-    superfluous_child_sas,
-    superfluous_ike_sas,
-)
+from gateway.controller.uniqueness import SETTLE_S, is_carrying, is_serving, superseded_ike_sas
 from gateway.ike.errors import LocalError
 from gateway.ike.events import (
     ChildSaDeleted,
     ChildSaEstablished,
     ChildSaFailed,
-    ChildSaId,
     ChildSaInfo,
-    ChildSaRekeyed,
     Event,
     Failure,
     FailureReason,
@@ -85,7 +77,7 @@ class _Entry:
 
 
 class Connections:
-    """Brings Child SAs up, keeps up what should be up, and removes twins.
+    """Brings Child SAs up, keeps up what should be up, and ends what is superseded.
 
     Args:
         command: Runs a command at the core and drains it (`Driver.command`).
@@ -116,7 +108,7 @@ class Connections:
         self._entries: dict[ChildKey, _Entry] = {}
         self._running = False
         self._failures: dict[str, tuple[Failure, float]] = {}
-        self._twins_timer: asyncio.TimerHandle | None = None
+        self._superseded_timer: asyncio.TimerHandle | None = None
 
     # --- configuration and commands -------------------------------------------------------------
 
@@ -159,9 +151,9 @@ class Connections:
         self.pause()
         for entry in self._entries.values():
             self._cancel_timer(entry)
-        if self._twins_timer is not None:
-            self._twins_timer.cancel()
-            self._twins_timer = None
+        if self._superseded_timer is not None:
+            self._superseded_timer.cancel()
+            self._superseded_timer = None
 
     def up(self, key: ChildKey) -> None:
         """The operator wants this child up, now: the back-off is forgotten."""
@@ -234,9 +226,8 @@ class Connections:
         match event:
             case ChildSaEstablished(child_sa=child_sa):
                 self._succeeded((child_sa.connection, child_sa.child))
-                self._remove_twins()
-            case ChildSaRekeyed() | IkeSaEstablished():
-                self._remove_twins()
+            case IkeSaEstablished():
+                self._look_for_superseded()
             case ChildSaFailed(connection=connection, child=child, failure=failure, replaces=None):
                 self._note_failure(connection, failure)
                 self._failed((connection, child), failure)
@@ -358,37 +349,28 @@ class Connections:
             entry.timer.cancel()
             entry.timer = None
 
-    # --- twins --------------------------------------------------------------------------------------
+    # --- IKE SAs of a peer's former life ----------------------------------------------------------
 
-    def _remove_twins(self) -> None:
+    def _look_for_superseded(self) -> None:
+        if self._superseded_timer is None:
+            loop = asyncio.get_running_loop()
+            self._superseded_timer = loop.call_later(SETTLE_S + 0.5, self._end_superseded)
+
+    def _end_superseded(self) -> None:
+        self._superseded_timer = None
         ike_sas, child_sas = self._command(lambda endpoint, _now: (endpoint.ike_sas(), endpoint.child_sas()))
-        doomed_ike = superfluous_ike_sas(ike_sas, child_sas, self._clock())
-        for ike_sa_id in doomed_ike:
-            _log.info("ike_sa_superfluous", ike_sa_id=ike_sa_id)
+        superseded = superseded_ike_sas(ike_sas, child_sas, self._clock())
+        for ike_sa_id in superseded:
+            _log.info("ike_sa_superseded", ike_sa_id=ike_sa_id)
             self._end_ike_sa(ike_sa_id)
-        living = [sa for sa in child_sas if sa.ike_sa_id not in doomed_ike]
-        for child_sa_id in superfluous_child_sas(living):
-            _log.info("child_sa_superfluous", child_sa_id=child_sa_id)
-            self._end_child_sa(child_sa_id)
-        names = [
+        left = [
             (sa.connection, sa.remote_id)
             for sa in ike_sas
-            if is_serving(sa) and sa.ike_sa_id not in doomed_ike
+            if is_serving(sa) and sa.ike_sa_id not in superseded
         ]
-        if len(names) != len(set(names)) and self._twins_timer is None:
-            # The peer should delete its one; if it does not, we do.
-            loop = asyncio.get_running_loop()
-            self._twins_timer = loop.call_later(SIMULTANEOUS_S + 1.0, self._look_again)
-
-    def _look_again(self) -> None:
-        self._twins_timer = None
-        if self._running:
-            self._remove_twins()
+        if len(left) != len(set(left)):
+            self._look_for_superseded()
 
     def _end_ike_sa(self, ike_sa_id: IkeSaId) -> None:
         with contextlib.suppress(LocalError):
             self._command(lambda endpoint, now: endpoint.terminate_ike(ike_sa_id, now))
-
-    def _end_child_sa(self, child_sa_id: ChildSaId) -> None:
-        with contextlib.suppress(LocalError):
-            self._command(lambda endpoint, now: endpoint.terminate_child(child_sa_id, now))

@@ -45,7 +45,7 @@ from gateway.controller.policies import conflicts, policy_name, wanted_policies
 from gateway.controller.report import Report
 from gateway.controller.sa_binding import BindingTiming, SaBinding
 from gateway.controller.spi_pool import SpiPool
-from gateway.controller.udp import UdpTransport, source_address
+from gateway.controller.udp import TransportFactory, UdpTransport, source_address
 from gateway.controller.uniqueness import is_carrying, is_serving
 from gateway.datapath.backend import (
     Acquire,
@@ -128,6 +128,8 @@ class ControllerOptions:
     """How often the datapath is asked whether it still has every SA."""
     follow_s: float = 2.0
     """How long a datapath may take to follow a peer that moved, before its Child SAs are rekeyed."""
+    patience_s: float = 5.0
+    """How long an operation waits for a datapath that is just (re)starting."""
     stop_s: float = 2.0
     """How long to wait for the peers' answers to our DELETEs at an orderly stop."""
 
@@ -143,6 +145,7 @@ class Controller:
         wall_clock: Unix time.
         options: Behaviour.
         key_log: Takes keys for packet analysers, or None.
+        make_transport: Makes what carries the datagrams.
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class Controller:
         wall_clock: Callable[[], float],
         options: ControllerOptions = ControllerOptions(),
         key_log: KeyLog | None = None,
+        make_transport: TransportFactory = UdpTransport,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
@@ -182,7 +186,7 @@ class Controller:
         self._applying = asyncio.Lock()
 
         self._credentials = Credentials()
-        self._transport = UdpTransport(self._on_datagram, self._on_ports_lost)
+        self._transport = make_transport(self._on_datagram, self._on_ports_lost)
         self._driver = self._new_driver(send_initial_contact=options.endpoint.send_initial_contact)
         self._pool = SpiPool(datapath, self._clock)
         self._binding = SaBinding(
@@ -762,7 +766,7 @@ class Controller:
                 ControlErrorReason.NO_REMOTE_ADDRESS,
                 f"connection {connection.name} has no remote address: it only responds",
             )
-        if self._link.capabilities is None:
+        if not await self._link.is_met(self._options.patience_s):
             raise ControlError(ControlErrorReason.DATAPATH_UNAVAILABLE, self._link.problem)
         missing = [key for key in keys if not self._connections.is_up(key)]
         operation = self._operations.begin("initiate", target, request_id, children=missing)

@@ -41,6 +41,7 @@ class DatapathLink:
         self._on_event = on_event
         self._on_lost = on_lost
         self._interrupted = asyncio.Event()
+        self._met = asyncio.Event()
         #: What the datapath can do; None while it is away.
         self.capabilities: Capabilities | None = None
         #: What is wrong, while it is away.
@@ -49,6 +50,15 @@ class DatapathLink:
     def interrupt(self) -> None:
         """Say that the datapath is gone, before the event stream does."""
         self._interrupted.set()
+
+    async def is_met(self, patience_s: float) -> bool:
+        """Say whether the datapath is there, waiting up to `patience_s` for it to come."""
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._met.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self) -> None:
         """Keep the datapath in view until cancelled."""
@@ -61,6 +71,7 @@ class DatapathLink:
                     capabilities = await self._datapath.capabilities()
                 await self._meet(capabilities)
                 self.capabilities, self.problem = capabilities, ""
+                self._met.set()
                 wait = FIRST_RETRY_S
                 reason = await self._follow(stream)
             except (GatewayError, OSError, TimeoutError) as error:
@@ -76,6 +87,7 @@ class DatapathLink:
         if reason != self.problem or was_there:
             _log.warning("datapath_unavailable", reason=reason)
         self.capabilities, self.problem = None, reason
+        self._met.clear()
         if was_there:
             self._on_lost(reason)
 

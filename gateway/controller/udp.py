@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Protocol
 
 from gateway.host.sockets import IP_PKTINFO, IkePort, IkePorts
 from gateway.ike.path import Path
@@ -26,6 +27,30 @@ _MAX_DATAGRAM = 65535
 #: Datagrams taken from one socket before the loop gets its turn back.
 _BATCH = 64
 _CONTROL_SPACE = socket.CMSG_SPACE(64) * 2
+
+
+class Transport(Protocol):
+    """Carries datagrams for the driver; `UdpTransport` is the real one."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are sockets."""
+
+    def adopt(self, ports: IkePorts) -> None:
+        """Use these sockets instead of any before."""
+
+    def release(self) -> None:
+        """Close every socket."""
+
+    def release_borrowed(self) -> None:
+        """Close the sockets that an agent lent."""
+
+    def send(self, path: Path, datagram: bytes) -> None:
+        """Send one datagram; never blocks, never raises."""
+
+
+TransportFactory = Callable[[Callable[[bytes, Path], None], Callable[[], None]], Transport]
+"""Makes a transport from who takes datagrams and who is told that the sockets are lost."""
 
 
 class UdpTransport:

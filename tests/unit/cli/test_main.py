@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.api.address import AddressError, UnixAddress
+from gateway.app.places import PlaceError, find_account, find_places, ports_socket
+from gateway.cli.main import build_parser, main
+
+COMMANDS = (
+    ["run"],
+    ["agent"],
+    ["apply", "FILE"],
+    ["validate", "FILE"],
+    ["up", "NAME"],
+    ["down", "NAME"],
+    ["rekey", "NAME"],
+    *(["list", what] for what in ("connections", "ike-sas", "child-sas", "sas", "policies")),
+    ["status"],
+    ["events"],
+    ["explain", "NAME"],
+    ["inspect", "CAPTURE"],
+    ["demo"],
+    ["version"],
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_parses_and_knows_what_to_do(words: list[str]) -> None:
+    args = build_parser(words[0]).parse_args(words)
+
+    assert callable(args.act)
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["frobnicate"], ["up"], ["list", "everything"], ["agent", "--backend", "magic"]]
+)
+def test_a_wrong_command_line_ends_with_2_and_says_what_is_expected(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+    assert "usage: ipsecgw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["status"], "start `ipsecgw run`"),
+        (["up", "paris"], "start `ipsecgw run`"),
+        (["list", "sas"], "start `ipsecgw agent`"),
+    ],
+)
+def test_an_absent_service_is_named_with_what_to_do(
+    words: list[str], advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = main([*words, "--run-dir", str(tmp_path)])
+
+    told = capsys.readouterr().err
+    assert status == 1
+    assert str(tmp_path) in told
+    assert advice in told
+
+
+def test_a_bad_configuration_is_told_with_its_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("connections:\n- name: paris\n  colour: blue\n")
+
+    status = main(["validate", str(file)])
+
+    assert status == 1
+    assert f"{file}:3:3: connections[0].colour: unknown key" in capsys.readouterr().err
+
+
+def test_run_tells_every_mistake_before_it_starts_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("connections:\n- nam: paris\n  colour: blue\n")
+
+    status = main(["run", "--config", str(file), "--run-dir", str(tmp_path / "run")])
+
+    told = capsys.readouterr().err
+    assert status == 1
+    assert "did you mean name" in told
+    assert "colour" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("ipsecgw ")
+
+
+# --- where the sockets are ------------------------------------------------------------------------
+
+
+def test_sockets_are_as_named_else_below_the_run_dir_else_by_the_environment() -> None:
+    environment = {"IPSECGW_CONTROL": "unix:/env/c.sock", "IPSECGW_DATAPATH": "unix:/env/d.sock"}
+
+    by_default = find_places({})
+    by_environment = find_places(environment)
+    below = find_places(environment, run_dir=Path("/some/run"))
+    named = find_places(environment, run_dir=Path("/some/run"), control="unix:/named/c.sock")
+
+    assert str(by_default.control) == "unix:/run/ipsecgw/control.sock"
+    assert str(by_environment.datapath) == "unix:/env/d.sock"
+    assert (str(below.control), str(below.datapath)) == (
+        "unix:/some/run/control.sock",
+        "unix:/some/run/datapath.sock",
+    )
+    assert str(named.control) == "unix:/named/c.sock"
+    with pytest.raises(AddressError):
+        find_places({}, datapath="nonsense")
+
+
+def test_the_ports_are_handed_out_beside_the_datapath_socket() -> None:
+    assert ports_socket(UnixAddress(Path("/run/ipsecgw/datapath.sock"))) == Path(
+        "/run/ipsecgw/datapath.sock.ports"
+    )
+
+
+def test_a_user_that_does_not_exist_is_told_with_what_to_do() -> None:
+    with pytest.raises(PlaceError, match="useradd"):
+        find_account("no-such-user-here")
