@@ -38,17 +38,14 @@ class BackendOptions:
 
 def default_mark() -> int:
     """Return the mark of our own packets, for who opens sockets beside a backend."""
-    from gateway.datapath.software.backend import DEFAULT_MARK  # noqa: PLC0415 - a backend is loaded when it is used
+    from gateway.datapath.software.options import DEFAULT_MARK  # noqa: PLC0415 - a backend is loaded when it is used
 
     return DEFAULT_MARK
 
 
 def _make_software(options: BackendOptions) -> StartedDatapath:
-    from gateway.datapath.software.backend import (  # noqa: PLC0415 - a backend is loaded when it is used
-        DEFAULT_MARK,
-        SoftwareBackend,
-        SoftwareOptions,
-    )
+    from gateway.datapath.software.backend import SoftwareBackend  # noqa: PLC0415 - as above
+    from gateway.datapath.software.options import DEFAULT_MARK, SoftwareOptions  # noqa: PLC0415 - as above
 
     return SoftwareBackend(
         SoftwareOptions(

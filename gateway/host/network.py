@@ -156,7 +156,7 @@ class Network:
         """Set the MTU of a link and bring it up; without `link_local` IPv6 makes no address on it."""
 
         def work(netlink: IPRoute) -> None:
-            if not link_local:
+            if not link_local and has_ipv6():
                 netlink.link(
                     "set",
                     index=index,

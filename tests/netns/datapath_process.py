@@ -21,7 +21,8 @@ from typing import Any
 
 from gateway.bench.topology import Namespace
 from gateway.datapath.backend import DatapathError, DatapathEvent
-from gateway.datapath.software.backend import SoftwareBackend, SoftwareOptions
+from gateway.datapath.software.backend import SoftwareBackend
+from gateway.datapath.software.options import SoftwareOptions
 from gateway.host.sockets import PortOptions, open_ports
 from gateway.ipsec.secret import Secret
 

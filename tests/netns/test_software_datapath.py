@@ -13,8 +13,8 @@ import pytest
 from gateway.bench.capture import capturing, count_packets
 from gateway.bench.topology import Namespace, SiteToSite, site_to_site
 from gateway.datapath.backend import Acquire, BadSpi, ErrorReason, HardExpire, MappingChange, SoftExpire
-from gateway.datapath.software.backend import SoftwareOptions
 from gateway.datapath.software.forwarder import ForwarderLimits
+from gateway.datapath.software.options import SoftwareOptions
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.sa import Direction

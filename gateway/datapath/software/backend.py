@@ -19,7 +19,6 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.datapath.backend import (
@@ -34,18 +33,14 @@ from gateway.datapath.backend import (
 )
 from gateway.datapath.select import choose
 from gateway.datapath.software.events import EventHub
-from gateway.datapath.software.forwarder import Forwarder, ForwarderLimits, SendResult
+from gateway.datapath.software.forwarder import Forwarder, SendResult
+from gateway.datapath.software.options import SoftwareOptions
 from gateway.datapath.software.outer import OuterSockets
-from gateway.datapath.software.sad import MAX_SAS, MIN_SPI, Entry, InboundEntry, OutboundEntry, Sad
+from gateway.datapath.software.protection import Protection
+from gateway.datapath.software.sad import MAX_SAS, Entry, InboundEntry, OutboundEntry, Sad
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
 from gateway.datapath.software.steering import (
-    SteeringOptions,
-    frame_rules,
-    hinted_locals,
     pairs,
-    policy_routes,
-    policy_rules,
-    remote_prefixes,
 )
 from gateway.datapath.software.tun import Tun
 from gateway.esp.errors import UnsupportedSa
@@ -56,17 +51,11 @@ from gateway.esp.replay import MAX_WINDOW_PACKETS
 from gateway.esp.transform import supported_encryption, supported_integrity
 from gateway.host.errors import HostError
 from gateway.host.network import (
-    IpNetwork,
-    LocalAddress,
     Network,
-    Route,
-    Rule,
     drain_change_monitor,
-    has_ipv6,
     open_change_monitor,
     probe_path,
 )
-from gateway.host.nftables import Guard, GuardCounters, apply_guard, find_lives, read_counters, remove_guard
 from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Limit
@@ -75,13 +64,6 @@ from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_MARK: Final = 0x69707365
-"""The letters "ipse"."""
-DEFAULT_TABLE: Final = 4500
-DEFAULT_PREFERENCE: Final = 5000
-ROUTING_PROTOCOL: Final = 45
-"""rtm_protocol of our rules and routes (/etc/iproute2/rt_protos): nobody else's of those registered there."""
 
 _BATCH_PACKETS: Final = 32
 _IPV6_MIN_MTU: Final = 1280
@@ -103,22 +85,6 @@ _UNSUPPORTED_REASONS: Final = {
     "source": ErrorReason.ADDRESS_FAMILY,
     "destination": ErrorReason.ADDRESS_FAMILY,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoftwareOptions:
-    """How a software datapath sits in its machine. Two in one namespace need other names and numbers."""
-
-    tunnel_device: str = "ipsecgw0"
-    tag: str = "0"
-    """Ends the name of the nftables table."""
-    mark: int = DEFAULT_MARK
-    """Of what is protected, and of IKE; the next number marks what is sent on in clear."""
-    table: int = DEFAULT_TABLE
-    first_preference: int = DEFAULT_PREFERENCE
-    udp_ports: tuple[int, ...] = (500, 4500)
-    """Where IKE and UDP-encapsulated ESP come in; the guard lets them."""
-    limits: ForwarderLimits = field(default_factory=ForwarderLimits)
 
 
 class SoftwareBackend:
@@ -143,6 +109,7 @@ class SoftwareBackend:
         self._hub = EventHub()
         self._sad = Sad(entropy)
         self._network = Network()
+        self._protection = Protection(self._network, self._options)
         self._tun: Tun | None = None
         self._outer: OuterSockets | None = None
         self._monitor: socket.socket | None = None
@@ -150,17 +117,11 @@ class SoftwareBackend:
         self._spd_lock = asyncio.Lock()
         self._link = 0
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
-        self._life = 0
-        self._previous: tuple[int, ...] = ()
-        self._inherited: frozenset[Rule] = frozenset()
-        self._inherited_routes: frozenset[Route] = frozenset()
         self._generation = 0
-        self._guard_offset = GuardCounters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._refresher: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self._is_protecting = True
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -175,23 +136,16 @@ class SoftwareBackend:
         require_capabilities(AGENT_CAPABILITIES, "the software datapath")
         loop = asyncio.get_running_loop()
         try:
-            self._previous = await find_lives(self._guard)
-            self._life = max(self._previous, default=0) + 1
-            self._guard_offset = await read_counters(self._guard)
-            self._inherited = await self._network.rules(ROUTING_PROTOCOL)
-            self._inherited_routes = frozenset(
-                route for route in await self._network.routes(self._options.table) if route.link is None
-            )
             self._tun = Tun(self._options.tunnel_device)
             link = await self._network.link_index(self._options.tunnel_device)
             assert link is not None  # we have just made it
             self._link = link
             await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
             self._outer = OuterSockets(
-                self._esp_sockets, mark=self._options.mark, clear_mark=self._options.mark + 1
+                self._esp_sockets, mark=self._options.mark, clear_mark=self._options.clear_mark
             )
             self._monitor = open_change_monitor()
-            await self._sync_routing(Spd())
+            await self._protection.start(link)
         except BaseException:
             await self.close()
             raise
@@ -237,29 +191,7 @@ class SoftwareBackend:
         May be called without `start`, to clean up after an agent that is gone.
         """
         async with self._spd_lock:
-            self._is_protecting = False
-            await self._network.sync_routing(
-                rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
-            )
-            await remove_guard(self._guard)
-
-    @property
-    def _guard(self) -> Guard:
-        return Guard(
-            tag=self._options.tag,
-            tunnel_device=self._options.tunnel_device,
-            mark=self._options.mark,
-            udp_ports=self._options.udp_ports,
-        )
-
-    @property
-    def _steering(self) -> SteeringOptions:
-        return SteeringOptions(
-            table=self._options.table,
-            first_preference=self._options.first_preference,
-            marks=(self._options.mark, self._options.mark + 1),
-            tunnel_device=self._options.tunnel_device,
-        )
+            await self._protection.remove()
 
     # --- Datapath: SAs ------------------------------------------------------------------------------
 
@@ -329,10 +261,6 @@ class SoftwareBackend:
     def _check_sa(self, sa: SecurityAssociation) -> None:
         if len(self._sad) >= MAX_SAS:
             raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
-        if not MIN_SPI <= sa.spi <= 0xFFFFFFFF:
-            raise DatapathError(
-                ErrorReason.SPI_IN_USE, f"SPI {sa.spi} is reserved, RFC 4303 §2.1 wants 256 or more"
-            )
         choose(sa.placement, (Engine.SOFTWARE,))
         if sa.encapsulation is not None and not self._esp_sockets:
             raise DatapathError(
@@ -422,58 +350,20 @@ class SoftwareBackend:
         """
         old, new = self._forwarder.spd, Spd(entries)
         try:
-            await self._guard_spd(new)
+            self._protection.check(new.policies)
+        except DatapathError as error:
+            return error
+        try:
+            await self._protection.guard_policies(new.policies)
             self._forwarder.use_spd(new, self.now())
-            await self._sync_routing(new)
+            await self._protection.steer(new.policies)
         except (HostError, DatapathError) as error:
             with contextlib.suppress(HostError):
-                await self._guard_spd(old)
+                await self._protection.guard_policies(old.policies)
             self._forwarder.use_spd(old, self.now())
-            return (
-                error if isinstance(error, DatapathError) else DatapathError(ErrorReason.SYSTEM, str(error))
-            )
-        return None
-
-    async def _guard_spd(self, spd: Spd) -> None:
-        await apply_guard(self._guard, spd.policies, life=self._life, previous=self._previous)
-
-    async def _sync_routing(self, spd: Spd) -> None:
-        """Make rules and routes fit an SPD and the addresses this machine has now."""
-        addresses = await self._network.addresses()
-        versions = (4, 6) if has_ipv6() else (4,)
-        options = self._steering
-        policies = tuple(policy for policy in spd.policies)
-        rules = policy_rules(policies, options, [local.address for local in addresses])
-        hints = {
-            prefix: hint
-            for prefix in remote_prefixes(policies)
-            if (hint := self._hint(policies, prefix, addresses))
-        }
-        routes = policy_routes(policies, options, link=self._link, hints=hints)
-        await self._network.sync_routing(
-            rules={*frame_rules(options, versions), *rules, *self._inherited},
-            routes={*routes, *self._inherited_routes},
-            table=options.table,
-            protocol=ROUTING_PROTOCOL,
-        )
-
-    def _hint(
-        self, policies: Sequence[Policy], prefix: IpNetwork, addresses: Sequence[LocalAddress]
-    ) -> IpAddress | None:
-        """Return the address of ours that protected packets to `prefix` should come from."""
-        usable = [
-            local.address
-            for local in addresses
-            if local.is_global and not local.address.is_loopback and local.address.version == prefix.version
-        ]
-        path = probe_path(prefix[0], mark=self._options.mark)
-        if path is not None and path.source in usable:
-            # What the kernel would take anyway, where the selectors have it.
-            usable.insert(0, path.source)
-        for selector in hinted_locals(policies, prefix):
-            for address in usable:
-                if int(selector.start) <= int(address) <= int(selector.end):
-                    return address
+            if isinstance(error, DatapathError):
+                return error
+            return DatapathError(ErrorReason.SYSTEM, str(error))
         return None
 
     async def reconcile(self, generation: int) -> tuple[str, ...]:
@@ -485,7 +375,7 @@ class SoftwareBackend:
                 self._sad.remove(sa_id)
             entries = self._forwarder.spd.entries
             policies = [entry.policy.name for entry in entries if entry.generation < generation]
-            self._previous, self._inherited, self._inherited_routes = (), frozenset(), frozenset()
+            self._protection.forget_former_lives()
             refusal = await self._try_to_protect(entry for entry in entries if entry.generation >= generation)
             self._forwarder.sas_changed(self.now())
             if refusal is not None:
@@ -506,13 +396,13 @@ class SoftwareBackend:
         """Return a snapshot of all counters."""
         now = self.now()
         drops = dict(self._forwarder.drops)
-        guard = await read_counters(self._guard)
+        guard = await self._protection.counters()
         for reason, count in (
-            (DropReason.CLEAR_INBOUND, guard.clear_inbound - self._guard_offset.clear_inbound),
-            (DropReason.NO_SA, guard.clear_outbound - self._guard_offset.clear_outbound),
-            (DropReason.POLICY_DISCARD, guard.discarded - self._guard_offset.discarded),
+            (DropReason.CLEAR_INBOUND, guard.clear_inbound),
+            (DropReason.NO_SA, guard.clear_outbound),
+            (DropReason.POLICY_DISCARD, guard.discarded),
         ):
-            if count > 0:
+            if count:
                 drops[reason] = drops.get(reason, 0) + count
         return Counters(sas=tuple(_count(entry, now) for entry in self._sad), drops=drops)
 
@@ -565,12 +455,10 @@ class SoftwareBackend:
     async def _follow_network(self) -> None:
         """Put back what the kernel took away with a link or an address, and measure paths anew."""
         async with self._spd_lock:
-            if not self._is_protecting:
-                return
             try:
                 if not await self._network.is_up(self._link):
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
-                await self._sync_routing(self._forwarder.spd)
+                await self._protection.steer_again(self._forwarder.spd.policies)
             except (HostError, DatapathError) as error:
                 logger.warning("event=routing_failed reason=%r", str(error))
         self._measure_paths()

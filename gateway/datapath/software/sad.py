@@ -10,10 +10,8 @@ from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.esp.flow import SelectorSet
 from gateway.esp.inbound import InboundSa
 from gateway.esp.outbound import OutboundSa
-from gateway.ipsec.sa import Direction, SaId, SecurityAssociation, Spi
+from gateway.ipsec.sa import MIN_SPI, Direction, SaId, SecurityAssociation, Spi
 
-MIN_SPI: Final = 256
-"""1 to 255 are reserved by IANA, 0 never appears on the wire (RFC 4303 §2.1)."""
 RESERVATION_S: Final = 300.0
 MAX_SAS: Final = 100_000
 _MAX_RETIRED: Final = 200_000

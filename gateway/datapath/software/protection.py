@@ -1,0 +1,177 @@
+"""What keeps protected traffic out of the clear in the kernel: the guard and the steering, in several lives.
+
+Both stay in force when the agent ends, however it ends. A new agent finds what its former lives left, and
+keeps it in force beside its own. When it is told that it has every policy, it takes the rest away: by
+`forget_former_lives`, and then the next `guard_policies` and `steer`.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.software.options import SoftwareOptions
+from gateway.datapath.software.steering import (
+    MAX_RULES,
+    SteeringOptions,
+    frame_rules,
+    hinted_locals,
+    pairs,
+    policy_routes,
+    policy_rules,
+    remote_prefixes,
+)
+from gateway.host.network import IpNetwork, LocalAddress, Network, Route, Rule, has_ipv6, probe_path
+from gateway.host.nftables import Guard, GuardCounters, apply_guard, find_lives, read_counters, remove_guard
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import IpAddress
+
+ROUTING_PROTOCOL: Final = 45
+"""rtm_protocol of our rules and routes: a number that nobody has in /etc/iproute2/rt_protos."""
+
+
+class Protection:
+    """The guard and the steering of one agent.
+
+    Args:
+        network: Borrowed.
+        options: Names and numbers; the same in each life of the agent.
+    """
+
+    def __init__(self, network: Network, options: SoftwareOptions) -> None:
+        self._network = network
+        self._options = options
+        self._guard = Guard(
+            tag=options.tag,
+            tunnel_device=options.tunnel_device,
+            mark=options.mark,
+            udp_ports=options.udp_ports,
+        )
+        self._steering = SteeringOptions(
+            table=options.table,
+            first_preference=options.first_preference,
+            marks=(options.mark, options.clear_mark),
+            tunnel_device=options.tunnel_device,
+        )
+        self._link = 0
+        self._life = 1
+        self._former_lives: tuple[int, ...] = ()
+        self._former_rules: frozenset[Rule] = frozenset()
+        self._former_routes: frozenset[Route] = frozenset()
+        self._counters_before = GuardCounters()
+        self._is_removed = False
+
+    async def start(self, link: int) -> None:
+        """Find what former lives left in force, and lead our own packets past the tunnel device.
+
+        Args:
+            link: Index of the tunnel device.
+
+        Raises:
+            HostError: This machine refused.
+        """
+        self._link = link
+        self._former_lives = await find_lives(self._guard)
+        self._life = max(self._former_lives, default=0) + 1
+        self._counters_before = await read_counters(self._guard)
+        self._former_rules = await self._network.rules(ROUTING_PROTOCOL)
+        self._former_routes = frozenset(
+            route for route in await self._network.routes(self._options.table) if route.link is None
+        )
+        await self.steer(())
+
+    def forget_former_lives(self) -> None:
+        """Leave what former lives protected out of all that is put in force from now on."""
+        self._former_lives, self._former_rules, self._former_routes = (), frozenset(), frozenset()
+
+    def check(self, policies: Sequence[Policy]) -> None:
+        """Check that an SPD is not more than the kernel should walk for each packet.
+
+        Raises:
+            DatapathError: It is.
+        """
+        count = sum(1 for policy in policies for _ in pairs(policy))
+        if count > MAX_RULES:
+            raise DatapathError(
+                ErrorReason.TABLE_FULL,
+                f"the SPD has {count} pairs of local and remote selectors, the limit is {MAX_RULES}",
+            )
+        policy_rules(policies, self._steering, ())
+
+    async def guard_policies(self, policies: Sequence[Policy]) -> None:
+        """Have the guard drop what an SPD, and those of former lives, want protected and is in clear.
+
+        Raises:
+            HostError: This machine refused; what was in force still is.
+        """
+        self._is_removed = False
+        await apply_guard(self._guard, policies, life=self._life, previous=self._former_lives)
+
+    async def steer(self, policies: Sequence[Policy]) -> None:
+        """Lead the traffic of an SPD into the tunnel device, by the addresses this machine has now.
+
+        Raises:
+            HostError: This machine refused.
+            DatapathError: The SPD needs too many rules.
+        """
+        addresses = await self._network.addresses()
+        rules = policy_rules(policies, self._steering, [local.address for local in addresses])
+        hints: dict[IpNetwork, IpAddress] = {}
+        for prefix in remote_prefixes(policies):
+            hint = self._hint(policies, prefix, addresses)
+            if hint is not None:
+                hints[prefix] = hint
+        frame = frame_rules(self._steering, (4, 6) if has_ipv6() else (4,))
+        routes = policy_routes(policies, self._steering, link=self._link, hints=hints)
+        await self._network.sync_routing(
+            rules={*frame, *rules, *self._former_rules},
+            routes={*routes, *self._former_routes},
+            table=self._options.table,
+            protocol=ROUTING_PROTOCOL,
+        )
+
+    async def steer_again(self, policies: Sequence[Policy]) -> None:
+        """Put back what the kernel took away with a link or an address; see `steer`."""
+        if not self._is_removed:
+            await self.steer(policies)
+
+    def _hint(
+        self, policies: Sequence[Policy], prefix: IpNetwork, addresses: Sequence[LocalAddress]
+    ) -> IpAddress | None:
+        """Return the address of ours that protected packets to `prefix` should come from."""
+        usable = [
+            local.address
+            for local in addresses
+            if local.is_global and not local.address.is_loopback and local.address.version == prefix.version
+        ]
+        path = probe_path(prefix[0], mark=self._options.mark)
+        if path is not None and path.source in usable:
+            # What the kernel would take anyway, where the selectors hold it.
+            usable.insert(0, path.source)
+        for selector in hinted_locals(policies, prefix):
+            for address in usable:
+                if selector.start.version == address.version and (
+                    int(selector.start) <= int(address) <= int(selector.end)
+                ):
+                    return address
+        return None
+
+    async def counters(self) -> GuardCounters:
+        """Return what the guard dropped in this life."""
+        counted, before = await read_counters(self._guard), self._counters_before
+        return GuardCounters(
+            clear_inbound=max(counted.clear_inbound - before.clear_inbound, 0),
+            clear_outbound=max(counted.clear_outbound - before.clear_outbound, 0),
+            discarded=max(counted.discarded - before.discarded, 0),
+        )
+
+    async def remove(self) -> None:
+        """Take everything away; nothing is protected any more.
+
+        Raises:
+            HostError: This machine refused.
+        """
+        self._is_removed = True
+        await self._network.sync_routing(
+            rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
+        )
+        await remove_guard(self._guard)

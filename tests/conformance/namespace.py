@@ -1,0 +1,43 @@
+"""A fresh network namespace for the calling thread, without a name: gone when nothing uses it any more."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def fresh_network_namespace(*addresses: str) -> Iterator[None]:
+    """Run this thread, and the threads and processes it starts, in a namespace of their own.
+
+    A pair of veth devices is up in it, one of which has `addresses` (with prefix length).
+    """
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _check(_libc.unshare(_CLONE_NEWNET))
+        try:
+            _ip("link", "set", "lo", "up")
+            _ip("link", "add", "outside", "type", "veth", "peer", "name", "beyond")
+            for device in ("outside", "beyond"):
+                _ip("link", "set", device, "up")
+            for address in addresses:
+                _ip("address", "add", address, "dev", "outside", *(("nodad",) if ":" in address else ()))
+            yield
+        finally:
+            _check(_libc.setns(before, _CLONE_NEWNET))
+    finally:
+        os.close(before)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
