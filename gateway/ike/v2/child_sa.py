@@ -214,6 +214,8 @@ class ChildSa:
     is_outbound_installed: bool = False
     replaces: ChildSaId | None = None
     """The Child SA that this one was made to take over from."""
+    asked_with: tuple[bytes, bytes] | None = None
+    """Nonces of the exchange, where it was ours and made a new Child SA: they decide between twins."""
     established_at: float | None = None
     rekey_at: float | None = None
     expires_at: float | None = None

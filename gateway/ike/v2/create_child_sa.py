@@ -65,6 +65,9 @@ from gateway.ipsec.sa import SaId, Spi
 from gateway.ipsec.secret import Secret
 
 TWIN = Failure(reason=FailureReason.REPLACED, detail="both sides made it at once; the other one stays")
+WITHDRAWN = Failure(
+    reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA before we heard of it"
+)
 MAX_TEMPORARY_FAILURES = 8
 """After so many TEMPORARY_FAILUREs in a row a new Child SA is given up (RFC 7296 §2.25 names no number)."""
 
@@ -218,6 +221,7 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
     """
     spi_in = yield from allocate_spi(ike_sa.connection.name, child.name)
     offer = make_offer(ike_sa, child, spi_in, with_ke=True)
+    ike_sa.early_deletes.clear()
     tried: set[Ke] = set()
     while True:
         nonce_i = ike_sa.context.new_nonce()
@@ -275,6 +279,9 @@ def _derive(
     ike_sa: IkeSa, offer: Offer, response: Received, nonce_i: bytes, replaced: ChildSa | None
 ) -> Made:
     agreement = check_answer(offer, response.payloads, with_ke=True)
+    if encode_spi(agreement.spi_out) in ike_sa.early_deletes:
+        # The response was repeated for us; the peer's DELETE of what it tells of came before it.
+        raise ChildRefusedByPeer(WITHDRAWN)
     nonces = ChildNonces(nonce_i=nonce_i, nonce_r=get_payload(response.payloads, NoncePayload).data)
     shared_secret = _agree_key(offer, agreement, find_payload(response.payloads, KePayload))
     child_sa = make_child_sa(
@@ -286,6 +293,8 @@ def _derive(
         is_initiator=True,
         replaces=None if replaced is None else replaced.child_sa_id,
     )
+    if replaced is None:
+        child_sa.asked_with = (nonces.nonce_i, nonces.nonce_r)
     return Made(child_sa=child_sa, nonces=nonces)
 
 
@@ -346,6 +355,22 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         ike_sa.twins[child] = Rival(answered.child_sa.child_sa_id, nonces)
     yield SendResponse(payloads=answered.payloads)
     yield from finish_as_responder(ike_sa, answered.child_sa)
+    _settle_late_twin(ike_sa.heir(), answered)
+
+
+def _settle_late_twin(ike_sa: IkeSa, answered: "Answered") -> None:
+    """Delete a twin that we made, where the peer's request had left before it could know of ours.
+
+    Only the peer sees that the two crossed. If the lowest nonce is the peer's, it deletes its own; if it is
+    ours, we do, and nothing is lost even if the peer merely wanted a second one.
+    """
+    made = answered.child_sa
+    other = ike_sa.find_twin(made) if made.state is ChildSaState.INSTALLED else None
+    if other is None or other.asked_with is None:
+        return
+    if min(other.asked_with) < min(answered.nonces.nonce_i, answered.nonces.nonce_r):
+        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=other.child_sa_id, failure=TWIN)
+        ike_sa.plan(plan, first=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ a time, run by `scheduler.py`. Rules a change must keep:
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gateway.ike.crypto.keymat import IkeKeys
 from gateway.ike.crypto.prf import PrfFunction, prf_function
@@ -30,7 +30,7 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
-from gateway.ike.v2.child_sa import ChildSa, SaPair
+from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.exchange import Plan, PlanKind, Task
 from gateway.ike.v2.nat import NatStatus
@@ -48,7 +48,6 @@ from gateway.ike.wire.protected import SkProtection
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.proposal import Proposal, ProtocolId, default_proposals
-from gateway.ipsec.sa import SecurityAssociation, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 
 
@@ -73,6 +72,7 @@ class IkeSa:
         "connection",
         "context",
         "delayed",
+        "early_deletes",
         "established_at",
         "expires_at",
         "had_initial_contact",
@@ -93,6 +93,7 @@ class IkeSa:
         "nonce_r",
         "path",
         "plans",
+        "predecessor",
         "prf",
         "proposal",
         "protection",
@@ -167,6 +168,10 @@ class IkeSa:
         self.rekey_attempts: dict[int, int] = {}
         """How often in a row a rekey failed: by `ChildSaId`, and by 0 for the IKE SA."""
         self.rival_sa: IkeSa | None = None
+        self.predecessor: IkeSa | None = None
+        """The IKE SA whose rekey by the peer made this one, while our own rekey of it is unanswered."""
+        self.early_deletes: set[bytes] = set()
+        """SPIs that a DELETE named and we do not know yet: of what our outstanding request makes, perhaps."""
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
         self.successor: IkeSa | None = None
@@ -465,33 +470,16 @@ class IkeSa:
     # --- path -------------------------------------------------------------------------------------
 
     def follow_path(self, path: Path) -> None:
-        """Send to where the peer is now; its SAs' outer addresses and ports follow (RFC 7296 §2.23)."""
+        """Send IKE to where the peer is now (RFC 7296 §2.23).
+
+        The records of its Child SAs stay as they were installed: they name what the datapath holds, which
+        follows the peer by authenticated ESP. Child SAs made from here on have the new path.
+        """
         if path == self.path:
             return
         old, self.path = self.path, path
-        for child_sa in self.children.values():
-            child_sa.pair = SaPair(
-                inbound=_moved(child_sa.pair.inbound, path, inbound=True),
-                outbound=_moved(child_sa.pair.outbound, path, inbound=False),
-            )
         if self.established_at is not None:
             self.context.emit(PathChanged(ike_sa=self.info(), old=old, new=path))
-
-
-def _moved(sa: SecurityAssociation, path: Path, *, inbound: bool) -> SecurityAssociation:
-    if inbound:
-        # An inbound SA is found by SPI and our address; where the peer sends from does not name it.
-        encapsulation = UdpEncapsulation(source_port=path.remote_port, destination_port=path.local_port)
-        source, destination = path.remote, path.local
-    else:
-        encapsulation = UdpEncapsulation(source_port=path.local_port, destination_port=path.remote_port)
-        source, destination = path.local, path.remote
-    return replace(
-        sa,
-        source=source,
-        destination=destination,
-        encapsulation=None if sa.encapsulation is None else encapsulation,
-    )
 
 
 _CHILD_PLANS = frozenset({PlanKind.NEW_CHILD, PlanKind.REKEY_CHILD, PlanKind.DELETE_CHILD})

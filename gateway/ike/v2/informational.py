@@ -12,6 +12,8 @@ A DELETE names the SAs its sender receives on; the answer names the other halves
 deletion we asked for ourselves meanwhile (§1.4.1).
 """
 
+from typing import Final
+
 from gateway.ike.events import Failure, FailureReason
 from gateway.ike.v2 import rekey_child_sa, rekey_ike_sa
 from gateway.ike.v2.child_negotiation import encode_spi
@@ -25,6 +27,7 @@ from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, Payload, all_payloads
 from gateway.ipsec.proposal import ProtocolId
 
+MAX_EARLY_DELETES: Final = 64
 _FATAL = {
     NotifyType.AUTHENTICATION_FAILED: FailureReason.AUTHENTICATION_FAILED,
     NotifyType.INVALID_SYNTAX: FailureReason.INVALID_SYNTAX,
@@ -79,7 +82,7 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
             yield SendResponse(payloads=[])
             raise IkeSaGone(_fatal(notify))
     deletes = all_payloads(received.payloads, DeletePayload)
-    if any(delete.protocol == ProtocolId.IKE for delete in deletes):
+    if ends_ike_sa(received):
         if ike_sa.state is IkeSaState.REKEYING:
             rekey_ike_sa.peer_deleted(ike_sa)
         yield SendResponse(payloads=[])
@@ -87,12 +90,27 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     answered: list[bytes] = []
     for spi in (spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis):
         child_sa = ike_sa.find_outbound(spi)
-        if child_sa is None or child_sa.state is ChildSaState.DELETING:
+        if child_sa is None:
+            _note_early_delete(ike_sa, spi)
+            continue
+        if child_sa.state is ChildSaState.DELETING:
             continue
         answered.append(encode_spi(child_sa.spi_in))
         yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
     payloads: list[Payload] = [DeletePayload(ProtocolId.ESP, tuple(answered))] if answered else []
     yield SendResponse(payloads=payloads)
+
+
+def ends_ike_sa(received: Received) -> bool:
+    """Tell whether a request is the DELETE of the IKE SA it came in."""
+    deletes = all_payloads(received.payloads, DeletePayload)
+    return any(delete.protocol == ProtocolId.IKE for delete in deletes)
+
+
+def _note_early_delete(ike_sa: IkeSa, spi: bytes) -> None:
+    """Remember an SPI that the peer may have made for a request of ours whose response was lost."""
+    if ike_sa.has_child_work and len(ike_sa.early_deletes) < MAX_EARLY_DELETES:
+        ike_sa.early_deletes.add(spi)
 
 
 def _fatal(notify: NotifyPayload) -> Failure:

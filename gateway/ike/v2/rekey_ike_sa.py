@@ -102,6 +102,11 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
         _rekey_failed(ike_sa, failure_of(error))
         return
     made = _make(ike_sa, terms, is_initiator=True)
+    if ike_sa.state is not IkeSaState.REKEYING:
+        # The peer uses its own successor already: it saw all four nonces, or ours came too late.
+        made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
+        yield Adopt(ike_sa=made)
+        return
     rival, rival_sa = _take_rival(ike_sa)
     if rival is not None and rival_sa is not None:
         if min(terms.nonces) < min(rival.nonces):
@@ -233,6 +238,7 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     yield SendResponse(payloads=answer)
     if ike_sa.state is IkeSaState.REKEYING:
         ike_sa.rival, ike_sa.rival_sa = Rival(made.id, terms.nonces), made
+        made.predecessor = ike_sa
     else:
         _await_peer(ike_sa, made)
 
@@ -321,6 +327,18 @@ def _await_peer(ike_sa: IkeSa, successor: IkeSa) -> None:
     """Let the peer's successor take over; the peer deletes the old IKE SA, or we do it later."""
     hand_over(ike_sa, successor)
     ike_sa.set_timer(Timer.IKE_LINGER, ike_sa.context.now + ike_sa.context.options.delete_grace_s)
+
+
+def take_over(ike_sa: IkeSa) -> None:
+    """Let the peer's successor take over now that the peer asks for something in it: it stays.
+
+    While our own rekey is unanswered nobody told us; the peer knows, or it would have begun with a DELETE.
+    """
+    old, ike_sa.predecessor = ike_sa.predecessor, None
+    if old is None or old.rival_sa is not ike_sa or old.state is not IkeSaState.REKEYING:
+        return
+    old.rival = old.rival_sa = None
+    _await_peer(old, ike_sa)
 
 
 def peer_deleted(ike_sa: IkeSa) -> None:

@@ -780,6 +780,8 @@ def _is_legal(ike_sa: IkeSa, exchange_type: int) -> bool:
 def _respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     if received.exchange_type == ExchangeType.IKE_AUTH:
         return ike_auth.respond(ike_sa, received)
+    if ike_sa.predecessor is not None and not informational.ends_ike_sa(received):
+        rekey_ike_sa.take_over(ike_sa)
     if received.exchange_type == ExchangeType.INFORMATIONAL:
         return informational.respond(ike_sa, received)
     sa = find_payload(received.payloads, SaPayload)
