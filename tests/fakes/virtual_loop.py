@@ -38,3 +38,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
+
+
+async def pass_time(seconds: float) -> None:
+    """Let virtual time pass; in a real loop this would be sleeping."""
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop), "only virtual time passes in unit tests"
+    await asyncio.sleep(seconds)

@@ -10,6 +10,7 @@ from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import Direction, Spi
 from tests.fakes.datapath import FakeDatapath
 from tests.fakes.records import HERE, LOCAL_TS, REMOTE_TS, THERE, make_sa
+from tests.fakes.virtual_loop import pass_time
 
 POLICY = Policy(
     name="paris/lan",
@@ -98,7 +99,7 @@ async def test_a_command_whose_caller_gave_up_is_finished_before_the_next_one(
         async with asyncio.timeout(1):
             await agent.install_sas([make_sa(0x1001)])
     removal = asyncio.create_task(agent.remove_sas([make_sa(0x1001).sa_id]))
-    await asyncio.sleep(1)
+    await pass_time(1)
     backend.gate.set()
     await removal
 
@@ -125,7 +126,7 @@ async def test_a_watcher_that_does_not_read_loses_its_stream_and_not_an_event_of
     stream = agent.events()
     for number in range(WATCHER_BACKLOG + 5):
         backend.emit(BadSpi(spi=Spi(number), source=THERE, destination=HERE))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     seen = [event async for event in stream]
 
@@ -138,9 +139,9 @@ async def test_sas_outlive_a_controller_for_the_grace_period_and_policies_for_ev
     await agent.apply_policies([POLICY])
     await stream.aclose()  # type: ignore[attr-defined]
 
-    await asyncio.sleep(59)
+    await pass_time(59)
     assert len(await agent.list_sas()) == 1
-    await asyncio.sleep(2)
+    await pass_time(2)
 
     assert await agent.list_sas() == ()
     assert await agent.list_policies() == (POLICY,)
@@ -150,9 +151,9 @@ async def test_a_controller_that_comes_back_in_time_finds_its_sas(agent: Agent) 
     stream = agent.events()
     await agent.install_sas([make_sa(0x1001)])
     await stream.aclose()  # type: ignore[attr-defined]
-    await asyncio.sleep(30)
+    await pass_time(30)
     again = agent.events()
-    await asyncio.sleep(600)
+    await pass_time(600)
 
     assert len(await agent.list_sas()) == 1
     await again.aclose()  # type: ignore[attr-defined]
@@ -160,7 +161,7 @@ async def test_a_controller_that_comes_back_in_time_finds_its_sas(agent: Agent) 
 
 async def test_sas_of_somebody_who_never_watched_stay(agent: Agent) -> None:
     await agent.install_sas([make_sa(0x1001)])
-    await asyncio.sleep(3600)
+    await pass_time(3600)
 
     assert len(await agent.list_sas()) == 1
 

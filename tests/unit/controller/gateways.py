@@ -157,15 +157,8 @@ class Gateway:
 
     async def kill_controller(self) -> None:
         """End the controller without a word to the peer or the datapath."""
-        controller = self.controller
-        controller._connections.stop()
-        controller._driver.stop()
-        controller._transport.release()
-        for task in (*controller._tasks, *controller._background):
-            task.cancel()
-        await asyncio.gather(*controller._tasks, return_exceptions=True)
-        for timer in controller._timers:
-            timer.cancel()
+        self.controller.abandon()
+        await self.controller._upkeep.stop()
 
     async def up(self) -> Operation:
         begun = await self.controller.initiate(Target(connection="paris-tokyo"))

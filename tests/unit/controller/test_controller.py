@@ -19,6 +19,7 @@ from gateway.ike.events import ChildSaEstablished, ChildSaRekeyed, FailureReason
 from gateway.ipsec.connection import Start
 from gateway.ipsec.sa import Direction, SaId
 from gateway.ipsec.secret import Secret
+from tests.fakes.virtual_loop import pass_time
 from tests.unit.controller.gateways import PARIS_NET, Gateway, Wire, can_talk, outbound_keys
 
 
@@ -51,7 +52,7 @@ async def restarted(gateway: Gateway, start: Start) -> None:
     await gateway.agent.close()
     gateway.start_mode = start
     await gateway.start()
-    await asyncio.sleep(1)
+    await pass_time(1)
 
 
 async def test_up_brings_up_one_ike_sa_and_one_child_sa_that_carry_both_ways(
@@ -76,7 +77,7 @@ async def test_up_is_done_at_once_when_it_is_up(paris: Gateway, tokyo: Gateway) 
 
 
 async def test_the_policy_is_in_force_before_there_is_any_sa(paris: Gateway) -> None:
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     (policy,) = paris.policies()
 
@@ -103,7 +104,7 @@ async def test_down_deletes_everything_at_both_ends_and_the_protection_stays(
 
     begun = await paris.controller.terminate(Target(connection="paris-tokyo"))
     operation = await paris.controller.operation(begun.operation_id, wait_s=10)
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert operation.state is OperationState.SUCCEEDED
     for gateway in (paris, tokyo):
@@ -122,7 +123,7 @@ async def test_a_rekey_replaces_one_sa_and_loses_nothing(
 
     begun = await paris.controller.rekey(target)
     operation = await paris.controller.operation(begun.operation_id, wait_s=10)
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert operation.state is OperationState.SUCCEEDED
     assert can_talk(paris, tokyo)
@@ -168,11 +169,11 @@ async def test_a_silent_peer_fails_after_the_retransmissions(paris: Gateway) -> 
 async def test_a_datapath_that_refuses_the_sa_fails_the_operation_and_leaves_nothing(
     paris: Gateway, tokyo: Gateway
 ) -> None:
-    await asyncio.sleep(1)
+    await pass_time(1)
     paris.backend.refusals += [DatapathError(ErrorReason.TABLE_FULL, "the table is full")] * 2
 
     operation = await paris.up()
-    await asyncio.sleep(30)
+    await pass_time(30)
 
     assert operation.state is OperationState.FAILED
     assert operation.failure is not None
@@ -184,10 +185,10 @@ async def test_a_datapath_that_refuses_the_sa_fails_the_operation_and_leaves_not
 async def test_start_mode_start_comes_up_by_itself_and_again_when_the_peer_was_away(wire: Wire) -> None:
     paris = Gateway(wire, is_paris=True, start=Start.START)
     await paris.start()
-    await asyncio.sleep(100)
+    await pass_time(100)
     tokyo = Gateway(wire, is_paris=False)
     await tokyo.start()
-    await asyncio.sleep(120)
+    await pass_time(120)
 
     assert can_talk(paris, tokyo)
     await paris.controller.stop()
@@ -198,7 +199,7 @@ async def test_both_ends_starting_at_once_converge_to_one_ike_sa_and_one_child_s
     both = [Gateway(wire, is_paris=is_paris, start=Start.START) for is_paris in (True, False)]
     for gateway in both:
         await gateway.start()
-    await asyncio.sleep(60)
+    await pass_time(60)
 
     assert can_talk(*both)
     for gateway in both:
@@ -214,12 +215,12 @@ async def test_a_child_that_should_be_up_comes_back_after_the_peer_deleted_it(
 ) -> None:
     paris = Gateway(wire, is_paris=True, start=Start.START)
     await paris.start()
-    await asyncio.sleep(2)
+    await pass_time(2)
 
     await tokyo.controller.terminate(Target(connection="paris-tokyo"))
-    await asyncio.sleep(0.5)
+    await pass_time(0.5)
     away = can_talk(paris, tokyo)
-    await asyncio.sleep(5)
+    await pass_time(5)
 
     assert not away
     assert can_talk(paris, tokyo)
@@ -229,10 +230,10 @@ async def test_a_child_that_should_be_up_comes_back_after_the_peer_deleted_it(
 async def test_a_child_the_operator_took_down_stays_down(wire: Wire, tokyo: Gateway) -> None:
     paris = Gateway(wire, is_paris=True, start=Start.START)
     await paris.start()
-    await asyncio.sleep(2)
+    await pass_time(2)
 
     await paris.controller.terminate(Target(connection="paris-tokyo"))
-    await asyncio.sleep(600)
+    await pass_time(600)
 
     assert not paris.controller.ike_sas()
     await paris.controller.stop()
@@ -242,7 +243,7 @@ async def test_the_first_packet_brings_up_what_starts_on_traffic(paris: Gateway,
     await restarted(paris, Start.ON_TRAFFIC)
 
     acquire(paris)
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert can_talk(paris, tokyo)
     assert paris.policies()[0].acquire
@@ -253,11 +254,11 @@ async def test_packets_do_not_hammer_a_peer_that_refuses(wire: Wire) -> None:
     await tokyo.start()
     paris = Gateway(wire, is_paris=True, start=Start.ON_TRAFFIC)
     await paris.start()
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     for _ in range(600):
         acquire(paris)
-        await asyncio.sleep(0.1)
+        await pass_time(0.1)
 
     exchanges = [data for path, data in wire.sent if path.remote == tokyo.address]
     assert 4 < len(exchanges) < 30  # 1, 2, 4, 8, 16, 32 s: six or so attempts of a few messages
@@ -285,9 +286,9 @@ async def test_an_agent_that_was_killed_gets_its_policies_back_and_new_keys_neve
     (ike_sa,) = paris.controller.ike_sas()
 
     await paris.kill_agent()
-    await asyncio.sleep(0.2)
+    await pass_time(0.2)
     await paris.start_agent()
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert [policy.name for policy in paris.policies()] == ["paris-tokyo/lan"]
     assert can_talk(paris, tokyo)
@@ -313,7 +314,7 @@ async def test_after_an_agent_restart_policies_come_first(paris: Gateway, tokyo:
 
         setattr(backend, name, noted)
 
-    await asyncio.sleep(5)
+    await pass_time(5)
 
     assert order[0] == "apply_policies"
     assert "install_sas" in order
@@ -322,7 +323,7 @@ async def test_after_an_agent_restart_policies_come_first(paris: Gateway, tokyo:
 async def test_an_outbound_sa_is_not_offered_twice_to_a_datapath_that_did_not_answer(
     paris: Gateway, tokyo: Gateway
 ) -> None:
-    await asyncio.sleep(1)
+    await pass_time(1)
     seen: list[SaId] = []
     real = paris.agent.install_sas
 
@@ -336,7 +337,7 @@ async def test_an_outbound_sa_is_not_offered_twice_to_a_datapath_that_did_not_an
     paris.agent.install_sas = swallow  # type: ignore[assignment,method-assign]
 
     operation = await paris.up()
-    await asyncio.sleep(30)
+    await pass_time(30)
 
     assert operation.state is OperationState.FAILED
     assert len(seen) == len(set(seen))
@@ -352,7 +353,7 @@ async def test_sas_that_vanish_silently_are_found_by_the_audit_and_renewed(
         paris.backend.sad.remove(sa_id)
     paris.agent._sad.drop_sas(lost)
 
-    await asyncio.sleep(40)
+    await pass_time(40)
 
     assert can_talk(paris, tokyo)
     assert len(outbound_keys(paris)) == len(old) + 1
@@ -365,7 +366,7 @@ async def test_sas_the_datapath_reports_lost_are_renewed_at_once(paris: Gateway,
         paris.backend.sad.remove(sa_id)
 
     paris.backend.emit(SasLost(sa_ids=lost, reason="device reset"))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert can_talk(paris, tokyo)
 
@@ -376,10 +377,10 @@ async def test_a_new_controller_adopts_and_replaces_without_a_gap(paris: Gateway
     gaps: list[float] = []
     await paris.kill_controller()
     watching = asyncio.create_task(note_gaps(paris, tokyo, gaps))
-    await asyncio.sleep(5)
+    await pass_time(5)
 
     await paris.start_controller()
-    await asyncio.sleep(30)
+    await pass_time(30)
 
     watching.cancel()
     assert gaps == []
@@ -387,7 +388,7 @@ async def test_a_new_controller_adopts_and_replaces_without_a_gap(paris: Gateway
     assert len(paris.backend.sad.sas) == 2
     assert not before & set(paris.backend.sad.sas)
     # The peer gave up its half of the IKE SA of the former life, when the new one had stood for a while.
-    await asyncio.sleep(60)
+    await pass_time(60)
     assert len(tokyo.controller.ike_sas()) == 1
     assert len(tokyo.backend.sad.sas) == 2
     assert gaps == []
@@ -397,7 +398,7 @@ async def note_gaps(one: Gateway, other: Gateway, gaps: list[float]) -> None:
     while True:
         if not can_talk(one, other):
             gaps.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(0.001)
+        await pass_time(0.001)
 
 
 async def test_a_new_controller_that_cannot_reach_the_peer_gives_adopted_sas_up_in_the_end(
@@ -408,9 +409,9 @@ async def test_a_new_controller_that_cannot_reach_the_peer_gives_adopted_sas_up_
     wire.cut = True
     await paris.start_controller()
 
-    await asyncio.sleep(60)
+    await pass_time(60)
     kept = len(paris.backend.sad.sas)
-    await asyncio.sleep(60)
+    await pass_time(60)
 
     assert kept == 2
     assert not paris.backend.sad.sas
@@ -425,7 +426,7 @@ async def test_sas_of_connections_nobody_wants_any_more_are_removed_at_once(
     paris.controller = paris.new_controller()
 
     await paris.controller.start([])
-    await asyncio.sleep(2)
+    await pass_time(2)
 
     assert not paris.backend.sad.sas
     assert not paris.policies()
@@ -437,7 +438,7 @@ async def test_an_orderly_stop_deletes_the_sas_and_keeps_the_protection(
     await paris.up()
 
     await paris.controller.stop()
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert not paris.backend.sad.sas
     assert len(paris.policies()) == 1
@@ -454,7 +455,7 @@ async def test_a_soft_limit_at_the_datapath_rekeys(paris: Gateway, tokyo: Gatewa
     assert sa is not None
 
     paris.backend.emit(SoftExpire(sa_id=sa.sa_id, spi=sa.spi, limit="bytes"))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert can_talk(paris, tokyo)
     assert paris.outbound() != old
@@ -468,7 +469,7 @@ async def test_a_hard_limit_at_the_datapath_ends_the_child_sa_at_both_ends(
     assert sa is not None
 
     paris.backend.emit(HardExpire(sa_id=sa.sa_id, spi=sa.spi, limit="packets"))
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert not paris.backend.sad.sas
     assert not tokyo.backend.sad.sas
@@ -484,7 +485,7 @@ async def test_applying_the_same_again_leaves_everything_alone(paris: Gateway, t
     (result,) = await paris.controller.apply(
         [WantedConnection(connection=paris.connection(), psk=Secret(paris.psk))]
     )
-    await asyncio.sleep(5)
+    await pass_time(5)
 
     assert result.applied is Applied.UNCHANGED
     assert paris.backend.sad.sas == before
@@ -517,7 +518,7 @@ async def test_deleting_a_connection_ends_its_sas_and_its_protection(paris: Gate
     await paris.up()
 
     results = await paris.controller.delete(["paris-tokyo", "never-was"])
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert [result.applied for result in results] == [Applied.DELETED, Applied.UNCHANGED]
     assert paris.controller.connections() == ()
@@ -539,9 +540,9 @@ async def test_a_watcher_sees_what_happens_in_order_without_gaps(paris: Gateway,
     stream = paris.controller.watch()
     await paris.up()
     await paris.controller.rekey(Target(connection="paris-tokyo", child="lan"))
-    await asyncio.sleep(1)
+    await pass_time(1)
     await paris.kill_agent()
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     seen = []
     while True:
@@ -563,10 +564,10 @@ async def test_a_watcher_sees_what_happens_in_order_without_gaps(paris: Gateway,
 
 
 async def test_status_says_what_is_wrong_with_the_datapath(paris: Gateway) -> None:
-    await asyncio.sleep(1)
+    await pass_time(1)
     good = await paris.controller.status()
     await paris.kill_agent()
-    await asyncio.sleep(1)
+    await pass_time(1)
     bad = await paris.controller.status()
     await paris.start_agent()
 

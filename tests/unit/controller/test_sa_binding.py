@@ -10,6 +10,7 @@ from gateway.ike.events import Installed, InstallRequest, Refused, RequestId, Re
 from gateway.ipsec.sa import Direction
 from tests.fakes.datapath import FakeDatapath
 from tests.fakes.records import make_sa
+from tests.fakes.virtual_loop import pass_time
 
 
 class Datapath(FakeDatapath):
@@ -78,7 +79,7 @@ def install(number: int, sa: object = INBOUND) -> InstallRequest:
 
 async def test_an_installed_sa_is_answered_and_remembered(binding: SaBinding, core: Core) -> None:
     binding.install(install(1))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert core.answers == {1: Installed()}
     assert binding.all_installed() == (INBOUND.sa_id,)
@@ -88,7 +89,7 @@ async def test_a_refusal_keeps_its_reason(binding: SaBinding, core: Core, datapa
     datapath.refusals.append(DatapathError(ErrorReason.ALGORITHM_UNSUPPORTED, "no such cipher here"))
 
     binding.install(install(1))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert core.answers == {1: Refused("ALGORITHM_UNSUPPORTED", "no such cipher here")}
     assert binding.all_installed() == ()
@@ -99,9 +100,9 @@ async def test_an_inbound_sa_is_asked_for_until_the_datapath_is_back(
 ) -> None:
     datapath.is_away = True
     binding.install(install(1))
-    await asyncio.sleep(5)
+    await pass_time(5)
     datapath.is_away = False
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert core.answers == {1: Installed()}
     assert datapath.installs > 2
@@ -112,7 +113,7 @@ async def test_an_inbound_sa_is_given_up_before_the_core_gives_up(
 ) -> None:
     datapath.is_away = True
     binding.install(install(1))
-    await asyncio.sleep(14)
+    await pass_time(14)
 
     assert core.answers == {1: Refused("UNAVAILABLE", "no agent")}
 
@@ -120,7 +121,7 @@ async def test_an_inbound_sa_is_given_up_before_the_core_gives_up(
 async def test_an_outbound_sa_is_asked_for_once(binding: SaBinding, core: Core, datapath: Datapath) -> None:
     datapath.is_away = True
     binding.install(install(1, OUTBOUND))
-    await asyncio.sleep(14)
+    await pass_time(14)
 
     assert datapath.installs == 1
     assert isinstance(core.answers[1], Refused)
@@ -131,9 +132,9 @@ async def test_what_was_refused_for_silence_is_removed_in_case_it_arrived(
 ) -> None:
     datapath.gate.clear()
     binding.install(install(1, OUTBOUND))
-    await asyncio.sleep(5)
+    await pass_time(5)
     datapath.sad.install(OUTBOUND)  # it has arrived, only the answer has not
-    await asyncio.sleep(10)
+    await pass_time(10)
 
     assert isinstance(core.answers[1], Refused)
     assert [change.verb for change in datapath.sad.history] == ["install", "remove"]
@@ -141,13 +142,13 @@ async def test_what_was_refused_for_silence_is_removed_in_case_it_arrived(
 
 async def test_a_removal_is_tried_until_it_succeeds(binding: SaBinding, datapath: Datapath) -> None:
     binding.install(install(1))
-    await asyncio.sleep(1)
+    await pass_time(1)
     datapath.is_away = True
     binding.remove([INBOUND.sa_id])
-    await asyncio.sleep(100)
+    await pass_time(100)
     there_while_away = dict(datapath.sad.sas)
     datapath.is_away = False
-    await asyncio.sleep(5)
+    await pass_time(5)
 
     assert there_while_away
     assert not datapath.sad.sas
@@ -159,16 +160,16 @@ async def test_an_unrelated_new_outbound_sa_waits_a_moment_and_a_rekey_does_not(
 ) -> None:
     binding.install(install(1, OUTBOUND))
     await asyncio.sleep(0)
-    await asyncio.sleep(0.001)
+    await pass_time(0.001)
     newer, newest = (
         make_sa(spi, direction=Direction.OUTBOUND, key=bytes([spi % 251]) * 36) for spi in (0x2002, 0x2003)
     )
 
     binding.install(install(2, newer))
     binding.install(InstallRequest(request_id=RequestId(3), sa=newest, replaces=OUTBOUND.sa_id))
-    await asyncio.sleep(0.1)
+    await pass_time(0.1)
     early = set(core.answers)
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     assert early == {1, 3}
     assert set(core.answers) == {1, 2, 3}
@@ -178,11 +179,11 @@ async def test_an_outbound_sa_does_not_wait_for_one_that_is_on_its_way_out(
     binding: SaBinding, core: Core
 ) -> None:
     binding.install(install(1, OUTBOUND))
-    await asyncio.sleep(0.001)
+    await pass_time(0.001)
     binding.install(install(2, make_sa(0x2002, direction=Direction.OUTBOUND, key=b"n" * 36)))
-    await asyncio.sleep(0.001)
+    await pass_time(0.001)
     binding.remove([OUTBOUND.sa_id])
-    await asyncio.sleep(0.001)
+    await pass_time(0.001)
 
     assert set(core.answers) == {1, 2}
 
@@ -192,7 +193,7 @@ async def test_spis_come_from_the_pool_and_from_the_datapath_when_it_is_empty(
 ) -> None:
     for number in range(40):
         binding.request_spi(SpiRequest(request_id=RequestId(number), connection="paris", child="lan"))
-    await asyncio.sleep(1)
+    await pass_time(1)
 
     spis = [answer.spi for answer in core.answers.values() if isinstance(answer, SpiAllocated)]
     assert len(spis) == len(set(spis)) == 40
@@ -203,7 +204,7 @@ async def test_no_spi_while_the_datapath_is_away_is_a_refusal(
 ) -> None:
     datapath.is_away = True
     binding.request_spi(SpiRequest(request_id=RequestId(1), connection="paris", child="lan"))
-    await asyncio.sleep(14)
+    await pass_time(14)
 
     assert core.answers == {1: Refused("UNAVAILABLE", "no agent")}
 
@@ -213,7 +214,7 @@ async def test_lost_sas_are_told_once_and_not_those_that_were_to_go_anyway(
 ) -> None:
     binding.install(install(1))
     binding.install(install(2, OUTBOUND))
-    await asyncio.sleep(1)
+    await pass_time(1)
     datapath.is_away = True
     binding.remove([OUTBOUND.sa_id])
 
@@ -227,10 +228,10 @@ async def test_reserved_spis_grow_old(datapath: Datapath) -> None:
     pool = SpiPool(datapath, asyncio.get_running_loop().time, batch=4, keep_s=60)
     await pool.fill()
     young = pool.take_now()
-    await asyncio.sleep(61)
+    await pass_time(61)
 
     assert young == 0x1001
     assert pool.take_now() is None  # the rest may be somebody else's by now
-    await asyncio.sleep(1)
+    await pass_time(1)
     assert len(pool) == 4
     await pool.close()

@@ -1,0 +1,125 @@
+"""The SPD entries of all connections, kept in force at the datapath whatever else happens (fail closed)."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from gateway.controller.policies import policy_name, wanted_policies
+from gateway.datapath.backend import Datapath, DatapathError
+from gateway.ike.events import ChildSaInfo
+from gateway.ipsec.connection import Child, Connection
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import IpAddress
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+CALL_TIMEOUT_S = 5.0
+
+
+class Protection:
+    """What is wanted in the SPD, what is in force, and what the datapath would not take.
+
+    Args:
+        datapath: Where the policies go.
+        source_address: Which address the kernel would use towards a peer.
+    """
+
+    def __init__(self, datapath: Datapath, source_address: Callable[[IpAddress], IpAddress | None]) -> None:
+        self._datapath = datapath
+        self._source_address = source_address
+        self._policies: dict[str, Policy] = {}
+        #: Entries whose selectors were only known from a negotiation.
+        self._negotiated: dict[str, Policy] = {}
+        self._to_remove: set[str] = set()
+        self._problems: dict[str, str] = {}
+        #: Given with everything that is applied.
+        self.generation = 0
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Why policies are not in force, by name."""
+        return self._problems
+
+    def configure(self, connections: Iterable[Connection]) -> None:
+        """Make `connections` the whole configuration; `withdraw` takes away what is not in it."""
+        before = self._policies | self._negotiated
+        configured = {item.name: item for item in connections}
+        self._policies = wanted_policies(configured.values(), self._source_address)
+        for name, policy in tuple(self._negotiated.items()):
+            if policy.connection not in configured or name in self._policies:
+                del self._negotiated[name]
+        now = self._policies | self._negotiated
+        self._to_remove = (self._to_remove | before.keys()) - now.keys()
+        for name in self._problems.keys() - now.keys():
+            del self._problems[name]
+
+    def changes(self, connections: Iterable[Connection]) -> tuple[Policy, ...]:
+        """Return the policies that these connections would add or change."""
+        future = wanted_policies(connections, self._source_address)
+        return tuple(policy for name, policy in future.items() if self._policies.get(name) != policy)
+
+    async def restore(self) -> None:
+        """Put everything in force at a datapath that (re)appeared.
+
+        Raises:
+            DatapathError: It does not answer.
+        """
+        await self.put_in_force((*self._policies.values(), *self._negotiated.values()))
+        await self._withdraw()
+
+    async def put_in_force(self, policies: Sequence[Policy]) -> dict[str, DatapathError]:
+        """Apply SPD entries; return those that were refused, by name.
+
+        Raises:
+            DatapathError: The datapath does not answer.
+        """
+        refused: dict[str, DatapathError] = {}
+        if not policies:
+            return refused
+        for answer in await self._datapath.apply_policies(policies, self.generation):
+            self._problems.pop(answer.name, None)
+            if answer.error is not None:
+                refused[answer.name] = answer.error
+                self._problems[answer.name] = str(answer.error)
+                _log.error("policy_refused", policy=answer.name, reason=str(answer.error))
+        return refused
+
+    async def withdraw(self) -> None:
+        """Take away what is not configured any more; what fails is done when the datapath is met again."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self._withdraw()
+        except (DatapathError, TimeoutError) as error:
+            _log.warning("policies_not_removed_yet", policies=sorted(self._to_remove), error=str(error))
+
+    async def _withdraw(self) -> None:
+        if self._to_remove:
+            names = tuple(self._to_remove)
+            await self._datapath.remove_policies(names)
+            self._to_remove.difference_update(names)
+
+    def add_negotiated(self, child_sa: ChildSaInfo, child: Child) -> bool:
+        """Want an entry for a Child SA, if the configuration alone did not tell its selectors; say if so."""
+        name = policy_name(child_sa.connection, child_sa.child)
+        if name in self._policies:
+            return False
+        self._negotiated[name] = Policy(
+            name=name,
+            action=child.action,
+            local_ts=child_sa.local_ts,
+            remote_ts=child_sa.remote_ts,
+            priority=child.priority,
+            mode=child.mode,
+            acquire=False,
+            connection=child_sa.connection,
+            child=child_sa.child,
+        )
+        return True
+
+    async def apply_negotiated(self) -> None:
+        """Put what `add_negotiated` wants in force."""
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self.put_in_force(tuple(self._negotiated.values()))
+        except (DatapathError, TimeoutError) as error:
+            _log.warning("policies_not_applied_yet", policies=sorted(self._negotiated), error=str(error))
