@@ -1,7 +1,7 @@
 """Anything at any time: random commands by both sides, a bad link, a slow shell; then peace, and agreement.
 
 Each seed is one story, always the same. What a story did is printed when it fails. `SOAK_SEEDS=2000` tells
-more of them.
+more of them, `SOAK_ACTIONS=200` longer ones.
 """
 
 import os
@@ -16,6 +16,7 @@ from gateway.ipsec.lifetime import Limit
 from tests.fakes.pair import Pair, child
 
 SEEDS = int(os.environ.get("SOAK_SEEDS", "40"))
+ACTIONS = int(os.environ.get("SOAK_ACTIONS", "25"))
 PATIENT = {"retransmit_timeout_s": 1.0, "retransmit_base": 1.3, "retransmit_tries": 12}
 CARRYING = {"installed", "rekeying"}
 
@@ -114,7 +115,7 @@ def test_any_commands_on_a_bad_link_end_in_agreement(seed):
         host.answer(InstallRequest, after=0.05, where=lambda request: dice.random() < 0.5)
         host.answer(SpiRequest, after=0.5, where=lambda request: dice.random() < 0.2)
 
-    for _ in range(25):
+    for _ in range(ACTIONS):
         pair.run_for(dice.choice((0.0, 0.004, 0.012, 0.1, 2.0)))
         act(pair, dice, ROUGH)
     make_peace(pair)
@@ -130,7 +131,7 @@ def test_rekeys_at_any_time_lose_no_sa(seed):
     pair.settle()
     pair.link.fate = bad_link(dice, loss=0.1)
 
-    for _ in range(25):
+    for _ in range(ACTIONS):
         pair.run_for(dice.choice((0.0, 0.004, 0.012, 0.1, 2.0, 8.0)))
         act(pair, dice, GENTLE)
     make_peace(pair)
@@ -147,7 +148,7 @@ def test_rekeys_at_any_time_lose_no_packet_where_the_link_loses_none(seed):
     pair.alice.initiate("lan")
     pair.settle()
     flow = pair.start_flow(interval_s=0.02, notes_traffic=bool(seed % 2))
-    for _ in range(12):
+    for _ in range(ACTIONS // 2):
         pair.run_for(dice.choice((0.0, 0.004, 0.012, 0.1, 2.0, 8.0)))
         act(pair, dice, REKEYS)
     pair.run_for(40.0)
@@ -167,7 +168,7 @@ def test_a_shell_that_refuses_at_random_leaves_no_orphans(seed):
         host.answer(SpiRequest, refuse="UNAVAILABLE", where=lambda request: dice.random() < 0.15)
         host.answer(InstallRequest, never=True, where=lambda request: dice.random() < 0.1)
 
-    for _ in range(SEEDS // 2):
+    for _ in range(ACTIONS):
         pair.run_for(dice.choice((0.0, 0.012, 0.1, 2.0)))
         act(pair, dice, ROUGH)
     make_peace(pair)

@@ -62,7 +62,7 @@ ESP = "aes256gcm16"
 
 USUAL_OPTIONS = EndpointOptions()
 
-MAX_STEPS = 20_000
+MAX_STEPS = 200_000
 """More than any scenario takes: whoever gets here runs in a circle."""
 
 

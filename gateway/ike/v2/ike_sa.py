@@ -482,7 +482,10 @@ class IkeSa:
             self.context.emit(PathChanged(ike_sa=self.info(), old=old, new=path))
 
 
-_CHILD_PLANS = frozenset({PlanKind.NEW_CHILD, PlanKind.REKEY_CHILD, PlanKind.DELETE_CHILD})
+_CHILD_PLANS = frozenset(
+    # Of the first one, what is left once the IKE SA is established is the first Child SA's.
+    {PlanKind.IKE_SA_INIT, PlanKind.NEW_CHILD, PlanKind.REKEY_CHILD, PlanKind.DELETE_CHILD}
+)
 
 
 def _is_same(plan: Plan, other: Plan) -> bool:

@@ -739,7 +739,9 @@ def _begin_rekey_child(ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
 
 
 def _begin_rekey_ike(ike_sa: IkeSa, _plan: Plan) -> Steps[None] | None:
-    return rekey_ike_sa.initiate(ike_sa) if ike_sa.state is IkeSaState.ESTABLISHED else None
+    # One that nobody was told of may be the half of a collision that goes: not ours to renew.
+    may = ike_sa.state is IkeSaState.ESTABLISHED and ike_sa.is_told
+    return rekey_ike_sa.initiate(ike_sa) if may else None
 
 
 def _begin_delete_child(ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
