@@ -13,7 +13,7 @@ A responder yields `SendResponse` exactly once. What it does after that no longe
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from gateway.ike.errors import IkeError, PeerError
 from gateway.ike.events import (
@@ -33,9 +33,6 @@ from gateway.ike.wire.payloads import Payload
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.sa import SaId, SecurityAssociation, Spi
 from gateway.ipsec.secret import Secret
-
-if TYPE_CHECKING:
-    from gateway.ike.v2.ike_sa import IkeSa
 
 # --- what arrives -------------------------------------------------------------------------------
 
@@ -106,9 +103,7 @@ class SendResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
-    """A successor made by an IKE rekey is to be registered. Answer: None, at once."""
-
-    ike_sa: "IkeSa"
+    """The IKE SA's `newborn`, made by an IKE rekey, is to be registered. Answer: None, at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,38 +272,3 @@ class Plan:
     """Why something is deleted."""
     attempt: int = 0
     """How many times it was tried before."""
-
-
-# --- what runs ----------------------------------------------------------------------------------
-
-
-class TaskRole(Enum):
-    """Which slot of its IKE SA a running exchange has."""
-
-    INITIATOR = "initiator"
-    """It has the request window; at most one."""
-    RESPONDER = "responder"
-    """It owes the peer a response; at most one."""
-    CHORE = "chore"
-    """It holds nobody up."""
-
-
-class Task:
-    """One running exchange: its generator, and what it waits for."""
-
-    __slots__ = ("grace", "ike_sa", "pending", "plan", "received", "role", "steps", "task_id")
-
-    def __init__(
-        self, task_id: int, ike_sa: "IkeSa", role: TaskRole, steps: Steps[None], plan: Plan | None = None
-    ) -> None:
-        self.task_id = task_id
-        self.ike_sa = ike_sa
-        self.role = role
-        self.steps = steps
-        self.plan = plan
-        self.pending: Step | None = None
-        """The step that is not answered yet."""
-        self.received: Received | None = None
-        """The request it answers, for a responder."""
-        self.grace = False
-        """Whether `AwaitResponse` may end without one."""

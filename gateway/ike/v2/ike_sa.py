@@ -10,6 +10,7 @@ a time, run by `scheduler.py`. Rules a change must keep:
 
 from collections import deque
 from dataclasses import dataclass
+from enum import Enum
 
 from gateway.ike.crypto.keymat import IkeKeys
 from gateway.ike.crypto.prf import PrfFunction, prf_function
@@ -32,7 +33,7 @@ from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
-from gateway.ike.v2.exchange import Plan, PlanKind, Task
+from gateway.ike.v2.exchange import Plan, PlanKind, Received, Step, Steps
 from gateway.ike.v2.nat import NatStatus
 from gateway.ike.v2.states import (
     CARRYING_STATES,
@@ -59,6 +60,38 @@ class Rival:
     """`ChildSaId` or `IkeSaId` of what the peer's exchange made."""
     nonces: tuple[bytes, bytes]
     """Ni and Nr of that exchange."""
+
+
+class TaskRole(Enum):
+    """Which slot of its IKE SA a running exchange has."""
+
+    INITIATOR = "initiator"
+    """It has the request window; at most one."""
+    RESPONDER = "responder"
+    """It owes the peer a response; at most one."""
+    CHORE = "chore"
+    """It holds nobody up."""
+
+
+class Task:
+    """One running exchange: its generator, and what it waits for."""
+
+    __slots__ = ("grace", "ike_sa", "pending", "plan", "received", "role", "steps", "task_id")
+
+    def __init__(
+        self, task_id: int, ike_sa: "IkeSa", role: TaskRole, steps: Steps[None], plan: Plan | None = None
+    ) -> None:
+        self.task_id = task_id
+        self.ike_sa = ike_sa
+        self.role = role
+        self.steps = steps
+        self.plan = plan
+        self.pending: Step | None = None
+        """The step that is not answered yet."""
+        self.received: Received | None = None
+        """The request it answers, for a responder."""
+        self.grace = False
+        """Whether `AwaitResponse` may end without one."""
 
 
 class IkeSa:
@@ -89,6 +122,7 @@ class IkeSa:
         "last_request",
         "local_id",
         "nat",
+        "newborn",
         "nonce_i",
         "nonce_r",
         "path",
@@ -174,6 +208,8 @@ class IkeSa:
         """SPIs that a DELETE named and we do not know yet: of what our outstanding request makes, perhaps."""
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
+        self.newborn: IkeSa | None = None
+        """What a rekey has just made, for the scheduler to register."""
         self.successor: IkeSa | None = None
         self.supersedes: IkeSa | None = None
         """An IKE SA to the same peer that we delete as soon as this one carries the traffic."""

@@ -105,18 +105,21 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
     if ike_sa.state is not IkeSaState.REKEYING:
         # The peer uses its own successor already: it saw all four nonces, or ours came too late.
         made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
-        yield Adopt(ike_sa=made)
+        ike_sa.newborn = made
+        yield Adopt()
         return
     rival, rival_sa = _take_rival(ike_sa)
     if rival is not None and rival_sa is not None:
         if min(terms.nonces) < min(rival.nonces):
             # The lowest nonce is ours: so is the successor that goes (RFC 7296 §2.8.2).
             made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
-            yield Adopt(ike_sa=made)
+            ike_sa.newborn = made
+            yield Adopt()
             _await_peer(ike_sa, rival_sa)
             return
         rival_sa.set_timer(Timer.IKE_LINGER, ike_sa.context.now + ike_sa.context.options.delete_grace_s)
-    yield Adopt(ike_sa=made)
+    ike_sa.newborn = made
+    yield Adopt()
     hand_over(ike_sa, made)
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
     raise IkeSaGone(REPLACED)
@@ -234,7 +237,8 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         )
         return
     made = _make(ike_sa, terms, is_initiator=False)
-    yield Adopt(ike_sa=made)
+    ike_sa.newborn = made
+    yield Adopt()
     yield SendResponse(payloads=answer)
     if ike_sa.state is IkeSaState.REKEYING:
         ike_sa.rival, ike_sa.rival_sa = Rival(made.id, terms.nonces), made

@@ -51,12 +51,10 @@ from gateway.ike.v2.exchange import (
     SendResponse,
     Step,
     Steps,
-    Task,
-    TaskRole,
     as_exception,
     expected_result,
 )
-from gateway.ike.v2.ike_sa import IkeSa, unresponsive
+from gateway.ike.v2.ike_sa import IkeSa, Task, TaskRole, unresponsive
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.states import (
     AUTHENTICATED_STATES,
@@ -405,7 +403,7 @@ class Scheduler:
                 self._established(ike_sa)
                 return False
             case Adopt():
-                self._adopt(step.ike_sa)
+                self._adopt(ike_sa)
                 return False
         return True
 
@@ -563,10 +561,13 @@ class Scheduler:
         failure = Failure(reason=FailureReason.REPLACED, detail=detail)
         self.ask(loser, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
 
-    def _adopt(self, ike_sa: IkeSa) -> None:
-        self._context.authenticated[ike_sa.id] = ike_sa.connection.name
-        self.add(ike_sa)
-        self.pump(ike_sa)
+    def _adopt(self, old: IkeSa) -> None:
+        """Register what a rekey has just made."""
+        made, old.newborn = old.newborn, None
+        assert made is not None
+        self._context.authenticated[made.id] = made.connection.name
+        self.add(made)
+        self.pump(made)
 
     # --- timers -----------------------------------------------------------------------------------
 
