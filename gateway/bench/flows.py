@@ -44,6 +44,7 @@ def two_way_udp(
     ends = [
         namespace.popen(
             *(sys.executable, "-m", "gateway.bench.traffic", "udp", local, peer, "--rate", str(rate_pps)),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         for namespace, local, peer in ((a, a_address, b_address), (b, b_address, a_address))
@@ -53,6 +54,10 @@ def two_way_udp(
             assert end.stdout is not None
             if end.stdout.readline() != "ready\n":
                 raise TopologyError("a traffic generator did not start")
+        for end in ends:
+            assert end.stdin is not None
+            end.stdin.write("go\n")
+            end.stdin.flush()
         yield flow
     finally:
         for end in ends:

@@ -1,6 +1,7 @@
 """Sequence-numbered UDP and bulk TCP, run inside a namespace as `python -m gateway.bench.traffic ...`.
 
-    udp LOCAL PEER --rate PPS     until SIGTERM or --seconds, then one JSON line: `FlowCount`
+    udp LOCAL PEER --rate PPS     says "ready", waits for a line, runs until SIGTERM or --seconds, then prints
+                                  one JSON line: `FlowCount`
     tcp-serve LOCAL               one connection, then one JSON line {"bytes": n, "sha256": "..."}
     tcp-send PEER --bytes N       progress as JSON lines {"sent": n, "seconds": s}, the last one with sha256
 
@@ -64,10 +65,11 @@ def run_flow(
         flow.setblocking(False)
         selector.register(flow, selectors.EVENT_READ)
         padding = bytes(max(0, payload_bytes - _SEQUENCE.size))
-        start = time.monotonic()
-        end = start + seconds
         sys.stdout.write("ready\n")
         sys.stdout.flush()
+        sys.stdin.readline()  # the other end is bound too: from here on, what is missing was lost
+        start = time.monotonic()
+        end = start + seconds
         while not stopping and (now := time.monotonic()) < end:
             due = int((now - start) * rate_pps) + 1
             while count.sent < due:

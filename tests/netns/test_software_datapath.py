@@ -104,6 +104,7 @@ def test_entry_that_may_not_ask_drops(
     a.apply(NETWORKS.policy_of_a(acquire=False))
 
     assert not ping(sites.a.host, "10.2.0.10")
+    time.sleep(OPTIONS.limits.hold_unasked_s)
 
     assert a.events() == []
     assert a.call("counters").drops[DropReason.NO_SA] == 2
@@ -453,6 +454,8 @@ def test_only_the_selected_ports_are_protected(
         )
         sites.a.host.run(sys.executable, "-c", code)
         sites.a.gateway.run(sys.executable, "-c", code)
+
+        time.sleep(OPTIONS.limits.hold_unasked_s)
 
     assert count_packets(capture, "dst portrange 7000-7009 and src host 10.1.0.10") == 0
     assert count_packets(capture, "dst port 6999 or dst port 7010") == 4

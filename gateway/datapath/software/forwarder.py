@@ -83,6 +83,9 @@ class ForwarderLimits:
     held_packets: int = 64
     """Per SPD entry, while its SA is negotiated."""
     hold_s: float = 30.0
+    """How long a packet waits for the SA that it asked for."""
+    hold_unasked_s: float = 1.0
+    """The same where the entry asks for none: a responder's outbound SA follows its answer by a moment."""
     acquire_interval_s: float = 2.0
     """An SPD entry asks again after this, if packets still come and there is still no SA."""
     bad_spi_per_s: float = 10.0
@@ -127,6 +130,7 @@ class _TokenBucket:
 class _Hold:
     """Packets of one SPD entry that wait for an SA."""
 
+    longest_s: float
     packets: deque[tuple[float, bytes]] = field(default_factory=deque)
     last_acquire: float | None = None
     is_timed: bool = False
@@ -277,18 +281,17 @@ class Forwarder:
     # --- waiting for an SA ------------------------------------------------------------------------
 
     def _hold(self, packet: bytes, flow: Flow, entry: SpdEntry, now: float) -> None:
-        """Keep a packet until there is an SA, and ask for one."""
-        if not entry.policy.acquire:
-            self.count_drop(DropReason.NO_SA)
-            return
-        name = entry.policy.name
-        hold = self._holds.setdefault(name, _Hold())
+        """Keep a packet until there is an SA, and ask for one where the entry says so."""
+        name, asks = entry.policy.name, entry.policy.acquire
+        longest_s = self._limits.hold_s if asks else self._limits.hold_unasked_s
+        hold = self._holds.setdefault(name, _Hold(longest_s))
+        hold.longest_s = longest_s
         if len(hold.packets) < self._limits.held_packets:
             hold.packets.append((now, packet))
             self._watch(hold)
         else:
             self.count_drop(DropReason.NO_SA)
-        if hold.last_acquire is None or now - hold.last_acquire >= self._limits.acquire_interval_s:
+        if asks and (hold.last_acquire is None or now - hold.last_acquire >= self._limits.acquire_interval_s):
             hold.last_acquire = now
             self._around.emit(
                 Acquire(
@@ -302,17 +305,17 @@ class Forwarder:
             )
 
     def _watch(self, hold: _Hold) -> None:
-        """See to it that nothing waits longer than `hold_s`."""
+        """See to it that nothing waits longer than it may."""
         if not hold.is_timed and hold.packets:
             hold.is_timed = True
             waited = self._around.now() - hold.packets[0][0]
-            self._around.call_later(self._limits.hold_s - waited, lambda: self._give_up(hold))
+            self._around.call_later(hold.longest_s - waited, lambda: self._give_up(hold))
 
     def _give_up(self, hold: _Hold) -> None:
         """Drop what has waited too long; wait on for the rest."""
         hold.is_timed = False
         # A timer may fire a little early.
-        too_old = self._around.now() - self._limits.hold_s + 0.001
+        too_old = self._around.now() - hold.longest_s + 0.001
         while hold.packets and hold.packets[0][0] <= too_old:
             hold.packets.popleft()
             self.count_drop(DropReason.NO_SA)

@@ -207,6 +207,7 @@ def test_sa_of_another_child_serves_nothing(path: Path) -> None:
     path.install(outbound(child="dmz"))
 
     path.out(packet())
+    path.machine.advance(LIMITS.hold_unasked_s)
 
     assert path.machine.sent == []
     assert path.forwarder.drops == {DropReason.NO_SA: 1}
@@ -285,6 +286,17 @@ def test_packets_wait_for_the_sa_in_order_and_only_so_many(path: Path) -> None:
     assert path.forwarder.drops == {DropReason.NO_SA: 1}
     entry = path.install(outbound())
     assert entry.core.usage.bytes == 61 + 62 + 63
+
+
+def test_entry_that_asks_for_none_waits_a_moment_for_the_sa_of_a_responder(path: Path) -> None:
+    path.policies(policy(acquire=False))
+    path.out(packet())
+    path.machine.advance(LIMITS.hold_unasked_s / 2)
+
+    path.install(outbound())
+
+    assert len(path.machine.sent) == 1
+    assert path.machine.events == []
 
 
 def test_acquire_is_said_again_while_packets_come_and_nobody_answers(path: Path) -> None:
