@@ -7,6 +7,7 @@ Not for packets, and not for deciding: callers say which rules and routes there 
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pyroute2 import IPRoute
@@ -364,6 +366,17 @@ def _encode_route(route: Route, protocol: int) -> Attributes:
     if route.source_hint is not None:
         request["prefsrc"] = str(route.source_hint)
     return request
+
+
+def heed_marks_in_reverse_path_filter() -> None:
+    """Have strict reverse path filtering look up the way back with the mark of the packet (IPv4 only).
+
+    Without it the answer to "how would I reach this peer" is the tunnel device as soon as a selector holds
+    the peer's own address, and the kernel drops the peer's ESP. Where /proc/sys is read-only, as in some
+    containers, nothing is changed.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/conf/all/src_valid_mark").write_text("1")
 
 
 # --- without netlink ------------------------------------------------------------------------------

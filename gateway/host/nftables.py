@@ -4,6 +4,7 @@ They stand while every process of ours is dead. One table `inet ipsecgw_TAG` hol
 
     postrouting (base)  what may leave in clear anyway, then a jump to every `out_N`
     input, forward      what may come in clear anyway, then a jump to every `in_N`
+    prerouting          the mark on IKE and ESP for us, where strict reverse path filtering needs it
     out_N, in_N         the SPD of the agent's N-th life, in order: BYPASS returns, PROTECT and DISCARD drop
 
 A new agent adds a chain of its own, and takes the chains of its former lives away only when it knows that it
@@ -15,6 +16,7 @@ sees addresses before source NAT and after destination NAT, as the SPD does.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -36,6 +38,7 @@ _COUNTERS: Final = (CLEAR_INBOUND, CLEAR_OUTBOUND, DISCARDED)
 
 _BEFORE_SOURCE_NAT: Final = -200
 _BEFORE_FILTER: Final = -10
+_AFTER_DESTINATION_NAT: Final = -90
 
 _ICMP: Final = 1
 _ICMPV6: Final = 58
@@ -54,7 +57,10 @@ class Guard:
     """Ends the table's name: letters, digits and underscores."""
     tunnel_device: str
     mark: int
-    """Of everything we send ourselves."""
+    """Of what we send ourselves, protected: it may leave."""
+    arrival_mark: int
+    """Put on IKE and ESP for us, so that strict reverse path filtering looks for the way they came, and not
+    into the tunnel device. No exemption goes with it."""
     udp_ports: tuple[int, ...] = (500, 4500)
     """IKE and UDP-encapsulated ESP come in on these."""
 
@@ -126,9 +132,36 @@ async def apply_guard(
     await run_nft("-j", "-f", "-", commands=guard_commands(guard, policies, (*previous, life), stale))
 
 
+async def mark_arp(guard: Guard) -> bool:
+    """Put the arrival mark on ARP requests too; return whether this kernel can.
+
+    Strict reverse path filtering also looks at who asks for our link address.
+    """
+    table = {"family": "arp", "table": guard.table}
+    chain = table | {"name": "input", "type": "filter", "hook": "input", "prio": 0, "policy": "accept"}
+    mark = {"mangle": {"key": _meta("mark"), "value": guard.arrival_mark}}
+    commands: list[Json] = [
+        {"add": {"table": {"family": "arp", "name": guard.table}}},
+        {"add": {"chain": chain}},
+        {"flush": {"chain": table | {"name": "input"}}},
+        {"add": {"rule": table | {"chain": "input", "expr": [mark]}}},
+    ]
+    try:
+        await run_nft("-j", "-f", "-", commands=commands)
+    except HostError:
+        return False
+    return True
+
+
 async def remove_guard(guard: Guard) -> None:
-    """Remove the whole table: for an operator who ends protection, and for tests."""
-    table = {"family": "inet", "name": guard.table}
+    """Remove everything: for an operator who ends protection, and for tests."""
+    await _remove_table("inet", guard)
+    with contextlib.suppress(HostError):  # a kernel without nftables for ARP
+        await _remove_table("arp", guard)
+
+
+async def _remove_table(family: str, guard: Guard) -> None:
+    table = {"family": family, "name": guard.table}
     await run_nft("-j", "-f", "-", commands=[{"add": {"table": table}}, {"delete": {"table": table}}])
 
 
@@ -169,6 +202,7 @@ def guard_commands(
         commands.append({"flush": {"chain": _named(guard, name)}})
         commands += [_rule(guard, name, [*matches, {"accept": None}]) for matches in exemptions]
         commands += [_rule(guard, name, [{"jump": {"target": f"{way}_{number}"}}]) for number in lives]
+    commands += _mark_arrivals(guard)
     for way in ("out", "in"):
         chain = f"{way}_{own}"
         commands.append({"flush": {"chain": _named(guard, chain)}})
@@ -228,6 +262,27 @@ def _forward_exemptions(guard: Guard) -> list[list[Json]]:
         [_equals(_meta("iifname"), guard.tunnel_device)],
         # On its way into the tunnel: with selectors as wide as 0.0.0.0/0 both directions match.
         [_equals(_meta("oifname"), guard.tunnel_device)],
+    ]
+
+
+def _mark_arrivals(guard: Guard) -> list[Json]:
+    name = "prerouting"
+    base = _named(guard, name) | {
+        "type": "filter",
+        "hook": name,
+        "prio": _AFTER_DESTINATION_NAT,
+        "policy": "accept",
+    }
+    for_us = _equals({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
+    mark = {"mangle": {"key": _meta("mark"), "value": guard.arrival_mark}}
+    ours = (
+        _equals(_meta("l4proto"), {"set": list(_IPSEC_PROTOCOLS)}),
+        _equals(_payload("udp", "dport"), {"set": list(guard.udp_ports)}),
+    )
+    return [
+        {"add": {"chain": base}},
+        {"flush": {"chain": _named(guard, name)}},
+        *(_rule(guard, name, [match, for_us, mark]) for match in ours),
     ]
 
 

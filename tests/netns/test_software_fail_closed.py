@@ -304,3 +304,15 @@ def _routing(namespace: Namespace) -> list[str]:
         for what in (("rule",), ("route", "show", "table", "4500"))
     ]
     return [line.strip() for output in outputs for line in output.splitlines()]
+
+
+def test_removed_protection_stays_removed(sites: SiteToSite, a: DatapathProcess) -> None:
+    a.apply(NETWORKS.policy_of_a())
+    assert not can_ping(sites.a.host, "10.2.0.10")
+
+    a.call("remove_protection")
+    time.sleep(0.5)  # links and routes changed: nothing may put it back
+
+    assert sites.a.gateway.run("nft", "list", "tables").stdout == ""
+    assert [line for line in _routing(sites.a.gateway) if "4500" in line] == []
+    assert can_ping(sites.a.host, "10.2.0.10")

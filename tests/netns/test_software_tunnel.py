@@ -92,3 +92,24 @@ def test_gateways_reach_each_other_with_selectors_that_hold_their_own_addresses(
     counts = {sa.sa_id.split(":")[0]: sa for sa in both[0].call("counters").sas}
     assert counts["out"].packets == 6
     assert counts["in"].packets == 6
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_strict_reverse_path_filtering_lets_the_peers_esp_in(
+    sites: SiteToSite, both: tuple[DatapathProcess, DatapathProcess], mode: Mode
+) -> None:
+    for gateway in (sites.a.gateway, sites.b.gateway):
+        gateway.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+    child = ChildSa(
+        outer_a="192.0.2.1",
+        outer_b="192.0.2.2",
+        inner_a=("192.0.2.1", "10.1.0.0/16") if mode is Mode.TUNNEL else ("192.0.2.1",),
+        inner_b=("192.0.2.2", "10.2.0.0/16") if mode is Mode.TUNNEL else ("192.0.2.2",),
+        mode=mode,
+    )
+    establish(*both, child)
+
+    sites.a.gateway.run("ping", "-c", "2", "-i", "0.05", "-W", "2", "192.0.2.2")
+    sites.b.gateway.run("ping", "-c", "2", "-i", "0.05", "-W", "2", "192.0.2.1")
+    if mode is Mode.TUNNEL:
+        sites.a.host.run("ping", "-c", "2", "-i", "0.05", "-W", "2", "10.2.0.10")

@@ -20,8 +20,25 @@ from gateway.datapath.software.steering import (
     policy_rules,
     remote_prefixes,
 )
-from gateway.host.network import IpNetwork, LocalAddress, Network, Route, Rule, has_ipv6, probe_path
-from gateway.host.nftables import Guard, GuardCounters, apply_guard, find_lives, read_counters, remove_guard
+from gateway.host.network import (
+    IpNetwork,
+    LocalAddress,
+    Network,
+    Route,
+    Rule,
+    has_ipv6,
+    heed_marks_in_reverse_path_filter,
+    probe_path,
+)
+from gateway.host.nftables import (
+    Guard,
+    GuardCounters,
+    apply_guard,
+    find_lives,
+    mark_arp,
+    read_counters,
+    remove_guard,
+)
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress
 
@@ -44,6 +61,7 @@ class Protection:
             tag=options.tag,
             tunnel_device=options.tunnel_device,
             mark=options.mark,
+            arrival_mark=options.clear_mark,
             udp_ports=options.udp_ports,
         )
         self._steering = SteeringOptions(
@@ -77,6 +95,8 @@ class Protection:
         self._former_routes = frozenset(
             route for route in await self._network.routes(self._options.table) if route.link is None
         )
+        heed_marks_in_reverse_path_filter()
+        await mark_arp(self._guard)
         await self.steer(())
 
     def forget_former_lives(self) -> None:

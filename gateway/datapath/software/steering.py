@@ -5,7 +5,8 @@ ports where a rule can say them; so traffic of other sources, or to other ports,
 into a table of ours, which knows one route per remote prefix into the tunnel device and, for when that is
 gone, the same prefix as unreachable:
 
-    pref B       from all fwmark MARK, CLEAR   goto END    what we send ourselves, protected or not
+    pref B       from all fwmark MARK, CLEAR   goto END    what we send ourselves, protected or not; and,
+                                                           for the reverse path filter, ESP that came in
     pref B       from all iif TUN              goto END    what we have just decrypted
     pref B       from all to fe80::/10         goto END    stays on its link
     pref B+1...  from LOCAL to REMOTE          lookup T    PROTECT, in the order of the SPD

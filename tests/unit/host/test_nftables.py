@@ -9,7 +9,7 @@ from gateway.host.nftables import Guard, guard_commands
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
 
-GUARD = Guard(tag="t", tunnel_device="tun7", mark=77)
+GUARD = Guard(tag="t", tunnel_device="tun7", mark=77, arrival_mark=78)
 
 
 def policy(
@@ -166,3 +166,11 @@ def test_former_lives_stay_in_force_beside_our_own() -> None:
     assert rules(commands, "out_3") == []  # untouched
     deleted = [c["delete"]["chain"]["name"] for c in commands if "delete" in c]
     assert deleted == ["out_1", "in_1"]
+
+
+def test_arrival_mark_exempts_from_nothing() -> None:
+    commands = guard_commands(GUARD, [policy()], [1])
+
+    assert "78" in json.dumps(rules(commands, "prerouting"))
+    for chain in ("postrouting", "input", "forward", "out_1", "in_1"):
+        assert "78" not in json.dumps(rules(commands, chain))
