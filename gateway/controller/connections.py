@@ -44,6 +44,9 @@ _log = get_logger(__name__)
 ChildKey = tuple[str, str]
 """(connection, child)"""
 
+#: How often two IKE SAs with one peer are looked at while both are there.
+_LOOK_AGAIN_S = 2.0
+
 #: Ends that the other side or the operator wanted: nothing is repeated because of them.
 _WANTED_ENDS = frozenset({FailureReason.DELETED_BY_OPERATOR, FailureReason.REPLACED})
 
@@ -227,7 +230,7 @@ class Connections:
             case ChildSaEstablished(child_sa=child_sa):
                 self._succeeded((child_sa.connection, child_sa.child))
             case IkeSaEstablished():
-                self._look_for_superseded()
+                self._look_for_superseded(SETTLE_S)
             case ChildSaFailed(connection=connection, child=child, failure=failure, replaces=None):
                 self._note_failure(connection, failure)
                 self._failed((connection, child), failure)
@@ -351,10 +354,10 @@ class Connections:
 
     # --- IKE SAs of a peer's former life ----------------------------------------------------------
 
-    def _look_for_superseded(self) -> None:
+    def _look_for_superseded(self, delay_s: float) -> None:
         if self._superseded_timer is None:
             loop = asyncio.get_running_loop()
-            self._superseded_timer = loop.call_later(SETTLE_S + 0.5, self._end_superseded)
+            self._superseded_timer = loop.call_later(delay_s, self._end_superseded)
 
     def _end_superseded(self) -> None:
         self._superseded_timer = None
@@ -369,7 +372,7 @@ class Connections:
             if is_serving(sa) and sa.ike_sa_id not in superseded
         ]
         if len(left) != len(set(left)):
-            self._look_for_superseded()
+            self._look_for_superseded(_LOOK_AGAIN_S)
 
     def _end_ike_sa(self, ike_sa_id: IkeSaId) -> None:
         with contextlib.suppress(LocalError):

@@ -16,7 +16,7 @@ from gateway.ike.v2.states import CARRYING_STATES, SERVING_STATES
 
 #: How long the newer IKE SA has stood before the older one goes: longer than the core takes to settle two
 #: that were begun at once (`EndpointOptions.duplicate_grace_s`).
-SETTLE_S = 15.0
+SETTLE_S = 10.0
 
 _SERVING = frozenset(state.value for state in SERVING_STATES)
 _CARRYING = frozenset(state.value for state in CARRYING_STATES)
