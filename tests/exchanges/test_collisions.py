@@ -4,7 +4,14 @@ from itertools import product
 
 import pytest
 
-from gateway.ike.events import ChildSaDeleted, ChildSaRekeyed, IkeSaDeleted, IkeSaRekeyed
+from gateway.ike.events import (
+    ChildSaDeleted,
+    ChildSaFailed,
+    ChildSaRekeyed,
+    IkeSaDeleted,
+    IkeSaRekeyed,
+    InstallRequest,
+)
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NoncePayload, SaPayload
 from tests.fakes.link import delayed
@@ -268,3 +275,71 @@ def test_a_rekey_of_a_child_sa_the_peer_is_deleting_is_refused():
     refusals = {NotifyType.TEMPORARY_FAILURE, NotifyType.CHILD_SA_NOT_FOUND}
     assert any(answer.notify(refusal) for answer in answers for refusal in refusals)
     pair.check(children=0)
+
+
+# --- what crosses with an answer that is late ---------------------------------------------------
+
+
+def half_made():
+    """Alice has asked for `dmz`; Bob has it, but his answer was lost and will come with her next request."""
+    pair = established(two_children)
+    answer = pair.mark + 1
+    pair.link.fate = lambda packet: () if packet.number == answer else (0.0,)
+    pair.alice.initiate("dmz")
+    pair.run_for(0.1)
+    (made,) = [sa for sa in pair.bob.child_sas if sa.child == "dmz"]
+    return pair, made
+
+
+def test_a_child_sa_deleted_before_its_maker_has_the_answer_is_gone_on_both_sides():
+    pair, made = half_made()
+
+    pair.bob.delete_child(made.child_sa_id)
+    pair.run_for(60.0)
+
+    pair.check(children=1)
+    assert len(pair.alice.events(ChildSaFailed)) == 1
+
+
+def test_a_child_sa_rekeyed_before_its_maker_has_the_answer_lives_on():
+    pair, made = half_made()
+
+    pair.bob.rekey_child(made.child_sa_id)
+    pair.run_for(60.0)
+
+    pair.check(children=2)
+    assert pair.alice.events(ChildSaDeleted) + pair.bob.events(ChildSaDeleted) == []
+    assert made.child_sa_id not in {sa.child_sa_id for sa in pair.bob.child_sas}
+
+
+@pytest.mark.parametrize("act", ["rekey child", "new child", "delete child", "liveness"])
+def test_a_successor_that_the_peer_uses_takes_over_while_our_own_rekey_is_unanswered(act):
+    # Bob's request and Alice's DELETE of the old IKE SA are slow; Alice goes on in her new IKE SA at once.
+    pair = established(two_children)
+    mark = pair.mark
+    slow_ones = {mark + 1: 1.5, mark + 3: 0.7}
+    pair.link.fate = lambda packet: (slow_ones.get(packet.number, 0.0),)
+
+    pair.alice.rekey_ike()
+    pair.bob.rekey_ike()
+    pair.run_for(0.05)
+    ACTIONS[act](pair.alice)
+    pair.run_for(90.0)
+
+    pair.check(children=expected_children(act))
+    for host in pair.hosts:
+        assert host.events(IkeSaDeleted) == []
+        assert len(host.events(ChildSaDeleted)) == (act == "delete child")
+
+
+def test_an_ike_rekey_waits_until_the_first_child_sa_is_installed():
+    pair = Pair()
+    pair.alice.answer(InstallRequest, after=3.0)
+    pair.alice.initiate()
+    pair.run_for(0.1)
+
+    pair.bob.rekey_ike()
+    pair.run_for(60.0)
+
+    pair.check(children=1)
+    assert len(pair.alice.events(IkeSaRekeyed)) == 1

@@ -158,6 +158,10 @@ def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
 def respond(ike_sa: IkeSa, received: Received, rekey: NotifyPayload) -> Steps[None]:
     """Answer a request to replace a Child SA."""
     old = _find_old(ike_sa, rekey)
+    if old is None and ike_sa.has_child_work:
+        # It may be what our outstanding request made: the response is late, the peer need not know.
+        yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
+        return
     if old is None:
         notify = NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
         yield SendResponse(payloads=[notify])
