@@ -108,6 +108,10 @@ async def is_listening(path: Path) -> bool:
 async def _serve(args: argparse.Namespace, places: Places, tls: TlsFiles | None) -> None:
     stopping = stop_event()
     if isinstance(places.datapath, UnixAddress):
+        if await is_listening(places.datapath.path):
+            raise HostError(
+                f"an agent already listens at {places.datapath}: use it, or name another --run-dir"
+            )
         make_directory(places.datapath.path.parent)
     async with contextlib.AsyncExitStack() as stack:
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))

@@ -128,7 +128,10 @@ class _Child:
 
     async def stop(self) -> None:
         """End it, in order if it does so in time."""
-        if self.process is None or self.process.returncode is not None:
+        if self.process is None:
+            return
+        if self.process.returncode is not None:
+            self.pid_file.unlink(missing_ok=True)
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
