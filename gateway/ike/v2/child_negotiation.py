@@ -11,7 +11,7 @@ from gateway.ike.crypto.kex import KeyExchange, generate
 from gateway.ike.crypto.keymat import derive_child_keymat
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.events import ChildSaId, Failure, FailureReason
-from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, child_lifetime, derive_pair
+from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, child_lifetime, make_pair
 from gateway.ike.v2.exchange import ChildRefusedByPeer, ChildRejected
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.wire.notify import NotifyType, encode_ke_method
@@ -131,7 +131,6 @@ def make_child_sa(
         nonce_r=nonces.nonce_r,
         shared_secret=shared_secret,
     )
-    in_order = (keys.encryption_i, keys.integrity_i, keys.encryption_r, keys.integrity_r)
     context = ike_sa.context
     parameters = ChildSaParameters(
         child_sa_id=context.new_child_sa_id(),
@@ -147,11 +146,10 @@ def make_child_sa(
         is_encapsulated=ike_sa.nat.is_present,
         lifetime=child_lifetime(agreement.child, esn=proposal.esn, draw=context.draw()),
     )
-    keymat = Secret(b"".join(key.reveal() for key in in_order))
     child_sa = ChildSa(
         ike_sa_id=ike_sa.id,
         parameters=parameters,
-        pair=derive_pair(parameters, keymat, is_initiator=is_initiator),
+        pair=make_pair(parameters, keys, is_initiator=is_initiator),
         replaces=replaces,
     )
     ike_sa.add_child(child_sa)

@@ -1,24 +1,17 @@
 """One Child SA: its record, and the pair of SAs it yields from KEYMAT (RFC 7296 §2.17).
 
 Negotiation is elsewhere; here everything is already agreed. Which exchange made the Child SA decides whose
-keys come first, whatever the roles in the IKE SA:
-
-```
-KEYMAT | initiator -> responder        | responder -> initiator        |
-       | encryption (+ salt) | integrity | encryption (+ salt) | integrity |
-```
-
-"Initiator" is that of the exchange that makes the Child SA (§2.17), which at a rekey may be either side.
+keys are whose, whatever the roles in the IKE SA: "initiator" is that of the exchange (§2.17), which at a
+rekey may be either side.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.ike.errors import LocalError
+from gateway.ike.crypto.keymat import ChildKeys
 from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
-from gateway.ipsec.algorithms import ENCR, INTEG, Integ
 from gateway.ipsec.connection import Child
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.proposal import Proposal
@@ -30,49 +23,6 @@ SEQUENCE_SPACE: Final = 1 << 32
 SEQUENCE_SPACE_ESN: Final = 1 << 64
 REKEY_FRACTION: Final = 0.75
 """Part of the sequence space after which a Child SA is rekeyed, whatever its configured lifetime."""
-
-
-# --- keys ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectionKeys:
-    """The keys of one direction."""
-
-    encryption: Secret
-    """Key followed by the salt."""
-    integrity: Secret
-    """Empty where the encryption algorithm authenticates."""
-
-
-def keymat_bytes(proposal: Proposal) -> int:
-    """Return how many octets of KEYMAT a Child SA with this agreed proposal takes (RFC 7296 §2.17)."""
-    return 2 * (_encryption_bytes(proposal) + _integrity_bytes(proposal))
-
-
-def split_keymat(proposal: Proposal, keymat: Secret) -> tuple[DirectionKeys, DirectionKeys]:
-    """Cut KEYMAT into the keys of initiator to responder, and of responder to initiator.
-
-    Raises:
-        LocalError: `keymat` has another length than `keymat_bytes(proposal)`.
-    """
-    expected = keymat_bytes(proposal)
-    if len(keymat) != expected:
-        raise LocalError(f"KEYMAT is {len(keymat)} bytes, {proposal} wants {expected}")
-    octets, cut = keymat.reveal(), _encryption_bytes(proposal)
-    forth, back = (
-        DirectionKeys(encryption=Secret(half[:cut]), integrity=Secret(half[cut:]))
-        for half in (octets[: expected // 2], octets[expected // 2 :])
-    )
-    return forth, back
-
-
-def _encryption_bytes(proposal: Proposal) -> int:
-    return ENCR[proposal.encr].keymat_bytes(proposal.key_bits)
-
-
-def _integrity_bytes(proposal: Proposal) -> int:
-    return 0 if proposal.integ is Integ.NONE else INTEG[proposal.integ].key_bytes
 
 
 # --- lifetimes ----------------------------------------------------------------------------------
@@ -147,15 +97,15 @@ class SaPair:
     outbound: SecurityAssociation
 
 
-def derive_pair(parameters: ChildSaParameters, keymat: Secret, *, is_initiator: bool) -> SaPair:
+def make_pair(parameters: ChildSaParameters, keys: ChildKeys, *, is_initiator: bool) -> SaPair:
     """Make both SAs of a Child SA.
 
     Args:
         parameters: What was agreed.
-        keymat: `keymat_bytes(parameters.proposal)` octets.
+        keys: Of both directions, in the sense of the exchange.
         is_initiator: Whether we initiated the exchange that makes the Child SA.
     """
-    forth, back = split_keymat(parameters.proposal, keymat)
+    forth, back = (keys.encryption_i, keys.integrity_i), (keys.encryption_r, keys.integrity_r)
     sending, receiving = (forth, back) if is_initiator else (back, forth)
     return SaPair(
         inbound=_direction(parameters, receiving, Direction.INBOUND),
@@ -164,7 +114,7 @@ def derive_pair(parameters: ChildSaParameters, keymat: Secret, *, is_initiator: 
 
 
 def _direction(
-    parameters: ChildSaParameters, keys: DirectionKeys, direction: Direction
+    parameters: ChildSaParameters, keys: tuple[Secret, Secret], direction: Direction
 ) -> SecurityAssociation:
     path, child, proposal = parameters.path, parameters.child, parameters.proposal
     here, there = (path.local, path.local_port), (path.remote, path.remote_port)
@@ -181,10 +131,10 @@ def _direction(
         if parameters.is_encapsulated
         else None,
         encryption=proposal.encr,
-        encryption_key=keys.encryption,
+        encryption_key=keys[0],
         key_bits=proposal.key_bits,
         integrity=proposal.integ,
-        integrity_key=keys.integrity,
+        integrity_key=keys[1],
         esn=proposal.esn,
         replay_window_packets=child.replay_window_packets,
         local_ts=parameters.local_ts,

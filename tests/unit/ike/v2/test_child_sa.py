@@ -1,10 +1,11 @@
-"""The pair of SAs from KEYMAT (RFC 7296 §2.17), lifetimes, and the Child SA's record."""
+"""The pair of SAs of a Child SA (RFC 7296 §2.17), its lifetimes and its record."""
 
 from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 
+from gateway.ike.crypto.keymat import derive_child_keymat
 from gateway.ike.errors import LocalError
 from gateway.ike.events import ChildSaId, IkeSaId
 from gateway.ike.path import Path
@@ -12,11 +13,10 @@ from gateway.ike.v2.child_sa import (
     ChildSa,
     ChildSaParameters,
     child_lifetime,
-    derive_pair,
-    keymat_bytes,
+    make_pair,
 )
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger
-from gateway.ipsec.algorithms import Encr, Integ, Sn, TransformType
+from gateway.ipsec.algorithms import Encr, Integ, Prf, Sn, TransformType
 from gateway.ipsec.connection import Child
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.lifetime import Lifetime, Limit
@@ -60,49 +60,53 @@ def parameters(proposal=GCM, **changes):
     return replace(given, **changes)
 
 
-def keymat(proposal):
-    """KEYMAT whose every octet tells its place."""
-    return Secret(bytes(range(keymat_bytes(proposal))))
+def keys(proposal):
+    """Keys that differ from each other, of the lengths the proposal has."""
+    return derive_child_keymat(
+        Prf.HMAC_SHA2_256,
+        Secret(b"d" * 32),
+        encr=proposal.encr,
+        key_bits=proposal.key_bits,
+        integ=proposal.integ,
+        nonce_i=b"i" * 32,
+        nonce_r=b"r" * 32,
+    )
+
+
+@pytest.mark.parametrize("proposal", [GCM, CBC])
+@pytest.mark.parametrize("is_initiator", [True, False])
+def test_who_initiated_the_exchange_sends_with_the_initiators_keys(proposal, is_initiator):
+    # RFC 7296 §2.17: "initiator" is that of the exchange that makes the Child SA.
+    given = keys(proposal)
+
+    pair = make_pair(parameters(proposal), given, is_initiator=is_initiator)
+
+    forth, back = (pair.outbound, pair.inbound) if is_initiator else (pair.inbound, pair.outbound)
+    assert (forth.encryption_key, forth.integrity_key) == (given.encryption_i, given.integrity_i)
+    assert (back.encryption_key, back.integrity_key) == (given.encryption_r, given.integrity_r)
+    assert given.encryption_i != given.encryption_r
 
 
 @pytest.mark.parametrize(
-    ("proposal", "octets"),
+    ("proposal", "encryption", "integrity"),
     [
-        # encryption key + salt (RFC 4106 §8.1, RFC 7634 §2, RFC 3686 §5.1) + integrity key, twice
-        (esp(Encr.AES_GCM_16, 128), 2 * (16 + 4)),
-        (esp(Encr.AES_GCM_16, 256), 2 * (32 + 4)),
-        (esp(Encr.AES_CCM_16, 128), 2 * (16 + 3)),
-        (esp(Encr.CHACHA20_POLY1305, None), 2 * (32 + 4)),
-        (esp(Encr.AES_CBC, 128, Integ.HMAC_SHA1_96), 2 * (16 + 20)),
-        (esp(Encr.AES_CBC, 256, Integ.HMAC_SHA2_256_128), 2 * (32 + 32)),
-        (esp(Encr.AES_CBC, 256, Integ.HMAC_SHA2_384_192), 2 * (32 + 48)),
-        (esp(Encr.AES_CBC, 192, Integ.HMAC_SHA2_512_256), 2 * (24 + 64)),
-        (esp(Encr.AES_CTR, 128, Integ.HMAC_SHA2_256_128), 2 * (16 + 4 + 32)),
-        (esp(Encr.NULL, None, Integ.HMAC_SHA2_256_128), 2 * 32),
-        (esp(Encr.AES_GCM_16, 128, Integ.NONE), 2 * (16 + 4)),
+        # key + salt (RFC 4106 §8.1, RFC 4309 §7.1, RFC 7634 §2, RFC 3686 §5.1), and the integrity key
+        (esp(Encr.AES_GCM_16, 128), 16 + 4, 0),
+        (esp(Encr.AES_GCM_16, 256), 32 + 4, 0),
+        (esp(Encr.AES_GCM_16, 128, Integ.NONE), 16 + 4, 0),
+        (esp(Encr.AES_CCM_16, 128), 16 + 3, 0),
+        (esp(Encr.CHACHA20_POLY1305, None), 32 + 4, 0),
+        (esp(Encr.AES_CBC, 128, Integ.HMAC_SHA1_96), 16, 20),
+        (esp(Encr.AES_CBC, 256, Integ.HMAC_SHA2_384_192), 32, 48),
+        (esp(Encr.AES_CTR, 128, Integ.HMAC_SHA2_256_128), 16 + 4, 32),
+        (esp(Encr.NULL, None, Integ.HMAC_SHA2_512_256), 0, 64),
     ],
 )
-def test_how_much_keymat_a_proposal_takes(proposal, octets):
-    assert keymat_bytes(proposal) == octets
+def test_an_sa_has_keys_as_long_as_its_algorithms_want(proposal, encryption, integrity):
+    pair = make_pair(parameters(proposal), keys(proposal), is_initiator=True)
 
-
-def test_keys_from_initiator_to_responder_come_first_and_encryption_before_integrity():
-    pair = derive_pair(parameters(CBC), keymat(CBC), is_initiator=True)
-
-    octets = bytes(range(96))
-    assert pair.outbound.encryption_key.reveal() == octets[0:16]
-    assert pair.outbound.integrity_key.reveal() == octets[16:48]
-    assert pair.inbound.encryption_key.reveal() == octets[48:64]
-    assert pair.inbound.integrity_key.reveal() == octets[64:96]
-
-
-def test_the_salt_follows_the_key_of_an_aead():
-    pair = derive_pair(parameters(GCM), keymat(GCM), is_initiator=True)
-
-    assert pair.outbound.encryption_key.reveal() == bytes(range(36))
-    assert pair.inbound.encryption_key.reveal() == bytes(range(36, 72))
-    assert len(pair.outbound.integrity_key) == len(pair.inbound.integrity_key) == 0
-    assert pair.outbound.key_bits == 256
+    for sa in (pair.inbound, pair.outbound):
+        assert (len(sa.encryption_key), len(sa.integrity_key)) == (encryption, integrity)
 
 
 @pytest.mark.parametrize("proposal", [GCM, CBC])
@@ -117,8 +121,8 @@ def test_both_sides_derive_mirrored_pairs(proposal):
         path=Path(TOKYO, 500, PARIS, 500),
     )
 
-    here = derive_pair(ours, keymat(proposal), is_initiator=True)
-    there = derive_pair(theirs, keymat(proposal), is_initiator=False)
+    here = make_pair(ours, keys(proposal), is_initiator=True)
+    there = make_pair(theirs, keys(proposal), is_initiator=False)
 
     for sending, receiving in ((here.outbound, there.inbound), (there.outbound, here.inbound)):
         assert sending.direction is Direction.OUTBOUND
@@ -131,7 +135,7 @@ def test_both_sides_derive_mirrored_pairs(proposal):
 
 
 def test_the_spi_we_chose_is_the_inbound_one():
-    pair = derive_pair(parameters(), keymat(GCM), is_initiator=True)
+    pair = make_pair(parameters(), keys(GCM), is_initiator=True)
 
     assert (pair.inbound.spi, pair.outbound.spi) == (0x1001, 0x2001)
     assert pair.inbound.sa_id == "in:esp:192.0.2.1:00001001"
@@ -139,7 +143,7 @@ def test_the_spi_we_chose_is_the_inbound_one():
 
 
 def test_without_a_nat_there_is_no_udp_encapsulation():
-    pair = derive_pair(parameters(), keymat(GCM), is_initiator=True)
+    pair = make_pair(parameters(), keys(GCM), is_initiator=True)
 
     assert pair.inbound.encapsulation is None
     assert pair.outbound.encapsulation is None
@@ -148,7 +152,7 @@ def test_without_a_nat_there_is_no_udp_encapsulation():
 def test_udp_encapsulation_takes_the_ports_of_the_path_as_each_direction_carries_them():
     behind_nat = parameters(path=Path(PARIS, 4500, TOKYO, 33333), is_encapsulated=True)
 
-    pair = derive_pair(behind_nat, keymat(GCM), is_initiator=False)
+    pair = make_pair(behind_nat, keys(GCM), is_initiator=False)
 
     assert pair.outbound.encapsulation == UdpEncapsulation(source_port=4500, destination_port=33333)
     assert pair.inbound.encapsulation == UdpEncapsulation(source_port=33333, destination_port=4500)
@@ -165,7 +169,7 @@ def test_what_the_operator_configured_reaches_both_directions():
     lifetime = Lifetime(soft=Limit(seconds=1.0), hard=Limit(seconds=2.0))
     given = parameters(child=child, mode=Mode.TRANSPORT, lifetime=lifetime)
 
-    pair = derive_pair(given, keymat(GCM), is_initiator=True)
+    pair = make_pair(given, keys(GCM), is_initiator=True)
 
     for sa in (pair.inbound, pair.outbound):
         assert sa.replay_window_packets == 4096
@@ -181,19 +185,16 @@ def test_what_the_operator_configured_reaches_both_directions():
 def test_extended_sequence_numbers_are_as_agreed(sn, esn):
     proposal = esp(Encr.AES_GCM_16, 128, sn=sn)
 
-    pair = derive_pair(parameters(proposal), keymat(proposal), is_initiator=True)
+    pair = make_pair(parameters(proposal), keys(proposal), is_initiator=True)
 
     assert (pair.inbound.esn, pair.outbound.esn) == (esn, esn)
 
 
-def test_keymat_of_another_length_is_our_mistake():
-    with pytest.raises(LocalError, match="71 bytes"):
-        derive_pair(parameters(), Secret(bytes(71)), is_initiator=True)
-
-
 def test_a_proposal_without_encryption_is_our_mistake():
+    nothing = Proposal(ProtocolId.ESP, (Transform(TransformType.SN, Sn.NO_ESN),))
+
     with pytest.raises(VocabularyError):
-        keymat_bytes(Proposal(ProtocolId.ESP, (Transform(TransformType.SN, Sn.NO_ESN),)))
+        make_pair(parameters(nothing), keys(GCM), is_initiator=True)
 
 
 # --- lifetimes ----------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def test_a_limit_never_rounds_to_nothing():
 def child_sa(**changes):
     given = parameters(**changes)
     return ChildSa(
-        ike_sa_id=IkeSaId(3), parameters=given, pair=derive_pair(given, keymat(GCM), is_initiator=True)
+        ike_sa_id=IkeSaId(3), parameters=given, pair=make_pair(given, keys(GCM), is_initiator=True)
     )
 
 
