@@ -43,6 +43,7 @@ from gateway.controller.report import Report
 from gateway.controller.sa_binding import BindingTiming, SaBinding
 from gateway.controller.sa_upkeep import SaUpkeep, UpkeepTiming
 from gateway.controller.spi_pool import SpiPool
+from gateway.controller.stranger_limit import StrangerLimit
 from gateway.controller.udp import TransportFactory, UdpTransport, source_address
 from gateway.controller.uniqueness import is_carrying, is_serving
 from gateway.datapath.backend import (
@@ -155,6 +156,7 @@ class Controller:
             clock=self._clock,
         )
         self._report = Report(self._core.ike_sa)
+        self._stranger_limit = StrangerLimit()
         self._pool = SpiPool(datapath, self._clock)
         self._binding = SaBinding(datapath, self._pool, self._core.resolve, options.binding)
         self._connections = Connections(
@@ -237,7 +239,9 @@ class Controller:
 
     def on_event(self, event: Event) -> None:
         """Take an event of the core (`Handler`)."""
-        self._report.on_event(event)
+        is_told = self._stranger_limit.allows(event, self._clock())
+        if is_told:
+            self._report.on_event(event)
         match event:
             case RemoveSas(sa_ids=sa_ids):
                 self._binding.remove(sa_ids)
@@ -247,7 +251,8 @@ class Controller:
                 if self._key_log is not None:
                     self._key_log.ike_sa(event)
             case _:
-                self._history.record(event)
+                if is_told:
+                    self._history.record(event)
                 self._connections.on_event(event)
                 self._operations.observe(event)
                 self._upkeep.on_event(event)

@@ -30,6 +30,7 @@ from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.cookie import CookieSecrets
 from gateway.ike.v2.exchange import Plan, PlanKind, Received
+from gateway.ike.v2.half_open import Admission
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.options import EndpointOptions
@@ -364,7 +365,8 @@ class Endpoint:
             return
         try:
             check_rules(message.payloads, header.exchange_type, is_response=False)
-            if not self._admits(message, path):
+            admission, is_proven = self._admission(message, path)
+            if admission is not Admission.ADMIT:
                 return
             received = Received(
                 exchange_type=header.exchange_type,
@@ -380,7 +382,7 @@ class Endpoint:
                 self._refuse(header, path, NotifyPayload(error.notify, error.data))
             return
         self._scheduler.add(ike_sa)
-        self._context.half_open[ike_sa.id] = path.remote
+        self._context.half_open.add(ike_sa.id, path.remote, is_proven=is_proven)
         self._context.init_requests[path, header.spi_i] = ike_sa.id
         ike_sa.set_timer(Timer.HALF_OPEN, self._context.now + self._context.options.half_open_timeout_s)
         self._context.send(path, ike_sa.init_response)
@@ -403,30 +405,31 @@ class Endpoint:
         fitting = [c for c in self._connections.values() if _fits(c, path)]
         return sorted(fitting, key=lambda c: (not c.remote.addresses, not c.local.addresses))
 
-    def _admits(self, message: Message, path: Path) -> bool:
-        """Bound the half-open table; under load want a cookie first (RFC 7296 §2.6).
+    def _admission(self, message: Message, path: Path) -> tuple[Admission, bool]:
+        """Look for a cookie in the request and decide on it (RFC 7296 §2.6).
+
+        Returns:
+            The decision, and whether the cookie proved the address. What is not admitted is dropped or
+            asked for a cookie here.
 
         Raises:
             PeerError: There is no nonce.
         """
-        options, half_open = self._context.options, self._context.half_open
-        same_address = sum(address == path.remote for address in half_open.values())
-        if len(half_open) >= options.half_open_limit or same_address >= options.half_open_per_address:
-            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, f"{len(half_open)} are half-open")
-            return False
-        if len(half_open) < options.cookie_threshold:
-            return True
         nonce_i = get_payload(message.payloads, NoncePayload).data
         cookie = find_notify(message.payloads, NotifyType.COOKIE)
         spi_i, source, now = message.header.spi_i, path.remote, self._context.now
-        if cookie is not None and self._cookies.is_valid(
+        is_proven = cookie is not None and self._cookies.is_valid(
             cookie.data, nonce_i=nonce_i, source=source, spi_i=spi_i, now=now
-        ):
-            return True
-        wanted = self._cookies.make(nonce_i=nonce_i, source=source, spi_i=spi_i, now=now)
-        self._drop(path, DropReason.IKE_COOKIE, "a cookie was asked for")
-        self._refuse(message.header, path, NotifyPayload(NotifyType.COOKIE, wanted))
-        return False
+        )
+        admission = self._context.half_open.admission(source, is_proven=is_proven)
+        if admission is Admission.DROP:
+            detail = f"{len(self._context.half_open)} are half-open"
+            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, detail)
+        elif admission is Admission.WANT_COOKIE:
+            wanted = self._cookies.make(nonce_i=nonce_i, source=source, spi_i=spi_i, now=now)
+            self._drop(path, DropReason.IKE_COOKIE, "a cookie was asked for")
+            self._refuse(message.header, path, NotifyPayload(NotifyType.COOKIE, wanted))
+        return admission, is_proven
 
 
 def _wake(ike_sa: IkeSa, child: Child) -> None:

@@ -11,10 +11,14 @@ from gateway.ike.path import Path
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ipsec.drop_reason import DropReason
-from tests.fakes.pair import BOB, Pair
+from tests.fakes.pair import ALICE, BOB, Pair
 
 LIMITS = EndpointOptions(
-    cookie_threshold=8, half_open_limit=16, half_open_per_address=4, half_open_timeout_s=30.0
+    cookie_threshold=8,
+    cookie_threshold_per_address=3,
+    half_open_limit=16,
+    half_open_per_address=4,
+    half_open_timeout_s=30.0,
 )
 
 
@@ -79,14 +83,41 @@ def test_a_flood_with_cookies_stops_at_the_limit():
     assert DropReason.IKE_HALF_OPEN_LIMIT in reasons
 
 
-def test_one_address_cannot_use_up_the_table():
+def test_one_address_must_bring_cookies_before_the_others():
     pair, template = flood_target()
     path = Path(BOB, 500, ip_address("203.0.113.7"), 500)
 
     for number in range(50):
         pair.bob.receive(request(template, number), path)
 
-    assert len(half_open(pair)) == 4
+    assert len(half_open(pair)) == 3
+    assert attack(pair, template, 99).notify(NotifyType.COOKIE) is None
+
+
+def test_one_address_cannot_use_up_the_table_with_cookies():
+    pair, template = flood_target()
+    path = Path(BOB, 500, ip_address("203.0.113.7"), 500)
+
+    for number in range(50):
+        before = len(pair.sent(pair.bob))
+        pair.bob.receive(request(template, number), path)
+        for answer in pair.sent(pair.bob)[before:]:
+            cookie = pair.tap.open(answer.data).notify(NotifyType.COOKIE)
+            if cookie is not None:
+                pair.bob.receive(request(template, number, cookie), path)
+
+    assert len(half_open(pair)) == 3 + 4
+
+
+def test_nobody_locks_a_peer_out_by_forging_its_address():
+    pair, template = flood_target()
+    forged = Path(BOB, 500, ALICE, 500)
+    for number in range(500):
+        pair.bob.receive(request(template, number), forged)
+
+    pair.run_for(2.0)  # Alice's own request is repeated, while the forged ones still hold their places
+
+    assert [sa.state for sa in pair.alice.ike_sas] == ["established"]
 
 
 def test_the_same_request_repeated_is_one_half_open_ike_sa_and_one_answer():

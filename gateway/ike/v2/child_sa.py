@@ -5,7 +5,7 @@ keys are whose, whatever the roles in the IKE SA: "initiator" is that of the exc
 rekey may be either side.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.ike.crypto.keymat import ChildKeys
@@ -13,7 +13,7 @@ from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
 from gateway.ipsec.connection import Child
-from gateway.ipsec.lifetime import Lifetime, Limit
+from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, jittered
 from gateway.ipsec.proposal import Proposal
 from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
@@ -21,8 +21,6 @@ from gateway.ipsec.selectors import TrafficSelector
 
 SEQUENCE_SPACE: Final = 1 << 32
 SEQUENCE_SPACE_ESN: Final = 1 << 64
-REKEY_FRACTION: Final = 0.75
-"""Part of the sequence space after which a Child SA is rekeyed, whatever its configured lifetime."""
 
 
 # --- lifetimes ----------------------------------------------------------------------------------
@@ -41,26 +39,12 @@ def child_lifetime(child: Child, *, esn: bool, draw: float) -> Lifetime:
         draw: Uniform in [0, 1), from the endpoint's entropy; the same for both directions.
     """
     space = SEQUENCE_SPACE_ESN if esn else SEQUENCE_SPACE
-    rekey, shorter, longer = child.rekey, 1.0 - child.jitter * draw, 1.0 + child.over
-    soft_packets = _scaled_int(rekey.packets, shorter)
-    hard_packets = _scaled_int(rekey.packets, longer)
-    ceiling = int(space * REKEY_FRACTION)
+    configured = jittered(child.rekey, child.over, child.jitter, draw)
+    ceiling = int(space * SEQUENCE_SOFT_FRACTION)
     return Lifetime(
-        soft=Limit(
-            seconds=None if rekey.seconds is None else rekey.seconds * shorter,
-            bytes=_scaled_int(rekey.bytes, shorter),
-            packets=ceiling if soft_packets is None else min(soft_packets, ceiling),
-        ),
-        hard=Limit(
-            seconds=None if rekey.seconds is None else rekey.seconds * longer,
-            bytes=_scaled_int(rekey.bytes, longer),
-            packets=space - 1 if hard_packets is None else min(hard_packets, space - 1),
-        ),
+        soft=replace(configured.soft, packets=min(configured.soft.packets or ceiling, ceiling)),
+        hard=replace(configured.hard, packets=min(configured.hard.packets or space - 1, space - 1)),
     )
-
-
-def _scaled_int(value: int | None, factor: float) -> int | None:
-    return None if value is None else max(1, int(value * factor))
 
 
 # --- the pair -----------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from gateway.ike.events import ChildSaId, Event, IkeSaId, RemoveSas, Request, RequestId
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey, TimerTable
+from gateway.ike.v2.half_open import HalfOpenTable
 from gateway.ike.v2.options import EndpointOptions
-from gateway.ipsec.sa import IpAddress, SaId
+from gateway.ipsec.sa import SaId
 
 IKE_SPI_BYTES = 8
 
@@ -41,7 +42,7 @@ class Context:
         """The IKE SAs whose peer is authenticated, and their connections; kept by the scheduler."""
         self.child_owners: dict[ChildSaId, IkeSaId] = {}
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
-        self.half_open: dict[IkeSaId, IpAddress] = {}
+        self.half_open = HalfOpenTable(options)
         """Our half-open IKE SAs as responder, by where their request came from (RFC 7296 §2.6)."""
         self.init_requests: dict[tuple[Path, bytes], IkeSaId] = {}
         """The IKE SAs we responded for, by where IKE_SA_INIT came from and its SPI."""

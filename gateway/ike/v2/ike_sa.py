@@ -343,7 +343,7 @@ class IkeSa:
         self.follow(trigger)
         self.established_at = now
         self.heard()
-        self.context.half_open.pop(self.id, None)
+        self.context.half_open.discard(self.id)
         self.cancel_timer(Timer.HALF_OPEN)
         if options.rekey_s > 0:
             self.rekey_at = now + options.rekey_s * (1.0 - options.jitter * self.context.draw())

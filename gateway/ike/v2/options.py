@@ -11,8 +11,10 @@ class EndpointOptions:
     """From this many half-open IKE SAs on, an IKE_SA_INIT request must bring a cookie (RFC 7296 §2.6)."""
     half_open_limit: int = 1024
     """With this many half-open IKE SAs, further IKE_SA_INIT requests are dropped, cookie or not."""
+    cookie_threshold_per_address: int = 8
+    """The same for the half-open IKE SAs of one address that brought no cookie."""
     half_open_per_address: int = 32
-    """The same for one remote address, so that one peer cannot use up the whole table."""
+    """The limit for one address among those that brought a cookie, so that none uses up the whole table."""
     half_open_timeout_s: float = 30.0
     """A responder forgets an IKE SA that is not authenticated after this long."""
     cookie_secret_lifetime_s: float = 60.0

@@ -157,7 +157,7 @@ class Scheduler:
         ike_sa.delayed.clear()
         self._context.timers.cancel_owner(ike_sa.id)
         self._context.authenticated.pop(ike_sa.id, None)
-        self._context.half_open.pop(ike_sa.id, None)
+        self._context.half_open.discard(ike_sa.id)
         self._context.init_requests.pop((ike_sa.init_path, ike_sa.spi_i), None)
         self._ike_sas.pop(ike_sa.id, None)
         if ike_sa.keys is not None:

@@ -299,3 +299,12 @@ def test_the_state_follows_the_table_and_nothing_else():
     record.establish(now=0.0)
     record.follow(ChildSaTrigger.REKEY_STARTED)
     assert record.state is ChildSaState.REKEYING
+
+
+def test_a_rekey_time_of_zero_means_never() -> None:
+    lifetime = child_lifetime(
+        Child(name="net", rekey=Limit(seconds=0.0, bytes=0, packets=0)), esn=False, draw=0.5
+    )
+
+    assert lifetime.soft == Limit(packets=int(0.75 * 2**32))
+    assert lifetime.hard == Limit(packets=2**32 - 1)
