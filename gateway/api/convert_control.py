@@ -236,6 +236,7 @@ def write_status(status: GatewayStatus) -> pb.GetStatusResponse:
         half_open_ike_sas=status.half_open_ike_sas,
         child_sas=status.child_sas,
         ike_drops=write_drops(status.ike_drops),
+        datapath_drops=write_drops(status.datapath_drops),
         warnings=status.warnings,
     )
 

@@ -2,7 +2,7 @@
 
 Enum values are lower case and without prefix, durations as `1h30m`, timestamps in UTC. What a message does
 not say (an absent message, an enum that is unspecified) is absent; in the configuration's spelling so is
-everything that is its default.
+everything that is its default. Binary fields are keys, which are write only: they are never printed.
 """
 
 import json
@@ -50,6 +50,8 @@ def to_plain(message: Message, *, defaults: bool = True) -> Plain:
     plain = {}
     field: AnyField
     for field in message.DESCRIPTOR.fields:
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            continue
         value = getattr(message, field.name)
         if field.is_repeated:
             if value or defaults:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ Act = Callable[[ControlClient, argparse.Namespace], Awaitable[int]]
 #: What `add_subparsers` returns has no public name.
 Commands = Any
 
+_CHANGES = (pb.APPLIED_CREATED, pb.APPLIED_UPDATED, pb.APPLIED_DELETED)
 _WAIT_S = 60.0
 _WATCH_S = 1.0
 
@@ -180,7 +182,8 @@ async def _apply(client: ControlClient, args: argparse.Namespace) -> int:
     loaded = load_config(args.file)
     results = await client.apply(loaded.message.connections, validate_only=args.dry_run, prune=args.prune)
     for result in results:
-        print(f"{result.name}: {_word(result, 'applied')}")
+        would = "would be " if args.dry_run and result.applied in _CHANGES else ""
+        print(f"{result.name}: {would}{_word(result, 'applied')}")
         for warning in result.warnings:
             print(f"  warning: {warning}")
         if result.HasField("error"):
@@ -248,18 +251,19 @@ async def _list_connections(client: ControlClient, args: argparse.Namespace) -> 
 
 async def _list_ike_sas(client: ControlClient, args: argparse.Namespace) -> int:
     ike_sas = await client.ike_sas()
-    return _show(pb.ListIkeSasResponse(ike_sas=ike_sas), args, tables.ike_sas(ike_sas))
+    return _show(pb.ListIkeSasResponse(ike_sas=ike_sas), args, tables.ike_sas(ike_sas, time.time()))
 
 
 async def _list_child_sas(client: ControlClient, args: argparse.Namespace) -> int:
     child_sas = await client.child_sas()
-    return _show(pb.ListChildSasResponse(child_sas=child_sas), args, tables.child_sas(child_sas))
+    return _show(pb.ListChildSasResponse(child_sas=child_sas), args, tables.child_sas(child_sas, time.time()))
 
 
 async def _list_sas(client: DatapathClient, args: argparse.Namespace) -> int:
     installed = await client.list_sas()
     message = dpb.ListSasResponse(sas=[convert.write_installed_sa(item) for item in installed])
-    return _show(message, args, tables.sas(installed))
+    counted = {} if args.json else {item.sa_id: item for item in (await client.counters()).sas}
+    return _show(message, args, tables.sas(installed, counted))
 
 
 async def _list_policies(client: DatapathClient, args: argparse.Namespace) -> int:
@@ -274,7 +278,7 @@ async def _status(client: ControlClient, args: argparse.Namespace) -> int:
         entries: Sequence[pb.ConnectionEntry] = [] if args.json else await client.connections()
         if args.watch and not args.json and sys.stdout.isatty():
             print("\x1b[2J\x1b[H", end="")
-        _show(status, args, tables.status(status, entries))
+        _show(status, args, tables.status(status, entries, time.time()))
         if not args.watch:
             return 0
         sys.stdout.flush()

@@ -24,6 +24,7 @@ _LATER = (
 def build_parser(used: str = "") -> argparse.ArgumentParser:
     """Return the parser of the whole command; only the arguments of the command `used` are loaded in full."""
     parser = argparse.ArgumentParser(prog="ipsecgw", description="An IPsec gateway: IKEv2 and its datapath.")
+    parser.add_argument("--version", action="version", version=f"ipsecgw {version('ipsec-gateway')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, help_text, add_arguments, act in (
         ("run", run.HELP, run.add_arguments, run.run),

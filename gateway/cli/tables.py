@@ -1,14 +1,19 @@
 """Messages and records as lines for a terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
+from gateway.api.duration import format_duration
 from gateway.api.plain import to_plain
-from gateway.datapath.backend import InstalledSa
-from gateway.ipsec.policy import Policy
+from gateway.api.types.v1 import status_pb2 as spb
+from gateway.datapath.backend import InstalledSa, SaCounters
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.sa import SaId
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> list[str]:
@@ -36,6 +41,21 @@ def _endpoint(endpoint: dpb.Endpoint) -> str:
     )
 
 
+def _until(message: Message, field: str, now: float) -> str:
+    """Return how long it is from `now` (Unix time) to a timestamp field: `-` if it is not set."""
+    if not message.HasField(field):
+        return "-"
+    time = getattr(message, field)
+    assert isinstance(time, Timestamp)
+    return duration(time.seconds + time.nanos / 1e9 - now)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as a person reads it at a glance: its two largest units."""
+    unit = 1.0 if seconds < 3600.0 else 60.0 if seconds < 86400.0 else 3600.0
+    return format_duration(max(0.0, seconds) // unit * unit)
+
+
 def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
     """Return one line per connection."""
     return table(
@@ -54,10 +74,16 @@ def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
     )
 
 
-def ike_sas(items: Iterable[pb.IkeSa]) -> list[str]:
-    """Return one line per IKE SA."""
+_NAT = {(False, False): "-", (True, False): "here", (False, True): "there", (True, True): "both"}
+
+
+def ike_sas(items: Iterable[pb.IkeSa], now: float) -> list[str]:
+    """Return one line per IKE SA; `now` is Unix time."""
     return table(
-        ("id", "connection", "state", "role", "local", "remote", "remote id", "spi_i", "spi_r", "proposal"),
+        (
+            *("id", "connection", "state", "role", "local", "remote", "remote id", "nat"),
+            *("spi_i", "spi_r", "rekey in", "proposal"),
+        ),
         (
             (
                 *(
@@ -67,7 +93,8 @@ def ike_sas(items: Iterable[pb.IkeSa]) -> list[str]:
                     "initiator" if sa.is_initiator else "responder",
                 ),
                 *(_endpoint(sa.local), _endpoint(sa.remote), sa.remote_id or "-"),
-                *(sa.spi_i, sa.spi_r, sa.proposal or "-"),
+                *(_NAT[sa.nat_local, sa.nat_remote], sa.spi_i, sa.spi_r),
+                *(_until(sa, "rekey_time", now), sa.proposal or "-"),
             )
             for sa in items
         ),
@@ -75,18 +102,21 @@ def ike_sas(items: Iterable[pb.IkeSa]) -> list[str]:
     )
 
 
-def child_sas(items: Iterable[pb.ChildSa]) -> list[str]:
-    """Return one line per Child SA."""
+def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
+    """Return one line per Child SA; `now` is Unix time. MTU is the largest inner packet that fits whole."""
     return table(
         (
-            *("id", "connection/child", "state", "in", "out", "packets in", "packets out"),
-            *("placement", "proposal", "selectors"),
+            *("id", "connection/child", "state", "mode", "spi in", "spi out", "packets in/out"),
+            *("bytes in/out", "mtu", "placement", "rekey in", "proposal", "selectors"),
         ),
         (
             (
                 *(sa.child_sa_id, f"{sa.connection}/{sa.child}", sa.state),
-                *(sa.inbound.spi or "-", sa.outbound.spi or "-", sa.inbound.packets, sa.outbound.packets),
-                *(_word(sa.outbound, "placement"), sa.proposal),
+                _word(sa, "mode") + (" in UDP" if sa.udp_encapsulation else ""),
+                *(sa.inbound.spi or "-", sa.outbound.spi or "-"),
+                f"{sa.inbound.packets}/{sa.outbound.packets}",
+                f"{sa.inbound.bytes}/{sa.outbound.bytes}",
+                *(sa.effective_mtu or "-", _placements(sa), _until(sa, "rekey_time", now), sa.proposal),
                 f"{','.join(sa.local_ts)} === {','.join(sa.remote_ts)}",
             )
             for sa in items
@@ -95,15 +125,28 @@ def child_sas(items: Iterable[pb.ChildSa]) -> list[str]:
     )
 
 
-def sas(items: Iterable[InstalledSa]) -> list[str]:
-    """Return one line per SA at the datapath."""
+def _placements(sa: pb.ChildSa) -> str:
+    """Return where both directions are: once, if they are at one place."""
+    words = dict.fromkeys(
+        _word(half, "placement") for half in (sa.inbound, sa.outbound) if half.spi or half.placement
+    )
+    return "/".join(words) or "-"
+
+
+def sas(items: Iterable[InstalledSa], counted: Mapping[SaId, SaCounters]) -> list[str]:
+    """Return one line per SA at the datapath, with its counters by SA id."""
     return table(
-        ("sa", "connection/child", "mode", "encryption", "placement", "generation"),
+        (
+            *("sa", "connection/child", "mode", "algorithm", "packets", "bytes", "sequence", "idle"),
+            *("mtu", "placement", "drops"),
+        ),
         (
             (
                 *(item.sa.sa_id, f"{item.sa.connection}/{item.sa.child}", item.sa.mode.value),
-                f"{item.sa.encryption.name.lower()} {item.sa.key_bits}",
-                *(item.placement.value, item.generation),
+                _algorithm(item),
+                *_counted(counted.get(item.sa.sa_id)),
+                *(item.effective_mtu or "-", item.placement.value),
+                _drops(counted[item.sa.sa_id].drops if item.sa.sa_id in counted else {}, none="-"),
             )
             for item in items
         ),
@@ -111,13 +154,38 @@ def sas(items: Iterable[InstalledSa]) -> list[str]:
     )
 
 
+def _algorithm(item: InstalledSa) -> str:
+    names = [f"{item.sa.encryption.name.lower()} {item.sa.key_bits}"]
+    if item.sa.integrity is not None:
+        names.append(item.sa.integrity.name.lower())
+    return " ".join(names)
+
+
+def _counted(counters: SaCounters | None) -> tuple[object, ...]:
+    if counters is None:
+        return ("-",) * 4
+    idle = counters.last_used_s_ago
+    return (
+        *(counters.packets, counters.bytes, counters.sequence),
+        "-" if idle is None else duration(idle),
+    )
+
+
+def _drops(drops: Mapping[DropReason, int], *, none: str = "none") -> str:
+    return ", ".join(f"{reason.value} {packets}" for reason, packets in drops.items() if packets) or none
+
+
 def policies(items: Iterable[Policy]) -> list[str]:
     """Return one line per SPD entry."""
     return table(
-        ("priority", "name", "action", "mode", "selectors"),
+        ("priority", "name", "action", "mode", "outer addresses", "selectors"),
         (
             (
-                *(policy.priority, policy.name, policy.action.value, policy.mode.value),
+                *(policy.priority, policy.name, policy.action.value),
+                policy.mode.value if policy.action is Action.PROTECT else "-",
+                f"{policy.local_address or 'any'} - {policy.remote_address or 'any'}"
+                if policy.action is Action.PROTECT
+                else "-",
                 f"{','.join(map(str, policy.local_ts))} === {','.join(map(str, policy.remote_ts))}",
             )
             for policy in items
@@ -126,20 +194,29 @@ def policies(items: Iterable[Policy]) -> list[str]:
     )
 
 
-def status(message: pb.GetStatusResponse, entries: Sequence[pb.ConnectionEntry]) -> list[str]:
-    """Return the gateway at a glance, with its connections."""
+def status(message: pb.GetStatusResponse, entries: Sequence[pb.ConnectionEntry], now: float) -> list[str]:
+    """Return the gateway at a glance, with its connections; `now` is Unix time."""
     datapath = message.datapath_problem or f"{message.datapath.name} at {message.datapath_address}"
-    drops = ", ".join(f"{drop.reason} {drop.packets}" for drop in message.ike_drops) or "none"
+    up_for = duration(now - message.start_time.seconds)
     lines = [
-        f"ipsecgw {message.version}, up since {message.start_time.ToJsonString()}",
+        f"ipsecgw {message.version}, up for {up_for}, since {_to_the_second(message.start_time)}",
         f"datapath   {datapath}",
         f"IKE SAs    {message.ike_sas} ({message.half_open_ike_sas} half-open)",
         f"Child SAs  {message.child_sas}",
-        f"IKE drops  {drops}",
+        f"IKE drops  {_drop_counts(message.ike_drops)}",
+        f"ESP drops  {'not known' if message.datapath_problem else _drop_counts(message.datapath_drops)}",
         *(f"warning    {warning}" for warning in message.warnings),
         "",
     ]
     return lines + connections(entries)
+
+
+def _drop_counts(counts: Iterable[spb.DropCount]) -> str:
+    return ", ".join(f"{_word(drop, 'reason')} {drop.packets}" for drop in counts) or "none"
+
+
+def _to_the_second(time: Timestamp) -> str:
+    return Timestamp(seconds=time.seconds).ToJsonString()
 
 
 def failure_lines(failure: pb.Failure) -> list[str]:
@@ -159,6 +236,8 @@ def event(message: pb.Event) -> str:
     """Return one event as one line."""
     kind = message.WhichOneof("event") or "event"
     body = to_plain(getattr(message, kind), defaults=False) if kind != "event" else {}
+    if len(body) == 1 and isinstance(inner := next(iter(body.values())), dict):
+        body = inner  # `ike_sa.` before every word of an event about one IKE SA tells nothing.
     return f"{message.time.ToJsonString()} {message.sequence} {kind} " + " ".join(_flat("", body))
 
 

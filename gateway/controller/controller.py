@@ -607,10 +607,26 @@ class Controller:
             half_open_ike_sas=sum(sa.established_at is None and not sa.is_initiator for sa in ike_sas),
             child_sas=sum(is_carrying(sa) for sa in self._core.child_sas()),
             ike_drops=dict(self._drops),
+            datapath_drops=await self._datapath_drops(),
             warnings=tuple(
                 f"policy {name}: {why}" for name, why in sorted(self._protection.problems.items())
             ),
         )
+
+    async def _datapath_drops(self) -> dict[DropReason, int]:
+        """Return what the datapath dropped, as far as it answers."""
+        if self._upkeep.link.capabilities is None:
+            return {}
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                counters = await self._datapath.counters()
+        except (DatapathError, TimeoutError) as error:
+            _log.debug("counters_not_read", error=str(error))
+            return {}
+        drops = Tally(counters.drops)
+        for counted in counters.sas:
+            drops.update(counted.drops)
+        return dict(drops)
 
     async def explain(self, connection: str) -> tuple[Fact, ...]:
         """Return why a connection is (not) up, and where its SAs landed."""

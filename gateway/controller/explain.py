@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact
 from gateway.ike.events import Failure, FailureReason, IkeSaInfo
 from gateway.ipsec.connection import Start
+from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Action
 
 _ADVICE = {
@@ -129,10 +130,16 @@ def _child(child_sa: ChildSaStatus) -> list[Fact]:
             + (f", effective MTU {child_sa.effective_mtu}" if child_sa.effective_mtu is not None else ""),
         )
     ]
+    words: dict[tuple[Engine, str], list[str]] = {}
     for word, placement in (("in", child_sa.inbound), ("out", child_sa.outbound)):
         if placement is not None:
-            why = f": {placement.reason}" if placement.reason else ""
-            facts.append(
-                Fact(topic="placement", text=f"{info.child} {word} is on {placement.engine.value}{why}")
-            )
-    return facts
+            words.setdefault((placement.engine, placement.reason), []).append(word)
+    return facts + [
+        Fact(
+            topic="placement",
+            text=f"{info.child} {' and '.join(directions)} "
+            f"{'is' if len(directions) == 1 else 'are'} on {engine.value}"
+            + (f"; {reason}" if reason else ""),
+        )
+        for (engine, reason), directions in words.items()
+    ]

@@ -234,6 +234,8 @@ class GatewayStatus:
     child_sas: int = 0
     ike_drops: dict[DropReason, int] = field(default_factory=dict)
     """Datagrams the controller dropped, since start."""
+    datapath_drops: dict[DropReason, int] = field(default_factory=dict)
+    """Packets the datapath dropped since its start, those of its present SAs included."""
     warnings: tuple[str, ...] = ()
 
 

@@ -31,14 +31,19 @@ def choose(
     """
     reasons = why_not or {}
     wanted = wish.prefer if wish.require is None else (wish.require,)
-    refused: list[str] = []
+    refused: dict[str, list[str]] = {}
     for engine in wanted:
         if engine in available:
-            return Choice(engine=engine, reason="; ".join(refused))
-        refused.append(f"{engine.value}: {reasons.get(engine, 'this datapath does not have it')}")
+            return Choice(engine=engine, reason=_in_words(refused))
+        refused.setdefault(reasons.get(engine, "not in this datapath"), []).append(engine.value)
     verb = "wanted" if wish.require is None else "required"
     raise DatapathError(
         ErrorReason.PLACEMENT_UNAVAILABLE,
         f"{', '.join(engine.value for engine in wanted) or 'nothing'} is {verb}; "
-        f"this datapath has {', '.join(engine.value for engine in available)} ({'; '.join(refused)})",
+        f"this datapath has {', '.join(engine.value for engine in available)} ({_in_words(refused)})",
     )
+
+
+def _in_words(refused: dict[str, list[str]]) -> str:
+    """Return every reason once, behind the engines it is of."""
+    return "; ".join(f"{', '.join(engines)}: {why}" for why, engines in refused.items())

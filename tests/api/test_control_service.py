@@ -47,6 +47,7 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import Path
 from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.sa import IpsecProtocol, Mode, SaId, Spi
 from gateway.ipsec.secret import Secret
@@ -433,6 +434,7 @@ async def test_the_status_comes_through(control: ControlClient, controller: Fake
             max_replay_window_packets=4096,
             counters_survive_restart=False,
         ),
+        datapath_drops={DropReason.CLEAR_INBOUND: 7},
     )
     up = to_plain(await control.status())
 
@@ -447,7 +449,9 @@ async def test_the_status_comes_through(control: ControlClient, controller: Fake
         "child_sas": 4,
         "ike_drops": [{"reason": "ike_cookie", "packets": 5}],
         "warnings": ["look"],
+        "datapath_drops": [],
     }
+    assert up["datapath_drops"] == [{"reason": "clear_inbound", "packets": 7}]
     assert up["datapath"]["engines"] == ["software"]
     assert up["datapath"]["encryption"] == [{"algorithm": "aes_gcm_16", "key_bits": 256}]
 

@@ -92,7 +92,13 @@ def test_run_tells_every_mistake_before_it_starts_anything(
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["version"]) == 0
-    assert capsys.readouterr().out.startswith("ipsecgw ")
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("ipsecgw ")
+    assert second == first
 
 
 # --- where the sockets are ------------------------------------------------------------------------

@@ -1,6 +1,11 @@
+import pytest
+
 from gateway.api.control.v1 import control_pb2 as pb
+from gateway.api.types.v1 import ipsec_pb2 as tpb
+from gateway.api.types.v1 import status_pb2 as spb
 from gateway.cli import tables
-from gateway.datapath.backend import InstalledSa
+from gateway.datapath.backend import InstalledSa, SaCounters
+from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from tests.fakes.records import make_sa
 
@@ -32,7 +37,8 @@ def test_a_failure_shows_what_both_sides_wanted() -> None:
 
 
 def test_a_listing_of_sas_shows_no_key() -> None:
-    lines = tables.sas([InstalledSa(sa=make_sa(0x1001, key=b"A" * 36), placement=Engine.SOFTWARE)])
+    sa = make_sa(0x1001, key=b"A" * 36)
+    lines = tables.sas([InstalledSa(sa=sa, placement=Engine.SOFTWARE)], {})
 
     assert "in:esp:192.0.2.1:00001001" in lines[1]
     assert "aes_gcm_16 256" in lines[1]
@@ -63,3 +69,66 @@ def test_advice_stands_below_its_fact() -> None:
         "           -> `ipsecgw up paris`",
         "peer       x",
     ]
+
+
+def test_an_sa_shows_its_counters_and_its_drops_by_reason() -> None:
+    sa = make_sa(0x1001)
+    counters = SaCounters(
+        sa_id=sa.sa_id,
+        packets=3,
+        bytes=252,
+        sequence=7,
+        drops={DropReason.REPLAY: 2},
+        last_used_s_ago=61.5,
+    )
+
+    lines = tables.sas(
+        [InstalledSa(sa=sa, placement=Engine.SOFTWARE, effective_mtu=1446)], {sa.sa_id: counters}
+    )
+
+    assert lines[0].split()[-3:] == ["MTU", "PLACEMENT", "DROPS"]
+    assert lines[1].split()[-8:] == ["3", "252", "7", "1m1s", "1446", "software", "replay", "2"]
+
+
+def test_a_child_sa_shows_both_directions_its_mtu_and_when_it_is_rekeyed() -> None:
+    child_sa = pb.ChildSa(child_sa_id=5, connection="paris", child="lan", state="installed")
+    child_sa.mode = tpb.MODE_TUNNEL
+    child_sa.udp_encapsulation = True
+    child_sa.effective_mtu = 1438
+    child_sa.rekey_time.FromSeconds(1000 + 3540)
+    for half, packets in ((child_sa.inbound, 3), (child_sa.outbound, 4)):
+        half.spi = "0000100" + str(packets)
+        half.packets, half.bytes = packets, packets * 84
+        half.placement = tpb.ENGINE_SOFTWARE
+
+    line = tables.child_sas([child_sa], 1000.0)[1]
+
+    assert "tunnel in UDP  00001003  00001004  3/4" in line
+    assert "252/336       1438  software   59m" in line
+
+
+def test_the_status_names_what_was_dropped_by_ike_and_by_the_datapath() -> None:
+    message = pb.GetStatusResponse(version="0.1.0", datapath_address="unix:/run/x")
+    message.start_time.FromSeconds(1_000)
+    message.ike_drops.add(reason=spb.DROP_REASON_IKE_COOKIE, packets=4)
+    message.datapath_drops.add(reason=spb.DROP_REASON_CLEAR_INBOUND, packets=9)
+
+    lines = tables.status(message, [], 1_000 + 7_380.0)
+
+    assert lines[0] == "ipsecgw 0.1.0, up for 2h3m, since 1970-01-01T00:16:40Z"
+    assert "IKE drops  ike_cookie 4" in lines
+    assert "ESP drops  clear_inbound 9" in lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-3.0, "0s"), (0.4, "0s"), (59.9, "59s"), (3599, "59m59s"), (180_000, "2d2h")]
+)
+def test_a_time_span_is_read_at_a_glance(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text
+
+
+def test_an_event_about_one_thing_does_not_repeat_its_name() -> None:
+    event = pb.Event(sequence=3)
+    event.ike_sa_established.ike_sa.connection = "paris"
+
+    assert tables.event(event).endswith(" 3 ike_sa_established connection=paris")

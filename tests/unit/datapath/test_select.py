@@ -16,13 +16,13 @@ def test_first_wish_needs_no_reason() -> None:
 
 def test_later_wish_says_why_not_the_earlier_ones() -> None:
     choice = choose(
-        Placement(prefer=(Engine.NIC_PACKET, Engine.KERNEL, Engine.SOFTWARE)),
+        Placement(prefer=(Engine.NIC_PACKET, Engine.ENGINE, Engine.KERNEL, Engine.SOFTWARE)),
         [Engine.SOFTWARE],
         why_not={Engine.NIC_PACKET: "eth0 has no offload"},
     )
 
     assert choice.engine is Engine.SOFTWARE
-    assert choice.reason == "nic_packet: eth0 has no offload; kernel: this datapath does not have it"
+    assert choice.reason == "nic_packet: eth0 has no offload; engine, kernel: not in this datapath"
 
 
 @pytest.mark.parametrize(

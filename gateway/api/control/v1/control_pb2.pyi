@@ -351,7 +351,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("version", "start_time", "datapath_address", "datapath", "datapath_problem", "connections", "ike_sas", "half_open_ike_sas", "child_sas", "ike_drops", "warnings")
+    __slots__ = ("version", "start_time", "datapath_address", "datapath", "datapath_problem", "connections", "ike_sas", "half_open_ike_sas", "child_sas", "ike_drops", "warnings", "datapath_drops")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     DATAPATH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -363,6 +363,7 @@ class GetStatusResponse(_message.Message):
     CHILD_SAS_FIELD_NUMBER: _ClassVar[int]
     IKE_DROPS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    DATAPATH_DROPS_FIELD_NUMBER: _ClassVar[int]
     version: str
     start_time: _timestamp_pb2.Timestamp
     datapath_address: str
@@ -374,7 +375,8 @@ class GetStatusResponse(_message.Message):
     child_sas: int
     ike_drops: _containers.RepeatedCompositeFieldContainer[_status_pb2.DropCount]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., datapath_address: _Optional[str] = ..., datapath: _Optional[_Union[_datapath_pb2.Capabilities, _Mapping]] = ..., datapath_problem: _Optional[str] = ..., connections: _Optional[int] = ..., ike_sas: _Optional[int] = ..., half_open_ike_sas: _Optional[int] = ..., child_sas: _Optional[int] = ..., ike_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    datapath_drops: _containers.RepeatedCompositeFieldContainer[_status_pb2.DropCount]
+    def __init__(self, version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., datapath_address: _Optional[str] = ..., datapath: _Optional[_Union[_datapath_pb2.Capabilities, _Mapping]] = ..., datapath_problem: _Optional[str] = ..., connections: _Optional[int] = ..., ike_sas: _Optional[int] = ..., half_open_ike_sas: _Optional[int] = ..., child_sas: _Optional[int] = ..., ike_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., datapath_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("connection",)
