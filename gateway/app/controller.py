@@ -22,7 +22,14 @@ from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer, Listener
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
-from gateway.app.places import PlaceError, find_account, find_places, is_root, make_directory, ports_socket
+from gateway.app.places import (
+    PlaceError,
+    controller_account,
+    find_places,
+    is_root,
+    make_directory,
+    ports_socket,
+)
 from gateway.app.ready import announce_ready, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.controller.controller import Controller, ControllerOptions
@@ -53,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user",
         metavar="NAME",
-        help="whom the controller becomes (default: ipsecgw if it exists, else nobody)",
+        help="whom the controller becomes (default: ipsecgw if it exists, else a number of its own)",
     )
     parser.add_argument(
         "--key-log", type=Path, metavar="DIR", help="write Wireshark key tables there: for debugging only"
@@ -79,7 +86,7 @@ async def _serve(
     args: argparse.Namespace, wanted: Sequence[WantedConnection], control: Address, datapath: Address
 ) -> None:
     stopping = stop_event()
-    account = find_account(args.user) if is_root() else None
+    account = controller_account(args.user, datapath) if is_root() else None
     key_log = None if args.key_log is None else KeyLog(args.key_log)
     async with contextlib.AsyncExitStack() as stack:
         address = _near(datapath) if account is not None else datapath
@@ -102,7 +109,7 @@ async def _serve(
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
         if account is not None:
-            drop_privileges(account.pw_name)
+            drop_privileges(account)
             forbid_new_privileges()
         if args.parent:
             # After the change of user, which clears it. SIGKILL, not SIGTERM: an orderly end would delete the
@@ -116,7 +123,7 @@ async def _serve(
             "controller_ready",
             listen=str(control),
             datapath=str(datapath),
-            user=None if account is None else account.pw_name,
+            user=None if account is None else account.name,
             connections=len(wanted),
         )
         announce_ready()

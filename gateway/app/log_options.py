@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from gateway.api.config_file import ConfigError
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import LogFormat, configure
 
@@ -39,4 +40,5 @@ def log_arguments(args: argparse.Namespace) -> list[str]:
 
 def complain(program: str, error: GatewayError) -> None:
     """Tell whoever started this process what is wrong, whatever the log format."""
-    sys.stderr.write(f"{program}: {error}\n")
+    # The problems of a file begin with their places, as editors understand them.
+    sys.stderr.write(f"{error}\n" if isinstance(error, ConfigError) else f"{program}: {error}\n")

@@ -1,21 +1,22 @@
 """Where a gateway's sockets are, and which unprivileged user its controller becomes."""
 
 import os
-import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from gateway.api.address import Address, UnixAddress, parse_address
+from gateway.host.errors import HostError
+from gateway.host.privileges import Account, find_account, nameless_account
 from gateway.ipsec.errors import GatewayError
 
 DEFAULT_RUN_DIR: Final = Path("/run/ipsecgw")
 CONTROL_VARIABLE: Final = "IPSECGW_CONTROL"
 DATAPATH_VARIABLE: Final = "IPSECGW_DATAPATH"
 
-#: The controller becomes the first of these users that exists, unless told otherwise.
-PREFERRED_USERS: Final = ("ipsecgw", "nobody")
+#: Whom the controller becomes where there is such a user, unless told otherwise.
+PREFERRED_USER: Final = "ipsecgw"
 
 
 class PlaceError(GatewayError):
@@ -73,21 +74,18 @@ def make_directory(path: Path) -> None:
         ) from error
 
 
-def find_account(name: str | None) -> pwd.struct_passwd:
-    """Return the account that the controller runs as.
+def controller_account(name: str | None, datapath: Address) -> Account:
+    """Return whom the controller of this datapath becomes: `name`, else `ipsecgw`, else a user of its own.
 
     Raises:
-        PlaceError: There is no such user.
+        HostError: There is no user of that name.
     """
-    for candidate in PREFERRED_USERS if name is None else (name,):
-        try:
-            return pwd.getpwnam(candidate)
-        except KeyError:
-            continue
-    raise PlaceError(
-        f"there is no user {name or PREFERRED_USERS[0]!r} for the controller: "
-        "create it (`useradd --system --no-create-home ipsecgw`), or name another with --user"
-    )
+    if name is not None:
+        return find_account(name)
+    try:
+        return find_account(PREFERRED_USER)
+    except HostError:
+        return nameless_account(str(datapath))
 
 
 def is_root() -> bool:

@@ -27,7 +27,14 @@ from gateway.api.config_file import load_config
 from gateway.app import controller as controller_process
 from gateway.app.agent import is_listening
 from gateway.app.log_options import complain, configure_logs, log_arguments
-from gateway.app.places import DEFAULT_RUN_DIR, Places, find_account, find_places, is_root, make_directory
+from gateway.app.places import (
+    DEFAULT_RUN_DIR,
+    Places,
+    controller_account,
+    find_places,
+    is_root,
+    make_directory,
+)
 from gateway.app.ready import READY_VARIABLE, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.datapath.registry import backend_names
@@ -74,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
         if args.config is not None:
             load_config(args.config)  # every mistake is told before anything is started
         tls_files(args)
-        if is_root():
-            find_account(args.user)
         own_agent = args.datapath in backend_names()
         places = find_places(
             os.environ,
@@ -83,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
             control=args.socket,
             datapath=None if own_agent else args.datapath,
         )
+        if is_root():
+            controller_account(args.user, places.datapath)
         return asyncio.run(_Supervisor(args, places, own_agent=own_agent).run())
     except GatewayError as error:
         complain("ipsecgw run", error)
@@ -161,7 +168,9 @@ class _Supervisor:
 
     def _agent_argv(self) -> tuple[str, ...]:
         args = self._args
-        group = ["--group-id", str(find_account(args.user).pw_gid)] if is_root() else []
+        group = (
+            ["--group-id", str(controller_account(args.user, self._places.datapath).gid)] if is_root() else []
+        )
         return (
             *("gateway.app.agent", "--listen", str(self._places.datapath), "--backend"),
             args.datapath if self._own_agent else "auto",

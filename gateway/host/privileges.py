@@ -5,10 +5,13 @@ has become an unprivileged user; the controller needs nothing at all.
 """
 
 import ctypes
+import grp
 import os
 import pwd
 import struct
+import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -23,6 +26,7 @@ _PR_CAP_AMBIENT_RAISE: Final = 2
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _CLOSE_RANGE_CLOEXEC: Final = 4
 _FIRST_OWN_DESCRIPTOR: Final = 3
+_DYNAMIC_IDS: Final = range(61184, 65520)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -64,30 +68,75 @@ def require_capabilities(needed: Iterable[Capability], purpose: str) -> None:
         raise MissingCapabilityError(missing, purpose)
 
 
-def drop_privileges(user: str, keep: Iterable[Capability] = ()) -> None:
-    """Become `user` for good, with its groups, and keep only the capabilities in `keep`.
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a process becomes: numbers, and a name for people."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def find_account(user: str) -> Account:
+    """Return a user of this machine, with its groups.
+
+    Raises:
+        HostError: No such user.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise HostError(
+            f"there is no user {user!r}: create it (useradd --system {user}), or name another"
+        ) from error
+    return Account(user, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))
+
+
+def nameless_account(seed: str) -> Account:
+    """Return a user and group that nobody else on this machine is, the same for the same `seed`.
+
+    Numbers come from the range that systemd keeps for its DynamicUser= (61184 to 65519). Unlike `nobody`,
+    which many daemons share, what belongs to this group is open to one gateway only.
+    """
+    start = zlib.crc32(seed.encode()) % len(_DYNAMIC_IDS)
+    for step in range(len(_DYNAMIC_IDS)):
+        number = _DYNAMIC_IDS[(start + step) % len(_DYNAMIC_IDS)]
+        if not _is_taken(number):
+            return Account(str(number), number, number, (number,))
+    raise HostError("every dynamic user number is taken: create the user ipsecgw")
+
+
+def _is_taken(number: int) -> bool:
+    for look_up in (pwd.getpwuid, grp.getgrgid):
+        try:
+            look_up(number)
+        except KeyError:
+            continue
+        return True
+    return False
+
+
+def drop_privileges(account: Account, keep: Iterable[Capability] = ()) -> None:
+    """Become `account` for good, with its groups, and keep only the capabilities in `keep`.
 
     What is kept is also made ambient, so that programs we start (nft) have it. No thread may run yet that
     must change too: Linux keeps capabilities per thread.
 
     Raises:
-        HostError: No such user, or this process may not change.
+        HostError: This process may not change.
     """
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError as error:
-        raise HostError(f"there is no user {user!r}: create it, or name another") from error
     kept = frozenset(keep)
     try:
         _prctl(_PR_SET_KEEPCAPS, 1)
-        os.setgroups(os.getgrouplist(user, account.pw_gid))
-        os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
-        os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+        os.setgroups(account.groups)
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
         _set_capabilities(kept)
         for capability in kept:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
     except OSError as error:
-        raise HostError(f"cannot become user {user!r}: {error.strerror}") from error
+        raise HostError(f"cannot become user {account.name}: {error.strerror}") from error
 
 
 def forbid_new_privileges() -> None:

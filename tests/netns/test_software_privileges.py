@@ -17,11 +17,11 @@ _PROTECT = """
 import asyncio, os, sys
 from pathlib import Path
 from gateway.datapath.software.backend import SoftwareBackend
-from gateway.host.privileges import AGENT_CAPABILITIES, drop_privileges, forbid_new_privileges
+from gateway.host.privileges import AGENT_CAPABILITIES, drop_privileges, find_account, forbid_new_privileges
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
 
-drop_privileges("nobody", AGENT_CAPABILITIES if sys.argv[1] == "keep" else ())
+drop_privileges(find_account("nobody"), AGENT_CAPABILITIES if sys.argv[1] == "keep" else ())
 forbid_new_privileges()
 
 async def main():

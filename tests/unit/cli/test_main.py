@@ -1,10 +1,13 @@
+import pwd
 from pathlib import Path
 
 import pytest
 
 from gateway.api.address import AddressError, UnixAddress
-from gateway.app.places import PlaceError, find_account, find_places, ports_socket
+from gateway.app.places import controller_account, find_places, ports_socket
 from gateway.cli.main import build_parser, main
+from gateway.host.errors import HostError
+from gateway.host.privileges import Account, nameless_account
 
 COMMANDS = (
     ["run"],
@@ -72,7 +75,11 @@ def test_a_bad_configuration_is_told_with_its_place(
     status = main(["validate", str(file)])
 
     assert status == 1
-    assert f"{file}:3:3: connections[0].colour: unknown key" in capsys.readouterr().err
+    # Every line begins with its place: an editor jumps there.
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"{file}:2:3: connections[0]: ")
+    assert f"{file}:3:3: connections[0].colour: unknown key" in "\n".join(lines)
+    assert all(line.startswith(f"{file}:") for line in lines)
 
 
 def test_run_tells_every_mistake_before_it_starts_anything(
@@ -85,7 +92,7 @@ def test_run_tells_every_mistake_before_it_starts_anything(
 
     told = capsys.readouterr().err
     assert status == 1
-    assert "did you mean name" in told
+    assert told.startswith(f"{file}:2:3: connections[0].nam: unknown key; did you mean name?")
     assert "colour" in told
     assert not (tmp_path / "run").exists()
 
@@ -130,5 +137,20 @@ def test_the_ports_are_handed_out_beside_the_datapath_socket() -> None:
 
 
 def test_a_user_that_does_not_exist_is_told_with_what_to_do() -> None:
-    with pytest.raises(PlaceError, match="useradd"):
-        find_account("no-such-user-here")
+    with pytest.raises(HostError, match="useradd"):
+        controller_account("no-such-user-here", UnixAddress(Path("/run/ipsecgw/datapath.sock")))
+
+
+def test_without_a_user_of_its_own_every_gateway_gets_numbers_that_nobody_has() -> None:
+    here, there = (controller_account_of(f"/run/{name}/datapath.sock") for name in ("here", "there"))
+
+    assert here == controller_account_of("/run/here/datapath.sock")
+    assert here.uid != there.uid
+    for account in (here, there):
+        assert account.groups == (account.gid,)
+        with pytest.raises(KeyError):
+            pwd.getpwuid(account.uid)
+
+
+def controller_account_of(path: str) -> Account:
+    return nameless_account(f"unix:{path}")
