@@ -5,7 +5,7 @@ Text form, as strongSwan writes it: `10.1.0.0/16`, `10.1.0.1-10.1.0.9`, `2001:db
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -16,6 +16,7 @@ from ipaddress import (
     ip_network,
     summarize_address_range,
 )
+from itertools import islice
 from typing import Final
 
 from gateway.ipsec.errors import GatewayError, VocabularyError
@@ -27,6 +28,8 @@ ANY_PROTOCOL: Final = 0
 MAX_PORT: Final = 65535
 MAX_SELECTORS: Final = 255
 """The count field of a TS payload is one octet (RFC 7296 §3.13)."""
+_MAX_OVERLAPS: Final = 4 * MAX_SELECTORS
+"""So many overlaps of a peer's selectors with ours are looked at: each is compared with all before it."""
 
 _PROTOCOL_NUMBERS: Final = {
     "icmp": 1,
@@ -201,15 +204,23 @@ class TrafficSelector:
 
     def is_subset(self, other: "TrafficSelector") -> bool:
         """Say whether everything this selector matches, `other` matches too."""
-        return self.intersect(other) == self
+        if self.start.version != other.start.version or other.protocol not in (ANY_PROTOCOL, self.protocol):
+            return False
+        if not int(other.start) <= int(self.start) <= int(self.end) <= int(other.end):
+            return False
+        if other.has_any_port or (self.start_port, self.end_port) == (other.start_port, other.end_port):
+            return True
+        if self.is_opaque or other.is_opaque:
+            return False
+        return other.start_port <= self.start_port <= self.end_port <= other.end_port
 
     def intersect(self, other: "TrafficSelector") -> "TrafficSelector | None":
         """Return what both match, or `None`."""
         if self.start.version != other.start.version:
             return None
-        start, end = max(self.start, other.start, key=int), min(self.end, other.end, key=int)
-        if int(start) > int(end):
+        if int(self.start) > int(other.end) or int(other.start) > int(self.end):
             return None
+        start, end = max(self.start, other.start, key=int), min(self.end, other.end, key=int)
         if self.protocol and other.protocol and self.protocol != other.protocol:
             return None
         ports = self._intersect_ports(other)
@@ -276,20 +287,30 @@ def narrow(
     """Return the part of `offered` that `configured` allows (RFC 7296 §2.9).
 
     The order of `offered` is kept, so that the initiator's first choice comes first where it is allowed;
-    a selector that lies inside another of the result is merged into it, at the earlier place.
+    a selector that lies inside another of the result is merged into it, at the earlier place. Of offers that
+    overlap each other beyond all reason only a part is granted: the work is bounded (`_MAX_OVERLAPS`).
 
     Raises:
         TsUnacceptable: Nothing in `offered` is allowed.
     """
     result: list[TrafficSelector] = []
+    for common in islice(_overlaps(offered, configured), _MAX_OVERLAPS):
+        _merge(result, common)
+        if len(result) == MAX_SELECTORS:
+            break
+    if not result:
+        raise TsUnacceptable(tuple(offered), tuple(configured))
+    return tuple(result)
+
+
+def _overlaps(
+    offered: Iterable[TrafficSelector], configured: Sequence[TrafficSelector]
+) -> Iterator[TrafficSelector]:
     for theirs in offered:
         for ours in configured:
             common = theirs.intersect(ours)
             if common is not None:
-                _merge(result, common)
-    if not result:
-        raise TsUnacceptable(tuple(offered), tuple(configured))
-    return tuple(result[:MAX_SELECTORS])
+                yield common
 
 
 def is_narrowing(narrowed: Sequence[TrafficSelector], offered: Sequence[TrafficSelector]) -> bool:
