@@ -94,7 +94,12 @@ def load_config(path: Path) -> LoadedConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        why = f"cannot be read: {error.strerror}; give the path of a YAML file with connections"
+        advice = (
+            "run as root, or as its owner"
+            if isinstance(error, PermissionError)
+            else "give the path of a YAML file with connections"
+        )
+        why = f"cannot be read: {error.strerror}; {advice}"
         raise ConfigError([Problem(file=str(path), line=0, column=0, path="", message=why)]) from error
     except UnicodeDecodeError as error:
         why = f"is not UTF-8 text (byte {error.start})"
@@ -191,6 +196,8 @@ def _compose(text: str, walk: "_Walk") -> Node | None:
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.context, error.problem) if part)
+        if error.context == "while parsing a flow sequence" and "got '['" in (error.problem or ""):
+            what += "; write a selector with a port in quotes inside [...]: ['10.1.0.0/16[tcp/443]']"
         walk.note(error.problem_mark or error.context_mark, "", f"is not YAML: {what}")
         return None
     except yaml.reader.ReaderError as error:

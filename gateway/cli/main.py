@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
+from gateway.api.config_file import ConfigError
 from gateway.app import agent, run
 from gateway.cli import control
 from gateway.ipsec.errors import GatewayError
@@ -58,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     act: Callable[[argparse.Namespace], int] = args.act
     try:
         return act(args)
+    except ConfigError as error:
+        # One line for each problem, each beginning with its place, as editors understand it.
+        print(error, file=sys.stderr)
+        return 1
     except GatewayError as error:
         print(f"ipsecgw {used}: {error}", file=sys.stderr)
         return 1

@@ -555,3 +555,10 @@ def test_any_damage_is_read_or_explained(start: int, length: int, inserted: str)
 
     lines = text.count("\n") + 2
     assert all(1 <= problem.line <= lines and problem.column >= 1 for problem in found(text))
+
+
+def test_a_selector_with_a_port_in_a_list_in_brackets_wants_quotes() -> None:
+    (problem,) = problems(MINIMAL + "    local_ts: [10.1.0.0/16[tcp/443]]\n")
+
+    assert problem.startswith("gw.yaml:6:27: is not YAML: ")
+    assert problem.endswith("write a selector with a port in quotes inside [...]: ['10.1.0.0/16[tcp/443]']")
