@@ -50,6 +50,10 @@ __all__ = ["Endpoint", "EndpointOptions"]
 
 DEFAULT_OPTIONS = EndpointOptions()
 
+MAX_FIRST_BYTES = 8192
+"""Longest message of IKE_SA_INIT that is looked at. Honest ones have some hundred bytes (RFC 7296 §2 asks for
+3000); a stranger's could otherwise cost us its 64 KiB of memory, and as much time as all its proposals take."""
+
 
 class Endpoint:
     """One IKEv2 endpoint: any number of connections, in both roles."""
@@ -164,11 +168,15 @@ class Endpoint:
             return
         try:
             header = parse_header(datagram)
+            ike_sa = self._find_addressee(header)
+            is_first = ike_sa is None or ike_sa.keys is None
+            if is_first and header.length > MAX_FIRST_BYTES:
+                self._drop(path, DropReason.IKE_MALFORMED, f"{header.length} bytes and no IKE SA")
+                return
             message = parse_message(datagram)
         except PeerError as error:
             self._drop_unreadable(datagram, path, error)
             return
-        ike_sa = self._find_addressee(header)
         if ike_sa is not None:
             self._scheduler.receive(ike_sa, message, path)
         elif header.exchange_type == ExchangeType.IKE_SA_INIT and header.is_request:
@@ -358,6 +366,10 @@ class Endpoint:
             self._drop(path, DropReason.IKE_MALFORMED, "no first message of an IKE SA")
             return
         if self._is_retransmission(message, path):
+            return
+        if self._scheduler.find_by_spi(header.spi_i) is not None:
+            # Our own request, reflected: who does not care about identities would authenticate itself to itself.
+            self._drop(path, DropReason.IKE_UNEXPECTED, "the initiator's SPI is one of ours")
             return
         candidates = self._candidates(path)
         if not candidates:

@@ -11,7 +11,7 @@ from gateway.ike.path import Path
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ipsec.drop_reason import DropReason
-from tests.fakes.pair import ALICE, BOB, Pair
+from tests.fakes.pair import ALICE, ALICE_LAN, BOB, BOB_LAN, Pair
 
 LIMITS = EndpointOptions(
     cookie_threshold=8,
@@ -107,6 +107,43 @@ def test_one_address_cannot_use_up_the_table_with_cookies():
                 pair.bob.receive(request(template, number, cookie), path)
 
     assert len(half_open(pair)) == 3 + 4
+
+
+def test_one_ipv6_network_cannot_use_up_the_table_with_cookies():
+    # RFC 7296 §2.6 counts addresses; a single IPv6 host has 2**64 of them, and receives at each.
+    bob = ip_address("2001:db8:b::2")
+    pair = Pair(
+        bob={"local_address": None, "remote_address": None, "local_lan": BOB_LAN, "remote_lan": ALICE_LAN},
+        bob_options=LIMITS,
+    )
+    pair.link.fate = lambda packet: ()
+    pair.alice.initiate()
+    template = parse_message(pair.sent(pair.alice)[0].data)
+
+    for number in range(50):
+        path = Path(bob, 500, ip_address("2001:db8:a:1::1") + number, 500)
+        before = len(pair.sent(pair.bob))
+        pair.bob.receive(request(template, number), path)
+        for answer in pair.sent(pair.bob)[before:]:
+            cookie = pair.tap.open(answer.data).notify(NotifyType.COOKIE)
+            if cookie is not None:
+                pair.bob.receive(request(template, number, cookie), path)
+
+    assert len(half_open(pair)) == 3 + 4
+
+
+def test_a_first_message_longer_than_any_honest_one_is_not_looked_at():
+    pair, template = flood_target()
+    sa, *others = template.payloads
+    many = tuple(replace(sa.proposals[0], number=number % 256) for number in range(1, 300))
+    endless = encode_message(template.header, [replace(sa, proposals=many), *others])
+
+    pair.bob.receive(endless, Path(BOB, 500, ip_address("203.0.113.7"), 500))
+
+    assert len(endless) > 8192
+    assert pair.bob.ike_sas == ()
+    assert pair.sent(pair.bob) == []
+    assert [event.reason for event in pair.bob.events(DatagramDropped)] == [DropReason.IKE_MALFORMED]
 
 
 def test_nobody_locks_a_peer_out_by_forging_its_address():

@@ -14,6 +14,7 @@ from gateway.ike.events import (
     IkeSaEstablished,
     IkeSaFailed,
 )
+from gateway.ike.path import Path
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import AuthPayload, TsiPayload, TsrPayload, VendorIdPayload
@@ -398,3 +399,18 @@ def test_two_connections_to_the_same_peer_are_two_ike_sas():
 
     assert {sa.connection for sa in pair.bob.ike_sas} == {"one", "two"}
     pair.check(children=2, ike_sas=2)
+
+
+def test_nobody_makes_a_gateway_authenticate_itself_to_itself():
+    # Alice knows no identity of the peer, so that her own would do: whoever holds the right key. An attacker
+    # between the two sends her all that she says, as if Bob had said it.
+    pair = Pair(alice={"remote_id": None})
+    pair.link.fate = lambda packet: ()
+    pair.alice.initiate()
+
+    for _ in range(3):
+        for packet in pair.sent(pair.alice):
+            pair.alice.receive(packet.data, Path(ALICE, 500, BOB, 500))
+
+    assert [sa.state for sa in pair.alice.ike_sas] == ["connecting"]
+    assert DropReason.IKE_UNEXPECTED in {event.reason for event in pair.alice.events(DatagramDropped)}
