@@ -51,8 +51,8 @@ __all__ = ["Endpoint", "EndpointOptions"]
 DEFAULT_OPTIONS = EndpointOptions()
 
 MAX_FIRST_BYTES = 8192
-"""Longest message of IKE_SA_INIT that is looked at. Honest ones have some hundred bytes (RFC 7296 §2 asks for
-3000); a stranger's could otherwise cost us its 64 KiB of memory, and as much time as all its proposals take."""
+"""Longest message of IKE_SA_INIT that is looked at: honest ones have some hundred bytes, RFC 7296 §2 asks for
+3000. A stranger's could otherwise cost us its 64 KiB of memory, and as much time as all its proposals take."""
 
 
 class Endpoint:
@@ -368,7 +368,7 @@ class Endpoint:
         if self._is_retransmission(message, path):
             return
         if self._scheduler.find_by_spi(header.spi_i) is not None:
-            # Our own request, reflected: who does not care about identities would authenticate itself to itself.
+            # Our own request, reflected: without identities configured we would authenticate ourselves.
             self._drop(path, DropReason.IKE_UNEXPECTED, "the initiator's SPI is one of ours")
             return
         candidates = self._candidates(path)

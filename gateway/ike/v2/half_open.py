@@ -13,7 +13,6 @@ from gateway.ike.events import IkeSaId
 from gateway.ike.v2.options import EndpointOptions
 from gateway.ipsec.sa import IpAddress
 
-
 _IPV6_HOST_BITS: Final = 64
 
 
