@@ -15,7 +15,7 @@ from gateway.ike.errors import LocalError
 from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId, IkeSaInfo, RequestId, Result
 from gateway.ike.path import Path
 from gateway.ipsec.connection import Connection
-from gateway.ipsec.sa import IpAddress, Spi
+from gateway.ipsec.sa import IpAddress
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -108,9 +108,9 @@ class Core:
         """Say that a Child SA is no use any more."""
         self._quietly(lambda endpoint, now: endpoint.expire_child(child_sa_id, now))
 
-    def soft_expire(self, spi: Spi) -> None:
-        """Say that an SA reached a soft limit."""
-        self._quietly(lambda endpoint, now: endpoint.soft_expire(spi, now))
+    def soft_expire(self, child_sa_id: ChildSaId) -> None:
+        """Say that an SA of a Child SA reached a soft limit."""
+        self._quietly(lambda endpoint, now: endpoint.rekey_child(child_sa_id, now))
 
     def note_traffic(self, child_sa_id: ChildSaId) -> None:
         """Say that an authenticated packet arrived."""

@@ -313,8 +313,11 @@ class SaUpkeep:
                     destination=str(event.destination),
                 )
                 self._connections.acquire((connection, child))
-            case SoftExpire(spi=spi):
-                self._core.soft_expire(spi)
+            case SoftExpire(sa_id=sa_id):
+                # By its name: the SPI of an outbound SA is the peer's choice, and two may choose the same.
+                child_sa_id = self._child_sa_of(sa_id)
+                if child_sa_id is not None:
+                    self._core.soft_expire(child_sa_id)
             case HardExpire(sa_id=sa_id):
                 child_sa_id = self._child_sa_of(sa_id)
                 if child_sa_id is not None:

@@ -52,7 +52,7 @@ DEFAULT_OPTIONS = EndpointOptions()
 
 MAX_FIRST_BYTES = 8192
 """Longest message of IKE_SA_INIT that is looked at: honest ones have some hundred bytes, RFC 7296 §2 asks for
-3000. A stranger's could otherwise cost us its 64 KiB of memory, and as much time as all its proposals take."""
+3000. A stranger's could otherwise cost us 64 KiB of memory, and as much time as all its proposals take."""
 
 
 class Endpoint:

@@ -17,7 +17,7 @@ from gateway.controller.facade import (
 from gateway.datapath.backend import Acquire, DatapathError, ErrorReason, HardExpire, SasLost, SoftExpire
 from gateway.ike.events import ChildSaEstablished, ChildSaRekeyed, FailureReason, IkeSaEstablished
 from gateway.ipsec.connection import Start
-from gateway.ipsec.sa import Direction, SaId
+from gateway.ipsec.sa import Direction, SaId, Spi
 from gateway.ipsec.secret import Secret
 from tests.fakes.virtual_loop import pass_time
 from tests.unit.controller.gateways import PARIS_NET, Gateway, Wire, can_talk, outbound_keys
@@ -458,6 +458,25 @@ async def test_a_soft_limit_at_the_datapath_rekeys(paris: Gateway, tokyo: Gatewa
     await pass_time(1)
 
     assert can_talk(paris, tokyo)
+    assert paris.outbound() != old
+
+
+async def test_a_soft_limit_concerns_the_sa_it_names_not_another_one_with_its_spi(
+    paris: Gateway, tokyo: Gateway
+) -> None:
+    # A peer chooses the SPI of what we send it; another peer must not be able to take its rekeys away.
+    await paris.up()
+    old = paris.outbound()
+    sa = paris.backend.sad.outbound("paris-tokyo", "lan")
+    assert sa is not None
+    elsewhere = SaId(f"{sa.sa_id}-of-another-peer")
+
+    paris.backend.emit(SoftExpire(sa_id=elsewhere, spi=sa.spi, limit="bytes"))
+    await pass_time(1)
+    assert paris.outbound() == old
+
+    paris.backend.emit(SoftExpire(sa_id=sa.sa_id, spi=Spi(0x0BAD_5EED), limit="bytes"))
+    await pass_time(1)
     assert paris.outbound() != old
 
 
