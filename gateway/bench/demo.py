@@ -42,6 +42,11 @@ connections:
   children:
   - {{name: lan, local_ts: [{unused_local}], remote_ts: [{unused_remote}]}}
 """
+_WIRESHARK_PREFERENCES = """\
+# Together with the tables beside it, this folder is a Wireshark configuration.
+esp.enable_encryption_decode: TRUE
+esp.enable_authentication_check: TRUE
+"""
 _UNUSED = ("172.16.1.0/24", "172.16.2.0/24")
 
 
@@ -229,6 +234,7 @@ def _explain_capture(directory: Path, paris: GatewayProcess, console: Console, f
         target = keys / table.name
         target.touch(mode=0o600)
         target.write_bytes(table.read_bytes())
+    (keys / "preferences").write_text(_WIRESHARK_PREFERENCES)
     wire = directory / "wire.pcap"
     done = paris.ctl("inspect", str(wire), "--keys", str(keys), "--json", check=False, timeout_s=300)
     report: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"problems": [done.stderr]}
@@ -328,11 +334,12 @@ def _summarise(
     )
     console.print(
         f"results in {directory}:\n"
-        "  wire.pcap     everything between the gateways; Wireshark reads the keys beside it\n"
-        "  keys/         ikev2_decryption_table and esp_sa, as Wireshark reads them (secret!)\n"
+        "  wire.pcap     everything between the gateways\n"
+        "  keys/         ikev2_decryption_table and esp_sa, as a Wireshark configuration (secret!)\n"
         "  ladder.svg    the exchanges as a picture\n"
         "  summary.json  the table above\n"
-        f"look inside: ipsecgw inspect {directory}/wire.pcap --keys {directory}/keys"
+        f"look inside: ipsecgw inspect {directory}/wire.pcap --keys {directory}/keys\n"
+        f"         or: WIRESHARK_CONFIG_DIR={directory}/keys wireshark {directory}/wire.pcap"
     )
     console.print(
         "[bold green]the demo passed[/]" if findings.passed else "[bold red]the demo FAILED[/]",
