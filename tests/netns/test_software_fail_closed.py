@@ -286,6 +286,20 @@ def test_traffic_of_other_sources_is_not_touched(
     assert can_ping(sites.a.gateway, "192.0.2.2")
 
 
+def test_source_nat_on_the_way_into_the_tunnel_device_leaves_nothing_in_clear(
+    sites: SiteToSite, a: DatapathProcess, b: DatapathProcess, tmp_path: Path
+) -> None:
+    # Address translation that forgets to except the tunnel: what it changed no longer matches PROTECT.
+    establish(a, b, NETWORKS)
+    nat = "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; };"
+    sites.a.gateway.run("nft", f"{nat} add rule ip nat out ip saddr 10.1.0.0/16 snat to 192.0.2.1")
+    with capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as capture:
+        assert not can_ping(sites.a.host, "10.2.0.10")
+
+    assert clear_packets(capture) == 0
+    assert a.call("counters").drops[DropReason.NO_POLICY] >= 2
+
+
 def test_removed_policy_leaves_routing_as_it_was(sites: SiteToSite, a: DatapathProcess) -> None:
     before = _routing(sites.a.gateway)
     a.apply(NETWORKS.policy_of_a())

@@ -224,10 +224,14 @@ class Forwarder:
         """Decide about a packet that was routed here without being in any selector.
 
         Rules cannot match all that selectors can (ICMP types), so such a packet goes on by the other routes.
-        What the kernel says on the device of its own accord stays on it.
+        What the kernel says on the device of its own accord stays on it. Any other packet had to be protected
+        when it was routed here, and its addresses were changed after that (source NAT on the way into the
+        device): it must not leave in clear, and the guard would not know it any more.
         """
         if self._spd.hides_ports(flow):
             return _Decision(_Verdict.DROP, reason=DropReason.FRAGMENT)
+        if not self._spd.brings_by_rule(flow):
+            return _Decision(_Verdict.DROP, reason=DropReason.NO_POLICY)
         source, destination = flow.source_address, flow.destination_address
         if (
             source.is_link_local

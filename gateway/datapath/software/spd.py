@@ -44,6 +44,17 @@ class Spd:
         """Return the first entry that an outbound packet matches."""
         return next((entry for entry in self._entries if entry.selectors.permits_outbound(flow)), None)
 
+    def brings_by_rule(self, flow: Flow) -> bool:
+        """Whether steering brings a packet that no entry matches: its rules may be wider than selectors.
+
+        Rules have the addresses and the protocol of a PROTECT entry; some ports they cannot say.
+        """
+        return any(
+            entry.any_port.permits_outbound(flow)
+            for entry in self._entries
+            if entry.policy.action is Action.PROTECT
+        )
+
     def hides_ports(self, flow: Flow) -> bool:
         """Whether a packet without visible ports could, with them, match an entry that is no BYPASS."""
         return flow.source_port is None and any(

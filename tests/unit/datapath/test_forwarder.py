@@ -235,15 +235,28 @@ def test_bypass_goes_on_in_clear_where_the_guard_still_looks(path: Path) -> None
     assert path.machine.sent == []
 
 
-def test_packet_of_no_policy_goes_on_but_noise_of_the_link_does_not(path: Path) -> None:
-    path.policies(policy())
+def test_packet_that_a_rule_could_not_tell_apart_goes_on_but_noise_of_the_link_does_not(path: Path) -> None:
+    anywhere = TrafficSelector.parse("0.0.0.0/0[udp/3000]")
+    path.policies(policy(local_ts=(TrafficSelector.parse("0.0.0.0/0"),), remote_ts=(anywhere,)))
 
-    path.out(packet("10.9.0.1"))
+    path.out(packet())
     path.out(packet("169.254.0.1"))
     path.out(packet("10.1.0.9", "224.0.0.1"))
 
-    assert path.machine.clear == [packet("10.9.0.1")]
+    assert path.machine.clear == [packet()]
     assert path.forwarder.drops == {DropReason.NO_POLICY: 2}
+
+
+def test_packet_whose_source_a_nat_changed_on_its_way_here_does_not_leave_in_clear(path: Path) -> None:
+    # It matched PROTECT when it was routed into the device. `masquerade` without an output interface is a
+    # common mistake; the guard looks at packets before source NAT, and this one comes after it.
+    path.policies(policy())
+    path.install(outbound())
+
+    path.out(packet(str(OURS)))
+
+    assert path.machine.clear == []
+    assert path.forwarder.drops == {DropReason.NO_POLICY: 1}
 
 
 def test_later_fragment_that_may_need_protection_is_dropped(path: Path) -> None:
