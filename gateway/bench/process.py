@@ -1,5 +1,6 @@
 """One `ipsecgw run` in a namespace, driven by its own command line: for the demo, benchmarks and tests."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,14 @@ from gateway.bench.topology import Namespace
 from gateway.ipsec.errors import GatewayError
 
 _STOP_S = 15.0
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there and not only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class GatewayProcessError(GatewayError):
@@ -66,11 +75,12 @@ class GatewayProcess:
         return self.directory / "keys"
 
     def start(self, timeout_s: float = 30.0) -> None:
-        """Start the gateway and wait until it answers.
+        """Start the gateway and wait until it answers; see `wait_until_it_answers`."""
+        self.launch()
+        self.wait_until_it_answers(timeout_s)
 
-        Raises:
-            GatewayProcessError: It ended or did not answer in time; the text has the end of its log.
-        """
+    def launch(self) -> None:
+        """Start the gateway."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(self.config)
         self.config_path.chmod(0o600)
@@ -87,6 +97,14 @@ class GatewayProcess:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
+
+    def wait_until_it_answers(self, timeout_s: float = 30.0) -> None:
+        """Wait until the controller answers.
+
+        Raises:
+            GatewayProcessError: It ended or did not answer in time; the text has the end of its log.
+        """
+        assert self._process is not None, "not started"
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -108,6 +126,28 @@ class GatewayProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(_STOP_S)
         self._process = None
+
+    def pid_of(self, role: str) -> int:
+        """Return the PID of its `supervisor`, `agent` or `controller`."""
+        if role == "supervisor":
+            return self.pid
+        return int((self.directory / "run" / f"{role}.pid").read_text())
+
+    def kill(self, *roles: str) -> None:
+        """Kill some of its processes with SIGKILL, all before any is waited for; return when they are gone."""
+        pids = [self.pid_of(role) for role in roles]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # a controller dies with its supervisor
+                os.kill(pid, signal.SIGKILL)
+        if "supervisor" in roles:
+            assert self._process is not None
+            self._process.wait(_STOP_S)
+            self._process = None
+        deadline = time.monotonic() + _STOP_S
+        while any(is_running(pid) for pid in pids):
+            if time.monotonic() > deadline:
+                raise GatewayProcessError(f"{', '.join(roles)} did not end: {pids}")
+            time.sleep(0.01)
 
     def ctl(
         self, *arguments: str, check: bool = True, timeout_s: float = 60.0

@@ -9,9 +9,10 @@ Commands run inside by `nsenter`, which, unlike `ip netns exec`, leaves /sys as 
 """
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def site_to_site(prefix: str, *, nat: bool = False, mtu: int = 1500) -> Iterator
     """Make the topology of the module's picture and take it away at the end, whatever happened.
 
     With `nat`, site a is `10.9.0.2` behind a masquerading box whose outer address is 192.0.2.1; it can be
-    reached only after it has sent something. The NAT case is IPv4 outside.
+    reached only after it has sent something. The NAT case is IPv4 outside. Processes that are still inside at
+    the end are killed.
     """
     names = [f"{prefix}-{role}" for role in ("ha", "ga", "nat", "gb", "hb") if nat or role != "nat"]
     made: list[Namespace] = []
@@ -165,7 +167,15 @@ def site_to_site(prefix: str, *, nat: bool = False, mtu: int = 1500) -> Iterator
         yield _wire(by_role, mtu=mtu)
     finally:
         for namespace in made:
+            _end_all_inside(namespace)
             delete_namespace(namespace)
+
+
+def _end_all_inside(namespace: Namespace) -> None:
+    """End what was orphaned there, as an agent whose supervisor was killed: the namespace would live on."""
+    for pid in pids_inside(namespace):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _wire(by_role: dict[str, Namespace], *, mtu: int) -> SiteToSite:

@@ -1,79 +1,225 @@
 """Two gateways with one PSK between the two sites of a topology, for tests of the whole product."""
 
-import re
+import json
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
+from typing import Any
 
 from gateway.bench.process import GatewayProcess
-from gateway.bench.topology import SiteToSite
+from gateway.bench.topology import Namespace, Site, SiteToSite
 
-CONFIG = """
+PSK = "correct horse battery staple"
+
+LAN = (
+    "{name: lan, local_ts: [$local_net], remote_ts: [$remote_net], "
+    "esp: {proposals: [aes256gcm16-x25519]}, start: $start}"
+)
+
+_CONFIG = Template("""\
 connections:
 - name: paris-tokyo
-  local:  {{address: {local}, id: {local_id}, auth: {{psk: {{file: test.psk}}}}}}
-  remote: {{address: {remote}, id: {remote_id}, auth: {{psk: {{file: test.psk}}}}}}
-  ike: {{proposals: [aes256gcm16-prfsha384-x25519]}}
+  local:  {address: $local, id: $local_id, auth: {psk: {file: test.psk}}}
+  remote: {address: $remote, id: $remote_id, auth: {psk: {file: test.psk}}}
+  ike: {proposals: [aes256gcm16-prfsha384-x25519]$ike}
   children:
-  - name: lan
-    local_ts: [{local_net}]
-    remote_ts: [{remote_net}]
-    esp: {{proposals: [aes256gcm16-x25519]}}
-    start: {start}
-"""
+""")
 
 
-def config(topology: SiteToSite, *, of_a: bool, start: str) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a test wants other than the usual; the same at both ends, mirrored.
+
+    In a child, `$local_net`, `$remote_net`, `$local_net_v6`, `$remote_net_v6`, `$local`, `$remote` and `$start`
+    are filled in, each from that gateway's point of view.
+    """
+
+    children: tuple[str, ...] = (LAN,)
+    ike: str = ""
+    """More keys of `ike`: "dpd_delay: 1s, rekey: 3s"."""
+    start: str = "on_traffic"
+    start_at_tokyo: str | None = None
+    """Where both shall not do the same."""
+    ipv6_outside: bool = False
+
+
+USUAL = Wish()
+
+
+def config(sites: SiteToSite, *, of_a: bool, wish: Wish = USUAL) -> str:
     """Return the configuration of one side."""
-    here, there = (topology.a, topology.b) if of_a else (topology.b, topology.a)
+    here, there = (sites.a, sites.b) if of_a else (sites.b, sites.a)
     ids = ("gw-paris.example", "gw-tokyo.example")
-    return CONFIG.format(
-        local=here.outside,
-        remote=there.outside,
-        local_id=ids[not of_a],
-        remote_id=ids[of_a],
-        local_net=here.inside,
-        remote_net=there.inside,
-        start=start,
-    )
+    start = wish.start if of_a or wish.start_at_tokyo is None else wish.start_at_tokyo
+    values = {
+        "local": _outer(sites, here, wish, seen_from_b=False),
+        "remote": _outer(sites, there, wish, seen_from_b=not of_a),
+        "local_id": ids[not of_a],
+        "remote_id": ids[of_a],
+        "local_net": here.inside,
+        "remote_net": there.inside,
+        "local_net_v6": here.inside_v6,
+        "remote_net_v6": there.inside_v6,
+        "start": start,
+        "ike": f", {wish.ike}" if wish.ike else "",
+    }
+    children = "".join(f"  - {Template(child).substitute(values)}\n" for child in wish.children)
+    return _CONFIG.substitute(values) + children
+
+
+def _outer(sites: SiteToSite, site: Site, wish: Wish, *, seen_from_b: bool) -> str:
+    if sites.nat is not None and seen_from_b:
+        return "192.0.2.1"  # the masquerading box
+    return site.outside_v6 if wish.ipv6_outside else site.outside
+
+
+def gateways(
+    sites: SiteToSite, directory: Path, wish: Wish = USUAL, options: tuple[str, ...] = ()
+) -> tuple[GatewayProcess, GatewayProcess]:
+    """Return both gateways, not started."""
+    made = []
+    for site, name in ((sites.a, "paris"), (sites.b, "tokyo")):
+        home = directory / name
+        home.mkdir()
+        psk = home / "test.psk"
+        psk.write_text(f"{PSK}\n")
+        psk.chmod(0o600)
+        text = config(sites, of_a=site is sites.a, wish=wish)
+        made.append(GatewayProcess(site.gateway, home, text, options))
+    return made[0], made[1]
 
 
 @contextmanager
 def paris_and_tokyo(
-    topology: SiteToSite, directory: Path, *, start: str = "on_traffic"
+    sites: SiteToSite, directory: Path, wish: Wish = USUAL
 ) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
     """Run both gateways while the context lasts."""
-    gateways = []
-    for site, name in ((topology.a, "paris"), (topology.b, "tokyo")):
-        home = directory / name
-        home.mkdir()
-        psk = home / "test.psk"
-        psk.write_text("correct horse battery staple\n")
-        psk.chmod(0o600)
-        text = config(topology, of_a=site is topology.a, start=start)
-        gateways.append(GatewayProcess(site.gateway, home, text))
-    with gateways[0] as paris, gateways[1] as tokyo:
+    paris, tokyo = gateways(sites, directory, wish)
+    with ExitStack() as stack:
+        for gateway in (paris, tokyo):
+            gateway.launch()
+            stack.callback(gateway.stop)
+        for gateway in (paris, tokyo):
+            gateway.wait_until_it_answers()
         yield paris, tokyo
 
 
-def pid_of(gateway: GatewayProcess, process: str) -> int:
-    """Return the PID of the `agent` or `controller` of a gateway."""
-    return int((gateway.directory / "run" / f"{process}.pid").read_text())
+def route_in_clear(sites: SiteToSite) -> None:
+    """Give both gateways routes by which traffic of the sites would leave in clear, if nothing kept it."""
+    for gateway, number, peer in ((sites.a.gateway, 2, 2), (sites.b.gateway, 1, 1)):
+        gateway.run("ip", "route", "replace", f"10.{number}.0.0/16", "via", f"192.0.2.{peer}")
+        gateway.run("ip", "-6", "route", "replace", f"fd00:{number}::/64", "via", f"2001:db8::{peer}")
 
 
-class Pings:
-    """Numbered echo requests from the host of site A to that of site B, in the background."""
+def wait_until(
+    condition: Callable[[], object], timeout_s: float = 20.0, what: Callable[[], str] = lambda: ""
+) -> None:
+    """Return when the condition holds; fail with `what()` when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen in {timeout_s} s: {what()}"
+        time.sleep(0.1)
 
-    def __init__(self, topology: SiteToSite, count: int, interval_s: float) -> None:
-        self._process = topology.a.host.popen(
-            *("ping", "-c", str(count), "-i", str(interval_s), "-W", "1", topology.b.host_address),
-            stdout=subprocess.PIPE,
-        )
-        self.count = count
 
-    def missing(self) -> list[int]:
-        """Wait for the end; return the numbers of those without an answer."""
-        output = self._process.communicate(timeout=120)[0]
-        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", output)}
-        return [number for number in range(1, self.count + 1) if number not in answered]
+def can_ping(namespace: Namespace, address: str, *options: str) -> bool:
+    """Say whether one echo request is answered within a second."""
+    done = namespace.run("ping", "-c1", "-W1", *options, address, check=False)
+    return done.returncode == 0
+
+
+def wait_for_ping(namespace: Namespace, address: str, timeout_s: float = 20.0) -> None:
+    """Return when the first echo request is answered."""
+    wait_until(lambda: can_ping(namespace, address), timeout_s, lambda: f"no answer from {address}")
+
+
+def listed(gateway: GatewayProcess, what: str) -> list[dict[str, Any]]:
+    """Return `ike-sas` or `child-sas` of a gateway; none while its controller does not answer."""
+    done = gateway.ctl("list", what, "--json", check=False)
+    if done.returncode != 0:
+        return []
+    items: list[dict[str, Any]] = json.loads(done.stdout)[what.replace("-", "_")]
+    return items
+
+
+def spis(gateway: GatewayProcess) -> set[str]:
+    """Return the outbound SPIs of a gateway."""
+    return {sa["outbound"]["spi"] for sa in listed(gateway, "child-sas")}
+
+
+def have_one_of_each(*both: GatewayProcess) -> bool:
+    """Say whether every gateway has exactly one IKE SA, established, and one Child SA, installed."""
+    for gateway in both:
+        ike_sas, child_sas = listed(gateway, "ike-sas"), listed(gateway, "child-sas")
+        if [sa["state"] for sa in ike_sas] != ["established"]:
+            return False
+        if [sa["state"] for sa in child_sas] != ["installed"]:
+            return False
+    return True
+
+
+def what_they_have(*both: GatewayProcess) -> str:
+    """Return the SAs of gateways, for the message of a failed test."""
+    return "\n".join(
+        f"{gateway.directory.name} {what}:\n{gateway.ctl('list', what, check=False).stdout}"
+        for gateway in both
+        for what in ("ike-sas", "child-sas")
+    )
+
+
+def settle(*both: GatewayProcess, timeout_s: float = 20.0) -> None:
+    """Return when every gateway has exactly one IKE SA and one Child SA."""
+    wait_until(lambda: have_one_of_each(*both), timeout_s, lambda: what_they_have(*both))
+
+
+class AgentProcess:
+    """`ipsecgw agent` alone: nobody starts it again."""
+
+    def __init__(self, namespace: Namespace, directory: Path, *, group_id: int) -> None:
+        self.directory = directory
+        self.address = f"unix:{directory}/run/datapath.sock"
+        self._log_path = directory / "agent.log"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._namespace = namespace
+        self._group_id = group_id
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "AgentProcess":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        ready = self._log().count('"agent_ready"')
+        with self._log_path.open("a") as log:
+            self._process = self._namespace.popen(
+                *(sys.executable, "-m", "gateway.cli.main", "agent", "--listen", self.address),
+                *("--group-id", str(self._group_id), "--log-format", "json"),
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(lambda: self._log().count('"agent_ready"') > ready, 20.0, self._log)
+
+    def _log(self) -> str:
+        return self._log_path.read_text() if self._log_path.exists() else ""
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def end(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(15)
