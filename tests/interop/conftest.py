@@ -19,7 +19,7 @@ OURS = """\
 connections:
 - name: swan
   local:  {{address: {local}, id: ours.test, auth: {{psk: {{value: "{psk}"}}}}}}
-  remote: {{address: {remote}, id: theirs.test, auth: {{psk: {{value: "{psk}"}}}}}}
+  remote: {{address: "{remote}", id: theirs.test, auth: {{psk: {{value: "{psk}"}}}}}}
   ike: {{proposals: [{ike}]{ike_options}}}
   children:
   - name: net
@@ -105,6 +105,9 @@ class Setup:
     their_psk: str = PSK
     our_options: tuple[str, ...] = ()
     nat: bool = False
+    """A NAT hides site a."""
+    they_are_site_a: bool = False
+    """strongSwan at site a and our gateway at site b, instead of the other way round."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -120,34 +123,35 @@ def start_rig(tmp_path: Path) -> StartRig:
     @contextmanager
     def start(setup: Setup) -> Iterator[Rig]:
         with site_to_site(f"sw{os.getpid()}", nat=setup.nat) as sites:
+            here, there = (sites.b, sites.a) if setup.they_are_site_a else (sites.a, sites.b)
             ours = GatewayProcess(
-                sites.a.gateway,
+                here.gateway,
                 tmp_path / "ours",
                 OURS.format(
-                    local=sites.a.outside,
-                    remote=sites.b.outside,
+                    local=here.outside,
+                    remote="%any" if setup.nat and setup.they_are_site_a else there.outside,
                     psk=PSK,
                     ike=setup.ike,
                     ike_options=setup.our_ike_options,
-                    local_ts=sites.a.inside,
-                    remote_ts=setup.our_remote_ts or sites.b.inside,
+                    local_ts=here.inside,
+                    remote_ts=setup.our_remote_ts or there.inside,
                     esp=setup.esp,
                 ),
                 options=setup.our_options,
                 environment=setup.environment,
             )
             theirs = Charon(
-                sites.b.gateway,
+                there.gateway,
                 tmp_path / "theirs",
                 THEIRS.format(
-                    local=sites.b.outside,
-                    remote="%any" if setup.nat else sites.a.outside,
+                    local=there.outside,
+                    remote="%any" if setup.nat and not setup.they_are_site_a else here.outside,
                     ike=setup.theirs_ike or setup.ike,
                     esp=setup.theirs_esp or setup.esp,
                     ike_options=setup.their_ike_options,
                     child_options=setup.their_child_options,
-                    local_ts=setup.their_local_ts or sites.b.inside,
-                    remote_ts=sites.a.inside,
+                    local_ts=setup.their_local_ts or there.inside,
+                    remote_ts=here.inside,
                     psk=setup.their_psk,
                 ),
                 settings=setup.their_settings,

@@ -130,18 +130,20 @@ def test_liveness_checks_go_both_ways_and_a_dead_peer_is_noticed(start_rig: Star
         assert "peer_unresponsive" in rig.ours.log()
 
 
+@pytest.mark.parametrize("hidden", ["ours", "theirs"])
 @pytest.mark.parametrize("setup", [GCM, CBC], ids=["gcm", "cbc-sha2"])
-def test_a_nat_between_moves_everything_to_port_4500(start_rig: StartRig, setup: Setup) -> None:
-    """RFC 7296 §2.23, RFC 3948: we are behind the NAT and initiate."""
-    behind_nat = Setup(ike=setup.ike, esp=setup.esp, nat=True)
+def test_a_nat_between_moves_everything_to_port_4500(start_rig: StartRig, setup: Setup, hidden: str) -> None:
+    """RFC 7296 §2.23, RFC 3948: whoever is behind the NAT initiates."""
+    behind_nat = Setup(ike=setup.ike, esp=setup.esp, nat=True, they_are_site_a=hidden == "theirs")
     with start_rig(behind_nat) as rig:
-        bring_up(rig, "ours")
+        bring_up(rig, hidden)
 
         rig.ping()
 
-        assert "remote host is behind NAT" in rig.theirs.log()
+        says = {"ours": "remote host is behind NAT", "theirs": "local host is behind NAT"}
+        assert says[hidden] in rig.theirs.log()
         (ike_sa,) = rig.ike_sas()
-        assert ike_sa["nat_local"] is True
+        assert ike_sa["nat_local" if hidden == "ours" else "nat_remote"] is True
 
 
 def test_their_cookie_request_is_answered(start_rig: StartRig) -> None:
