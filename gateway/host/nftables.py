@@ -44,9 +44,16 @@ _ICMP: Final = 1
 _ICMPV6: Final = 58
 _MOBILITY: Final = 135
 _IPSEC_PROTOCOLS: Final = (50, 51)
-# Neighbour discovery (RFC 4861 §4) and multicast listener discovery (RFC 2710, RFC 3810): an IPv6 link is
-# dead without them, and no IPsec peer can do them for us.
-_LINK_ICMPV6_TYPES: Final = (130, 131, 132, 133, 134, 135, 136, 137, 143)
+# Neighbour discovery (RFC 4861 §4) and multicast listener discovery (RFC 2710 §3, RFC 3810 §5): an IPv6 link
+# is dead without them, and no IPsec peer can do them for us. The hop limits are those that never cross a
+# router: nothing else goes out under their name.
+_NEIGHBOUR_DISCOVERY: Final = (133, 134, 135, 136, 137)
+_NEIGHBOUR_DISCOVERY_HOP_LIMIT: Final = 255
+_LISTENER_DISCOVERY: Final = (130, 131, 132, 143)
+_LISTENER_DISCOVERY_HOP_LIMIT: Final = 1
+# Extension headers that may stand before the next layer protocol in the fragmentable part of a packet: hop-by-hop
+# options, routing, destination options.
+_BEFORE_NEXT_LAYER: Final = (0, 43, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +238,7 @@ def _outbound_exemptions(guard: Guard) -> list[list[Json]]:
         [_equals(_meta("oifname"), guard.tunnel_device)],
         [_equals(_meta("oifname"), "lo")],
         [_equals(_meta("mark"), guard.mark)],
-        _link_icmpv6(),
+        *_link_icmpv6(),
     ]
 
 
@@ -242,7 +249,7 @@ def _input_exemptions(guard: Guard) -> list[list[Json]]:
         [_equals(_meta("iifname"), "lo")],
         [_equals(_meta("l4proto"), {"set": list(_IPSEC_PROTOCOLS)})],
         [_equals(_payload("udp", "dport"), ports)],
-        _link_icmpv6(),
+        *_link_icmpv6(),
         # ICMP errors about what we sent ourselves teach the path MTU of the outer path (RFC 4301 §8.2.1). The
         # offending packet is quoted after 8 octets: its header length, its protocol, its source port.
         [_icmp_error(_ICMP), _equals(_th(136, 8), 50)],
@@ -286,8 +293,20 @@ def _mark_arrivals(guard: Guard) -> list[Json]:
     ]
 
 
-def _link_icmpv6() -> list[Json]:
-    return [_equals(_payload("icmpv6", "type"), {"set": list(_LINK_ICMPV6_TYPES)})]
+def _link_icmpv6() -> list[list[Json]]:
+    icmp_type, hop_limit = _payload("icmpv6", "type"), _payload("ip6", "hoplimit")
+    multicast = {"prefix": {"addr": "ff00::", "len": 8}}
+    return [
+        [
+            _equals(icmp_type, {"set": list(_NEIGHBOUR_DISCOVERY)}),
+            _equals(hop_limit, _NEIGHBOUR_DISCOVERY_HOP_LIMIT),
+        ],
+        [
+            _equals(icmp_type, {"set": list(_LISTENER_DISCOVERY)}),
+            _equals(hop_limit, _LISTENER_DISCOVERY_HOP_LIMIT),
+            _equals(_payload("ip6", "daddr"), multicast),
+        ],
+    ]
 
 
 def _icmp_error(protocol: int) -> Json:
@@ -310,6 +329,8 @@ def _policy_rules(policy: Policy, *, is_inbound: bool) -> Iterable[list[Json]]:
             if not matches:
                 matches.append(_equals(_meta("nfproto"), "ipv4" if source.start.version == 4 else "ipv6"))
             protocol = local.protocol or remote.protocol
+            if protocol and source.version == 6 and policy.action is not Action.BYPASS:
+                yield [*matches, _later_fragment(6), _hidden_protocol(), *verdict]
             if protocol:
                 matches.append(_equals(_meta("l4proto"), protocol))
             ports = _ports(protocol, source, destination)
@@ -393,6 +414,11 @@ def _later_fragment(version: int) -> Json:
     else:
         offset = {"exthdr": {"name": "frag", "field": "frag-off"}}
     return {"match": {"op": "!=", "left": offset, "right": 0}}
+
+
+def _hidden_protocol() -> Json:
+    """Match fragments that do not say which protocol they belong to: only the first one does."""
+    return _equals({"exthdr": {"name": "frag", "field": "nexthdr"}}, {"set": list(_BEFORE_NEXT_LAYER)})
 
 
 def _equals(left: Json, right: object) -> Json:

@@ -5,8 +5,10 @@ Both gateways can route to each other's networks without the tunnel; the first t
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -298,6 +300,28 @@ def test_source_nat_on_the_way_into_the_tunnel_device_leaves_nothing_in_clear(
 
     assert clear_packets(capture) == 0
     assert a.call("counters").drops[DropReason.NO_POLICY] >= 2
+
+
+SEND_LATER_FRAGMENT = """
+from scapy.all import IPv6, IPv6ExtHdrFragment, Raw, send
+send(IPv6(src="fd00:1::10", dst="fd00:2::10", hlim=64)
+     / IPv6ExtHdrFragment(nh=60, offset=2, m=0, id=7) / Raw(bytes(64)), count=3, verbose=False)
+"""
+
+
+def test_fragments_that_hide_their_protocol_do_not_leave_in_clear(
+    sites: SiteToSite, a: DatapathProcess, tmp_path: Path
+) -> None:
+    # Later fragments whose fragmentable part began with destination options: what follows those is named in
+    # the first fragment only, and may be TCP.
+    only_tcp = (TrafficSelector.parse("fd00:1::/64[tcp]"),), (TrafficSelector.parse("fd00:2::/64[tcp]"),)
+    a.apply(replace(NETWORKS.policy_of_a(), local_ts=only_tcp[0], remote_ts=only_tcp[1]))
+    with capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as capture:
+        sites.a.host.run(sys.executable, "-c", SEND_LATER_FRAGMENT)
+        assert can_ping(sites.a.host, "fd00:2::10")  # ICMPv6 is nobody's business here
+
+    assert count_packets(capture, "ip6 proto 44") == 0
+    assert clear_packets(capture) > 0
 
 
 def test_removed_policy_leaves_routing_as_it_was(sites: SiteToSite, a: DatapathProcess) -> None:

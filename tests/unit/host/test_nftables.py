@@ -59,8 +59,28 @@ def test_outbound_lets_pass_the_tunnel_device_the_mark_and_neighbour_discovery()
     assert [match({"meta": {"key": "oifname"}}, "tun7"), {"accept": None}] in chain
     assert [match({"meta": {"key": "mark"}}, 77), {"accept": None}] in chain
     types = next(e[0]["match"]["right"]["set"] for e in chain if "icmpv6" in json.dumps(e))
-    assert set(types) >= {133, 134, 135, 136, 137}
+    assert set(types) == {133, 134, 135, 136, 137}
     assert chain[-1] == [{"jump": {"target": "out_1"}}]
+
+
+@pytest.mark.parametrize("name", ["postrouting", "input"])
+def test_what_keeps_an_ipv6_link_alive_is_exempt_only_with_a_hop_limit_no_router_lets_pass(name: str) -> None:
+    chain = rules(guard_commands(GUARD, [policy()], [1]), name)
+
+    discovery = [e for e in chain if {"protocol": "icmpv6", "field": "type"} in _left_sides(e)]
+    exempt = [e for e in discovery if e[-1] == {"accept": None} and "base" not in json.dumps(e)]
+    hop_limits = [
+        m["match"]["right"]
+        for e in exempt
+        for m in e[:-1]
+        if m["match"]["left"] == {"payload": {"protocol": "ip6", "field": "hoplimit"}}
+    ]
+    assert len(exempt) == 2
+    assert hop_limits == [255, 1]
+
+
+def _left_sides(expressions: list[dict[str, Any]]) -> list[Any]:
+    return [e["match"]["left"].get("payload") for e in expressions if "match" in e]
 
 
 def test_inbound_lets_ike_and_esp_in_to_us_but_not_through() -> None:
