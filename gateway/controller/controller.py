@@ -191,6 +191,10 @@ class Controller:
         self._upkeep.start()
         return results
 
+    async def is_protecting(self) -> bool:
+        """Say whether the datapath has all policies, waiting for one that is just (re)starting."""
+        return await self._upkeep.link.is_met(self._options.patience_s)
+
     async def stop(self) -> None:
         """Delete every IKE SA with its peer, remove every SA, and leave the protection in place."""
         self._stopping = True
