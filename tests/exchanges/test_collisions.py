@@ -14,6 +14,7 @@ from gateway.ike.events import (
 )
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NoncePayload, SaPayload
+from gateway.ipsec.sa import Direction
 from tests.fakes.link import delayed
 from tests.fakes.pair import Pair, child
 
@@ -310,6 +311,47 @@ def test_a_child_sa_rekeyed_before_its_maker_has_the_answer_lives_on():
     pair.check(children=2)
     assert pair.alice.events(ChildSaDeleted) + pair.bob.events(ChildSaDeleted) == []
     assert made.child_sa_id not in {sa.child_sa_id for sa in pair.bob.child_sas}
+
+
+@pytest.mark.parametrize("first", ["alice", "bob"])
+@pytest.mark.parametrize("rekeyed_by", [None, "alice", "bob"])
+def test_a_request_that_is_late_makes_no_second_child_sa_even_of_one_that_was_rekeyed(first, rekeyed_by):
+    # One side's request for `dmz` is lost; the other's is done, and rekeyed, before it comes again.
+    pair = established(two_children)
+    slow_one, quick_one = (pair.alice, pair.bob) if first == "alice" else (pair.bob, pair.alice)
+    pair.link.fate = delayed(0.5, pair.mark)
+
+    slow_one.initiate("dmz")
+    pair.run_for(0.01)
+    quick_one.initiate("dmz")
+    pair.run_for(0.1)
+    if rekeyed_by == quick_one.name:
+        (made,) = [sa for sa in quick_one.child_sas if sa.child == "dmz"]
+        quick_one.rekey_child(made.child_sa_id)
+    pair.run_for(5.0)
+    if rekeyed_by == slow_one.name:
+        slow_one.rekey_child(next(sa for sa in slow_one.child_sas if sa.child == "dmz").child_sa_id)
+    pair.run_for(90.0)
+
+    pair.check(children=2)
+
+
+def test_a_rekeyed_child_sa_that_both_delete_while_its_successor_is_installed_is_told_deleted_once():
+    # Bob rekeyed it and sends its DELETE; ours crosses with that while our datapath is busy (§1.4.1).
+    pair = established()
+    pair.alice.answer(
+        InstallRequest, after=0.5, where=lambda request: request.sa.direction is Direction.OUTBOUND
+    )
+    old = pair.alice.child_sa.child_sa_id
+
+    pair.bob.rekey_child()
+    pair.run_for(0.1)
+    pair.alice.delete_child(old)
+    pair.run_for(60.0)
+
+    pair.check(children=1)
+    assert [event.child_sa.child_sa_id for event in pair.alice.events(ChildSaDeleted)] == [old]
+    assert pair.alice.events(ChildSaRekeyed) == []
 
 
 @pytest.mark.parametrize("act", ["rekey child", "new child", "delete child", "liveness"])

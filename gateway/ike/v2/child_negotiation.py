@@ -11,7 +11,7 @@ from gateway.ike.crypto.kex import KeyExchange, generate
 from gateway.ike.crypto.keymat import derive_child_keymat
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.events import ChildSaId, Failure, FailureReason
-from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, child_lifetime, make_pair
+from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, Origin, child_lifetime, make_pair
 from gateway.ike.v2.exchange import ChildRefusedByPeer, ChildRejected
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.wire.notify import NotifyType, encode_ke_method
@@ -146,10 +146,13 @@ def make_child_sa(
         is_encapsulated=ike_sa.nat.is_present,
         lifetime=child_lifetime(agreement.child, esn=proposal.esn, draw=context.draw()),
     )
+    old = None if replaces is None else ike_sa.children.get(replaces)
+    made_here = Origin(is_ours=is_initiator, lowest_nonce=min(nonces.nonce_i, nonces.nonce_r))
     child_sa = ChildSa(
         ike_sa_id=ike_sa.id,
         parameters=parameters,
         pair=make_pair(parameters, keys, is_initiator=is_initiator),
+        origin=made_here if old is None else old.origin,
         replaces=replaces,
     )
     ike_sa.add_child(child_sa)

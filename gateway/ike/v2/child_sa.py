@@ -136,6 +136,16 @@ def _direction(
 # --- the record ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which exchange first made a Child SA, whatever rekeyed it since; both sides know the same of it."""
+
+    is_ours: bool
+    """Whether we initiated that exchange."""
+    lowest_nonce: bytes
+    """The lower of its two nonces: it decides between twins, as between successors (RFC 7296 §2.8.1)."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class ChildSa:
     """One Child SA and where it is in its life; owned by its IKE SA, which changes when that is rekeyed."""
@@ -143,13 +153,12 @@ class ChildSa:
     ike_sa_id: IkeSaId
     parameters: ChildSaParameters
     pair: SaPair
+    origin: Origin
     state: ChildSaState = ChildSaState.CREATING
     is_inbound_installed: bool = False
     is_outbound_installed: bool = False
     replaces: ChildSaId | None = None
     """The Child SA that this one was made to take over from."""
-    asked_with: tuple[bytes, bytes] | None = None
-    """Nonces of the exchange, where it was ours and made a new Child SA: they decide between twins."""
     established_at: float | None = None
     rekey_at: float | None = None
     expires_at: float | None = None

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from gateway.ike.crypto.kex import generate
 from gateway.ike.errors import PeerError
 from gateway.ike.events import ChildSaId, Failure, FailureReason
-from gateway.ike.timers import Timer
 from gateway.ike.v2.child_negotiation import (
     Agreement,
     ChildNonces,
@@ -64,7 +63,6 @@ from gateway.ipsec.proposal import ProtocolId, ke_methods
 from gateway.ipsec.sa import SaId, Spi
 from gateway.ipsec.secret import Secret
 
-TWIN = Failure(reason=FailureReason.REPLACED, detail="both sides made it at once; the other one stays")
 WITHDRAWN = Failure(
     reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA before we heard of it"
 )
@@ -137,12 +135,7 @@ class Made:
 
 
 def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
-    """Make a new Child SA; tell what became of it.
-
-    Both sides may ask for the same one at once: then there are twins. As with two successors (RFC 7296
-    §2.8.1) the one with the lowest of the four nonces goes, deleted by whoever made it.
-    """
-    ike_sa.twins.pop(child.name, None)
+    """Make a new Child SA; tell what became of it."""
     try:
         made = yield from offer_child(ike_sa, child)
     except ChildRefusedByPeer as error:
@@ -155,50 +148,12 @@ def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
     except (PeerError, Denied, IkeSaGone) as error:
         ike_sa.child_failed(child.name, failure_of(error))
         return
-    twin = _take_twin(ike_sa, made)
-    if twin is not None and has_lowest(made.nonces, twin):
-        yield from _withdraw(ike_sa, made)
-        return
     yield from complete(ike_sa, made)
-    twin = _take_twin(ike_sa, made) or twin
-    other = None if twin is None else ike_sa.children.get(ChildSaId(twin.successor))
-    if twin is None or other is None or made.child_sa.child_sa_id not in ike_sa.children:
-        return
-    if has_lowest(made.nonces, twin):
-        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=made.child_sa.child_sa_id, failure=TWIN)
-        ike_sa.plan(plan, first=True)
-    else:
-        grace_s = ike_sa.context.options.delete_grace_s
-        ike_sa.set_child_timer(Timer.CHILD_LINGER, other, grace_s)
-
-
-def _take_twin(ike_sa: IkeSa, made: Made) -> Rival | None:
-    """Return what the peer made for the same traffic while our request was on its way."""
-    twin = ike_sa.twins.pop(made.child_sa.parameters.child.name, None)
-    other = None if twin is None else ike_sa.children.get(ChildSaId(twin.successor))
-    if other is None:
-        return None
-    ours, theirs = made.child_sa.parameters, other.parameters
-    same = (ours.local_ts, ours.remote_ts) == (theirs.local_ts, theirs.remote_ts)
-    return twin if same else None
 
 
 def has_lowest(ours: ChildNonces, rival: Rival) -> bool:
     """Tell whether the lowest of the four nonces is in our exchange: then what we made goes (§2.8.1)."""
     return min(ours.nonce_i, ours.nonce_r) < min(rival.nonces)
-
-
-def _withdraw(ike_sa: IkeSa, made: Made) -> Steps[None]:
-    """Delete what we made; the peer may send on it until it has heard."""
-    child_sa = made.child_sa
-    try:
-        yield from install_inbound(ike_sa, child_sa)
-    except (Denied, IkeSaGone) as error:
-        if child_sa.child_sa_id in ike_sa.children:
-            ike_sa.end_child(child_sa, failure_of(error))
-    yield from delete_spi(child_sa.spi_in)
-    if child_sa.child_sa_id in ike_sa.children:
-        ike_sa.end_child(child_sa, TWIN, has_twin=True)
 
 
 def temporary_failure_wait_s(ike_sa: IkeSa, attempt: int) -> float:
@@ -293,8 +248,6 @@ def _derive(
         is_initiator=True,
         replaces=None if replaced is None else replaced.child_sa_id,
     )
-    if replaced is None:
-        child_sa.asked_with = (nonces.nonce_i, nonces.nonce_r)
     return Made(child_sa=child_sa, nonces=nonces)
 
 
@@ -349,28 +302,8 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         yield SendResponse(payloads=[rejection_notify(error)])
         ike_sa.child_failed(child_of(error), failure_of(error))
         return
-    child = answered.child_sa.parameters.child.name
-    if ike_sa.is_asking_for(child):
-        nonces = (answered.nonces.nonce_i, answered.nonces.nonce_r)
-        ike_sa.twins[child] = Rival(answered.child_sa.child_sa_id, nonces)
     yield SendResponse(payloads=answered.payloads)
     yield from finish_as_responder(ike_sa, answered.child_sa)
-    _settle_late_twin(ike_sa.heir(), answered)
-
-
-def _settle_late_twin(ike_sa: IkeSa, answered: "Answered") -> None:
-    """Delete a twin that we made, where the peer's request had left before it could know of ours.
-
-    Only the peer sees that the two crossed. If the lowest nonce is the peer's, it deletes its own; if it is
-    ours, we do, and nothing is lost even if the peer merely wanted a second one.
-    """
-    made = answered.child_sa
-    other = ike_sa.find_twin(made) if made.state is ChildSaState.INSTALLED else None
-    if other is None or other.asked_with is None:
-        return
-    if min(other.asked_with) < min(answered.nonces.nonce_i, answered.nonces.nonce_r):
-        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=other.child_sa_id, failure=TWIN)
-        ike_sa.plan(plan, first=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,7 +147,6 @@ class IkeSa:
         "successor",
         "supersedes",
         "suspicion",
-        "twins",
     )
 
     def __init__(
@@ -195,8 +194,6 @@ class IkeSa:
         """Plans that wait for `Timer.PAUSE`, by its subject."""
         self.rivals: dict[ChildSaId, Rival] = {}
         """Simultaneous Child rekeys: what the peer made of a Child SA that we are rekeying too."""
-        self.twins: dict[str, Rival] = {}
-        """The same for new Child SAs that both sides ask for at once: by the configured Child's name."""
         self.rival: Rival | None = None
         """The same for this IKE SA."""
         self.rekey_attempts: dict[int, int] = {}
@@ -250,11 +247,6 @@ class IkeSa:
         """Return whether we are making, rekeying or closing a Child SA (RFC 7296 §2.25.2)."""
         plan = None if self.initiating is None else self.initiating.plan
         return plan is not None and plan.kind in _CHILD_PLANS
-
-    def is_asking_for(self, child: str) -> bool:
-        """Return whether our request for this new Child SA is under way."""
-        plan = None if self.initiating is None else self.initiating.plan
-        return plan is not None and plan.kind is PlanKind.NEW_CHILD and plan.child == child
 
     def heir(self) -> "IkeSa":
         """Return the IKE SA that has the Child SAs now: this one, or what rekeys made of it."""
@@ -431,18 +423,40 @@ class IkeSa:
     def child_established(self, child_sa: ChildSa, replaced: ChildSa | None = None) -> None:
         """Note that both directions are installed; start the lifetime; tell it.
 
-        With `replaced`, the new one takes over: the old one only drains from here on (RFC 7296 §2.8).
+        With `replaced`, the new one takes over: the old one only drains from here on (RFC 7296 §2.8). If that
+        was told to be deleted while the new one was being installed, there is nothing to take over.
         """
+        told = self.context.told
         child_sa.establish(self.context.now)
         self._arm_child(child_sa)
-        self.context.told.add(child_sa.child_sa_id)
-        if replaced is None:
+        told.add(child_sa.child_sa_id)
+        if replaced is not None and replaced.child_sa_id in told:
+            if replaced.state in CARRYING_STATES:
+                replaced.follow(ChildSaTrigger.REPLACED)
+            told.discard(replaced.child_sa_id)
+            self.context.emit(ChildSaRekeyed(old=replaced.info(), new=child_sa.info()))
+        else:
             self.context.emit(ChildSaEstablished(child_sa=child_sa.info()))
+        self._settle_twin(child_sa)
+
+    def _settle_twin(self, child_sa: ChildSa) -> None:
+        """Choose between two Child SAs for the same traffic that both sides asked for at once.
+
+        As with two successors (RFC 7296 §2.8.1), the one whose exchange had the lowest of the four nonces
+        goes, deleted by whoever made it; both are installed, so that nothing is lost. Not every side sees
+        that the two crossed (one request may have come late), but each knows the same of both, even when
+        they were rekeyed meanwhile. Where we do see it, and a peer of another kind keeps its own, we delete
+        that later.
+        """
+        twin = self.find_twin(child_sa)
+        if twin is None or twin.origin.is_ours is child_sa.origin.is_ours:
             return
-        if replaced.state in CARRYING_STATES:
-            replaced.follow(ChildSaTrigger.REPLACED)
-        self.context.told.discard(replaced.child_sa_id)
-        self.context.emit(ChildSaRekeyed(old=replaced.info(), new=child_sa.info()))
+        loser = min((child_sa, twin), key=lambda one: one.origin.lowest_nonce)
+        if loser.origin.is_ours:
+            plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=loser.child_sa_id, failure=TWIN)
+            self.plan(plan, first=True)
+        elif loser is twin and child_sa.replaces is None:
+            self.set_child_timer(Timer.CHILD_LINGER, twin, self.context.options.delete_grace_s)
 
     def _arm_child(self, child_sa: ChildSa) -> None:
         timers, number = self.context.timers, child_sa.child_sa_id
@@ -518,6 +532,7 @@ class IkeSa:
             self.context.emit(PathChanged(ike_sa=self.info(), old=old, new=path))
 
 
+TWIN = Failure(reason=FailureReason.REPLACED, detail="both sides made it at once; the other one stays")
 _CHILD_PLANS = frozenset(
     # Of the first one, what is left once the IKE SA is established is the first Child SA's.
     {PlanKind.IKE_SA_INIT, PlanKind.NEW_CHILD, PlanKind.REKEY_CHILD, PlanKind.DELETE_CHILD}

@@ -373,7 +373,6 @@ def hand_over(old: IkeSa, new: IkeSa) -> None:
         new.delayed[subject] = plan
         new.set_timer(Timer.PAUSE, deadline or old.context.now, subject)
     old.delayed = {}
-    new.twins, old.twins = old.twins, {}
     old.successor = new
     new.is_told = True
     old.context.emit(IkeSaRekeyed(old=old.info(), new=new.info()))

@@ -12,6 +12,7 @@ from gateway.ike.path import Path
 from gateway.ike.v2.child_sa import (
     ChildSa,
     ChildSaParameters,
+    Origin,
     child_lifetime,
     make_pair,
 )
@@ -251,7 +252,10 @@ def test_a_limit_never_rounds_to_nothing():
 def child_sa(**changes):
     given = parameters(**changes)
     return ChildSa(
-        ike_sa_id=IkeSaId(3), parameters=given, pair=make_pair(given, keys(GCM), is_initiator=True)
+        ike_sa_id=IkeSaId(3),
+        parameters=given,
+        pair=make_pair(given, keys(GCM), is_initiator=True),
+        origin=Origin(is_ours=True, lowest_nonce=bytes(32)),
     )
 
 
