@@ -1,6 +1,7 @@
 """Where a gateway's sockets are, and which unprivileged user its controller becomes."""
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +64,23 @@ def ports_socket(datapath: UnixAddress) -> Path:
 def make_directory(path: Path) -> None:
     """Make the directory of a socket, if there is none, for everybody to enter and its owner to write.
 
+    Whoever else may write to it could put a socket of his own there, and be given the keys of every SA.
+
     Raises:
-        PlaceError: It cannot be made.
+        PlaceError: It cannot be made, or belongs to somebody else.
     """
     try:
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        there = path.stat()
     except OSError as error:
         raise PlaceError(
             f"cannot make {path}: {error.strerror}; run as root, or choose another place with --run-dir"
         ) from error
+    if there.st_uid not in (0, os.geteuid()) or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PlaceError(
+            f"others may write to {path} (owner {there.st_uid}, mode {stat.S_IMODE(there.st_mode):04o}): "
+            "the sockets need a directory of our own; choose another place with --run-dir"
+        )
 
 
 def controller_account(name: str | None, datapath: Address) -> Account:

@@ -38,6 +38,7 @@ from gateway.app.places import (
 from gateway.app.ready import READY_VARIABLE, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.datapath.registry import backend_names
+from gateway.host.privileges import keep_memory_private
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the gateway until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
     try:
         configure_logs(args)
+        keep_memory_private()
         if args.config is not None:
             load_config(args.config)  # every mistake is told before anything is started
         tls_files(args)

@@ -51,7 +51,7 @@ _NEIGHBOUR_DISCOVERY: Final = (133, 134, 135, 136, 137)
 _NEIGHBOUR_DISCOVERY_HOP_LIMIT: Final = 255
 _LISTENER_DISCOVERY: Final = (130, 131, 132, 143)
 _LISTENER_DISCOVERY_HOP_LIMIT: Final = 1
-# Extension headers that may stand before the next layer protocol in the fragmentable part of a packet: hop-by-hop
+# Extension headers that may stand before the next layer protocol in what is fragmented: hop-by-hop
 # options, routing, destination options.
 _BEFORE_NEXT_LAYER: Final = (0, 43, 60)
 

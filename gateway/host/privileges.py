@@ -8,6 +8,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 import struct
 import zlib
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from typing import Final
 from gateway.host.errors import HostError, MissingCapabilityError
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
@@ -137,6 +139,16 @@ def drop_privileges(account: Account, keep: Iterable[Capability] = ()) -> None:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
     except OSError as error:
         raise HostError(f"cannot become user {account.name}: {error.strerror}") from error
+
+
+def keep_memory_private() -> None:
+    """Have no core file show our keys, and no other process of the same user read them from our memory.
+
+    Not inherited by a program that is executed, and set anew by the kernel at a change of user: call it in
+    each process, before it has a secret and after it dropped privileges.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def forbid_new_privileges() -> None:

@@ -1,10 +1,17 @@
+import os
 import pwd
 from pathlib import Path
 
 import pytest
 
 from gateway.api.address import AddressError, UnixAddress
-from gateway.app.places import controller_account, find_places, ports_socket
+from gateway.app.places import (
+    PlaceError,
+    controller_account,
+    find_places,
+    make_directory,
+    ports_socket,
+)
 from gateway.cli.main import build_parser, main
 from gateway.host.errors import HostError
 from gateway.host.privileges import Account, nameless_account
@@ -128,6 +135,36 @@ def test_sockets_are_as_named_else_below_the_run_dir_else_by_the_environment() -
     assert str(named.control) == "unix:/named/c.sock"
     with pytest.raises(AddressError):
         find_places({}, datapath="nonsense")
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o1777])
+def test_a_directory_that_others_may_write_to_holds_no_sockets(tmp_path: Path, mode: int) -> None:
+    # Somebody else's "agent" there would be given the keys of every SA.
+    place = tmp_path / "run"
+    place.mkdir()
+    place.chmod(mode)
+
+    with pytest.raises(PlaceError, match=rf"others may write to .*{mode:o}.*--run-dir"):
+        make_directory(place)
+
+
+def test_a_directory_of_another_user_holds_no_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "run"
+    make_directory(place)
+    make_directory(place)
+    owner = place.stat().st_uid
+    stat = Path.stat
+
+    def of_somebody_else(path: Path) -> os.stat_result:
+        there = list(stat(path))
+        there[4] = owner + 1
+        return os.stat_result(there)
+
+    monkeypatch.setattr(Path, "stat", of_somebody_else)
+    with pytest.raises(PlaceError, match=f"owner {owner + 1}"):
+        make_directory(place)
 
 
 def test_the_ports_are_handed_out_beside_the_datapath_socket() -> None:

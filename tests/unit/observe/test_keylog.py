@@ -307,6 +307,23 @@ def test_symbolic_link_is_not_followed(tmp_path):
     assert victim.read_text() == "untouched"
 
 
+def test_what_somebody_prepared_to_read_the_keys_from_is_refused(tmp_path):
+    (tmp_path / "mine").write_text("")
+    for number, plant in enumerate(
+        (
+            lambda path: os.link(tmp_path / "mine", path),
+            lambda path: os.mkfifo(path),
+            lambda path: path.mkdir(),
+        )
+    ):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        plant(directory / keylog.ESP_TABLE)
+
+        with pytest.raises(KeyLogError):
+            KeyLog(directory)
+
+
 def test_directory_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
 
