@@ -179,4 +179,10 @@ class ControlClient:
             return ApiError(
                 failure.code, f"the controller at {self.address} did not answer within {self._deadline_s:g} s"
             )
+        if failure.code is grpc.StatusCode.UNIMPLEMENTED:
+            return ApiError(
+                failure.code,
+                f"what listens at {self.address} is no controller, or an older one: "
+                "name another with --socket",
+            )
         return failure

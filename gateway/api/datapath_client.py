@@ -48,8 +48,10 @@ class DatapathClient:
         tls: TlsFiles | None = None,
         deadline_s: float = DEADLINE_S,
         patience_s: float = PATIENCE_S,
+        shown: Address | None = None,
     ) -> None:
-        self.address = address
+        """Open the channel; `shown` is what messages call the address, where `address` is a relative one."""
+        self.address = shown or address
         self._deadline_s = deadline_s
         self._patience_s = patience_s
         self._channel = dial(address, tls)
@@ -176,6 +178,11 @@ class DatapathClient:
             return DatapathError(
                 ErrorReason.UNAVAILABLE,
                 f"the datapath agent at {self.address} did not answer within {self._deadline_s:g} s",
+            )
+        if failure.code is grpc.StatusCode.UNIMPLEMENTED:
+            return DatapathError(
+                ErrorReason.UNAVAILABLE,
+                f"what listens at {self.address} is no datapath agent, or an older one: name another",
             )
         if failure.code is not grpc.StatusCode.UNAVAILABLE:
             return DatapathError(

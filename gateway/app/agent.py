@@ -132,7 +132,14 @@ async def _serve(args: argparse.Namespace, places: Places, tls: TlsFiles | None)
         _log.info("agent_ready", listen=str(places.datapath), backend=(await backend.capabilities()).name)
         announce_ready()
         await stopping.wait()
-        _log.info("agent_stopping", protection="removed" if args.teardown else "stays in force")
+        if args.teardown:
+            _log.info("agent_stopping", protection="removed")
+        else:
+            _log.info(
+                "agent_stopping",
+                protection="stays in force",
+                hint="ipsecgw agent --remove-protection takes it away",
+            )
 
 
 async def _hand_out_ports(

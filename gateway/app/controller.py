@@ -91,7 +91,11 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         address = _near(datapath) if account is not None else datapath
         client = DatapathClient(
-            address, tls=_tls_for(datapath, args), deadline_s=_DATAPATH_DEADLINE_S, patience_s=0.0
+            address,
+            tls=_tls_for(datapath, args),
+            deadline_s=_DATAPATH_DEADLINE_S,
+            patience_s=0.0,
+            shown=datapath,
         )
         stack.push_async_callback(client.close)
         controller = Controller(

@@ -67,11 +67,15 @@ def make_directory(path: Path) -> None:
     Whoever else may write to it could put a socket of his own there, and be given the keys of every SA.
 
     Raises:
-        PlaceError: It cannot be made, or belongs to somebody else.
+        PlaceError: It cannot be made, belongs to somebody else, or this process may not write into it.
     """
     try:
         path.mkdir(mode=0o755, parents=True, exist_ok=True)
         there = path.stat()
+    except FileExistsError as error:
+        raise PlaceError(
+            f"{path} is not a directory: remove it, or choose another place with --run-dir"
+        ) from error
     except OSError as error:
         raise PlaceError(
             f"cannot make {path}: {error.strerror}; run as root, or choose another place with --run-dir"
@@ -80,6 +84,10 @@ def make_directory(path: Path) -> None:
         raise PlaceError(
             f"others may write to {path} (owner {there.st_uid}, mode {stat.S_IMODE(there.st_mode):04o}): "
             "the sockets need a directory of our own; choose another place with --run-dir"
+        )
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise PlaceError(
+            f"cannot write into {path}: run as its owner or root, or choose another place with --run-dir"
         )
 
 

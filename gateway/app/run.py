@@ -12,12 +12,13 @@ ends the whole: then the configuration or the machine is not right, and trying a
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -54,7 +55,7 @@ _STOP_S: Final = 8.0
 
 
 class StartError(GatewayError):
-    """A child ended before it served; it has said why itself."""
+    """The gateway cannot start: another one runs, or a child ended before it served (it has said why)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -199,6 +200,10 @@ class _Supervisor:
         """Start both, keep both, end both."""
         stopping = stop_event()
         make_directory(self._run_dir)
+        with _only_one(self._run_dir):
+            return await self._run(stopping)
+
+    async def _run(self, stopping: asyncio.Event) -> int:
         keepers: list[asyncio.Task[None]] = []
         try:
             if self._own_agent:
@@ -216,8 +221,8 @@ class _Supervisor:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._controller.stop()
-            if isinstance(self._places.control, UnixAddress):
-                # The controller had no right any more to remove it.
+            if self._controller.has_served and isinstance(self._places.control, UnixAddress):
+                # The controller had no right any more to remove it. One that never served has none there.
                 self._places.control.path.unlink(missing_ok=True)
             await self._agent.stop()
             await self._stop_adopted()
@@ -277,6 +282,35 @@ class _Supervisor:
             async with asyncio.timeout(_STOP_S):
                 await _wait_for_end(self._adopted_pid)
         pid_file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _only_one(run_dir: Path) -> Iterator[None]:
+    """Keep a second `ipsecgw run` away from this directory: it would end what the first one runs.
+
+    The lock goes with the process, however that ends.
+
+    Raises:
+        StartError: There is another one.
+    """
+    pid_file = run_dir / "run.pid"
+    directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = pid_file.read_text().strip() if pid_file.exists() else "unknown"
+            raise StartError(
+                f"another `ipsecgw run` (process {pid}) uses {run_dir}: stop it, "
+                "or choose another place with --run-dir"
+            ) from error
+        pid_file.write_text(f"{os.getpid()}\n")
+        try:
+            yield
+        finally:
+            pid_file.unlink(missing_ok=True)
+    finally:
+        os.close(directory)
 
 
 def _listener_pid(path: Path) -> int:
