@@ -204,14 +204,18 @@ def test_flapping_links_leave_nothing_in_clear(
     assert clear_packets(capture) == 0
 
 
-def test_tunnel_device_that_is_removed_leaves_nothing_in_clear(
+def test_tunnel_device_that_is_removed_leaves_nothing_in_clear_and_is_made_anew(
     sites: SiteToSite, a: DatapathProcess, b: DatapathProcess, tmp_path: Path
 ) -> None:
     establish(a, b, NETWORKS)
     with capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as capture, Pinging(sites):
-        sites.a.gateway.run("ip", "link", "delete", "ipsecgw0")
-        time.sleep(0.5)
-        assert not can_ping(sites.a.host, "10.2.0.10")
+        for _ in range(3):
+            sites.a.gateway.run("ip", "link", "delete", "ipsecgw0")
+            deadline = time.monotonic() + 10
+            while not can_ping(sites.a.host, "10.2.0.10"):
+                assert time.monotonic() < deadline
+        assert can_ping(sites.a.host, "fd00:2::10")
+        assert can_ping(sites.b.host, "10.1.0.10")
 
     assert clear_packets(capture) == 0
 

@@ -71,6 +71,7 @@ _DEFAULT_PATH_MTU: Final = 1500
 _DEFAULT_TUNNEL_MTU: Final = 1400
 _PATH_REFRESH_S: Final = 5.0
 _SETTLE_S: Final = 0.2
+_RENEW_S: Final = 1.0
 _MAX_SPIS_AT_ONCE: Final = 10_000
 
 _UNSUPPORTED_REASONS: Final = {
@@ -136,26 +137,40 @@ class SoftwareBackend:
         require_capabilities(AGENT_CAPABILITIES, "the software datapath")
         loop = asyncio.get_running_loop()
         try:
-            self._tun = Tun(self._options.tunnel_device)
-            link = await self._network.link_index(self._options.tunnel_device)
-            assert link is not None  # we have just made it
-            self._link = link
-            await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+            await self._open_tunnel()
             self._outer = OuterSockets(
                 self._esp_sockets, mark=self._options.mark, clear_mark=self._options.clear_mark
             )
             self._monitor = open_change_monitor()
-            await self._protection.start(link)
+            await self._protection.start(self._link)
         except BaseException:
             await self.close()
             raise
-        loop.add_reader(self._tun.descriptor, self._on_tunnel)
+        self._watch_tunnel()
         for raw in self._outer.raw:
             loop.add_reader(raw.fileno(), self._on_raw, raw)
         for udp in self._outer.udp:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
         loop.add_reader(self._monitor.fileno(), self._on_change)
         self._refresher = loop.call_later(_PATH_REFRESH_S, self._on_refresh)
+
+    async def _open_tunnel(self) -> None:
+        self._tun = Tun(self._options.tunnel_device)
+        link = await self._network.link_index(self._options.tunnel_device)
+        if link is None:
+            raise HostError(f"the link {self._options.tunnel_device} vanished as soon as it was made")
+        self._link = link
+        await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+
+    def _watch_tunnel(self) -> None:
+        assert self._tun is not None
+        asyncio.get_running_loop().add_reader(self._tun.descriptor, self._on_tunnel)
+
+    def _close_tunnel(self) -> None:
+        if self._tun is not None:
+            asyncio.get_running_loop().remove_reader(self._tun.descriptor)
+            self._tun.close()
+            self._tun = None
 
     async def close(self) -> None:
         """Stop carrying packets; the guard, the rules and the unreachable routes stay (fail closed)."""
@@ -170,9 +185,7 @@ class SoftwareBackend:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        if self._tun is not None:
-            loop.remove_reader(self._tun.descriptor)
-            self._tun.close()
+        self._close_tunnel()
         if self._outer is not None:
             for sock in (*self._outer.raw, *self._outer.udp):
                 loop.remove_reader(sock.fileno())
@@ -413,12 +426,38 @@ class SoftwareBackend:
     # --- the loop -----------------------------------------------------------------------------------
 
     def _on_tunnel(self) -> None:
-        assert self._tun is not None
         for _ in range(_BATCH_PACKETS):
-            packet = self._tun.read()
+            if self._tun is None:
+                return
+            try:
+                packet = self._tun.read()
+            except OSError as error:
+                logger.warning("event=tunnel_device_lost device=%s reason=%r", self._tun.name, str(error))
+                self._close_tunnel()
+                self._spawn(self._renew_tunnel(), "renew-tunnel")
+                return
             if packet is None:
                 return
             self._forwarder.from_tunnel(packet, self.now())
+
+    async def _renew_tunnel(self) -> None:
+        """Make the tunnel device anew after somebody removed it, and lead traffic into it again.
+
+        Until that is done the guard and the unreachable routes hold (fail closed).
+        """
+        async with self._spd_lock:
+            while not self._is_closed:
+                try:
+                    await self._open_tunnel()
+                    await self._protection.use_link(self._link, self._forwarder.spd.policies)
+                except (HostError, DatapathError) as error:
+                    self._close_tunnel()
+                    logger.warning("event=tunnel_device_not_renewed reason=%r", str(error))
+                    await asyncio.sleep(_RENEW_S)
+                else:
+                    self._watch_tunnel()
+                    logger.warning("event=tunnel_device_renewed device=%s", self._options.tunnel_device)
+                    return
 
     def _on_raw(self, raw: socket.socket) -> None:
         assert self._outer is not None

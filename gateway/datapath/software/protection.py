@@ -149,6 +149,11 @@ class Protection:
             protocol=ROUTING_PROTOCOL,
         )
 
+    async def use_link(self, link: int, policies: Sequence[Policy]) -> None:
+        """Lead traffic into another tunnel device, after the first was removed; see `steer`."""
+        self._link = link
+        await self.steer_again(policies)
+
     async def steer_again(self, policies: Sequence[Policy]) -> None:
         """Put back what the kernel took away with a link or an address; see `steer`."""
         if not self._is_removed:
