@@ -32,8 +32,10 @@ from gateway.ike.v2.cookie import CookieSecrets
 from gateway.ike.v2.exchange import Plan, PlanKind, Received
 from gateway.ike.v2.half_open import Admission
 from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.options import EndpointOptions
+from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.scheduler import Scheduler
 from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState
 from gateway.ike.wire.header import NO_SPI, ExchangeType, HeaderFlag, IkeHeader, parse_header
@@ -58,7 +60,7 @@ MAX_FIRST_BYTES = 8192
 class Endpoint:
     """One IKEv2 endpoint: any number of connections, in both roles."""
 
-    __slots__ = ("_connections", "_context", "_cookies", "_scheduler")
+    __slots__ = ("_connections", "_context", "_cookies", "_ike_sas", "_runner", "_scheduler")
 
     def __init__(
         self,
@@ -68,7 +70,9 @@ class Endpoint:
         options: EndpointOptions = DEFAULT_OPTIONS,
     ) -> None:
         self._context = Context(entropy, options)
-        self._scheduler = Scheduler(self._context)
+        self._ike_sas = IkeSaTable(self._context)
+        self._runner = Runner(self._context, self._ike_sas)
+        self._scheduler = Scheduler(self._context, self._ike_sas, self._runner)
         self._cookies = CookieSecrets(entropy, options.cookie_secret_lifetime_s)
         self._connections: dict[str, Connection] = {c.name: c for c in connections}
 
@@ -86,7 +90,7 @@ class Endpoint:
         wanted = {c.name: old[c.name] if old.get(c.name) == c else c for c in connections}
         self._connections = wanted
         stale = {name for name, connection in old.items() if wanted.get(name) != connection}
-        for ike_sa in self._scheduler.ike_sas():
+        for ike_sa in self._ike_sas.all():
             ike_sa.candidates = tuple(c for c in ike_sa.candidates if wanted.get(c.name) == c)
             if ike_sa.connection.name in stale and (
                 ike_sa.state is not IkeSaState.HALF_OPEN or not ike_sa.candidates
@@ -118,7 +122,7 @@ class Endpoint:
         if ike_sa is not None:
             if child is not None and not self._brings_up(ike_sa, wanted):
                 _wake(ike_sa, wanted)
-                self._scheduler.ask(ike_sa, Plan(kind=PlanKind.NEW_CHILD, child=wanted.name))
+                self._runner.ask(ike_sa, Plan(kind=PlanKind.NEW_CHILD, child=wanted.name))
             return ike_sa.id
         ike_sa = IkeSa(
             self._context,
@@ -127,14 +131,14 @@ class Endpoint:
             spi_i=self._context.new_ike_spi(),
             path=_initial_path(configured, local),
         )
-        self._scheduler.add(ike_sa)
-        self._scheduler.bring_up(ike_sa, wanted)
+        self._ike_sas.add(ike_sa)
+        self._runner.bring_up(ike_sa, wanted)
         return ike_sa.id
 
     def rekey_ike(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Replace an IKE SA by a new one (RFC 7296 §1.3.2)."""
         self._context.now = now
-        self._scheduler.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.REKEY_IKE))
+        self._runner.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.REKEY_IKE))
 
     def rekey_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Replace a Child SA by a new one (RFC 7296 §1.3.3); a no-op while that is under way."""
@@ -152,12 +156,12 @@ class Endpoint:
         ike_sa, child_sa = self._child_sa(child_sa_id)
         failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail="the operator terminated it")
         plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=child_sa.child_sa_id, failure=failure)
-        self._scheduler.ask(ike_sa, plan)
+        self._runner.ask(ike_sa, plan)
 
     def check_liveness(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Ask the peer for a sign of life now (an empty INFORMATIONAL request, RFC 7296 §2.4)."""
         self._context.now = now
-        self._scheduler.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.LIVENESS))
+        self._runner.ask(self._ike_sa(ike_sa_id), Plan(kind=PlanKind.LIVENESS))
 
     # --- inputs -----------------------------------------------------------------------------------
 
@@ -200,12 +204,12 @@ class Endpoint:
             LocalError: The result does not fit the request.
         """
         self._context.now = now
-        self._scheduler.resolve(request_id, result)
+        self._runner.resolve(request_id, result)
 
     def note_traffic(self, child_sa_id: ChildSaId, now: float) -> None:
         """Say that an authenticated packet arrived on the inbound SA: the peer lives, and uses this SA."""
         self._context.now = now
-        found = self._scheduler.find_child(child_sa_id)
+        found = self._ike_sas.find_child(child_sa_id)
         if found is not None:
             self._scheduler.note_traffic(*found)
 
@@ -213,21 +217,21 @@ class Endpoint:
         """Say that the SA with this SPI, inbound or outbound, reached a soft limit at the datapath."""
         self._context.now = now
         child_sa_id = self.find_child_sa(spi)
-        found = None if child_sa_id is None else self._scheduler.find_child(child_sa_id)
+        found = None if child_sa_id is None else self._ike_sas.find_child(child_sa_id)
         if found is not None:
             self._scheduler.rekey_child(*found)
 
     def expire_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Say that a Child SA reached a hard limit or was lost: it is deleted with the peer."""
         self._context.now = now
-        found = self._scheduler.find_child(child_sa_id)
+        found = self._ike_sas.find_child(child_sa_id)
         if found is not None:
             self._scheduler.expire_child(*found, "the datapath")
 
     def mapping_changed(self, child_sa_id: ChildSaId, remote: IpAddress, port: int, now: float) -> None:
         """Say that authenticated ESP of this Child SA came from another address or port (NAT rebinding)."""
         self._context.now = now
-        found = self._scheduler.find_child(child_sa_id)
+        found = self._ike_sas.find_child(child_sa_id)
         if found is not None and found[0].nat.remote and not found[0].nat.local:
             ike_sa = found[0]
             ike_sa.follow_path(replace(ike_sa.path, remote=remote, remote_port=port))
@@ -257,17 +261,17 @@ class Endpoint:
 
     def ike_sas(self) -> tuple[IkeSaInfo, ...]:
         """Return every IKE SA, oldest first."""
-        return tuple(ike_sa.info() for ike_sa in self._scheduler.ike_sas())
+        return tuple(ike_sa.info() for ike_sa in self._ike_sas.all())
 
     def child_sas(self) -> tuple[ChildSaInfo, ...]:
         """Return every Child SA, oldest first."""
-        children = (c for ike_sa in self._scheduler.ike_sas() for c in ike_sa.children.values())
+        children = (c for ike_sa in self._ike_sas.all() for c in ike_sa.children.values())
         return tuple(c.info() for c in sorted(children, key=lambda c: c.child_sa_id))
 
     def find_child_sa(self, spi: Spi) -> ChildSaId | None:
         """Return the Child SA that has this SPI, inbound or outbound; inbound wins."""
         outbound: ChildSaId | None = None
-        for ike_sa in self._scheduler.ike_sas():
+        for ike_sa in self._ike_sas.all():
             for child_sa in ike_sa.children.values():
                 if child_sa.spi_in == spi:
                     return child_sa.child_sa_id
@@ -284,13 +288,13 @@ class Endpoint:
         return connection
 
     def _ike_sa(self, ike_sa_id: IkeSaId) -> IkeSa:
-        ike_sa = self._scheduler.find(ike_sa_id)
+        ike_sa = self._ike_sas.find(ike_sa_id)
         if ike_sa is None:
             raise LocalError(f"there is no IKE SA {ike_sa_id}")
         return ike_sa
 
     def _child_sa(self, child_sa_id: ChildSaId) -> tuple[IkeSa, ChildSa]:
-        found = self._scheduler.find_child(child_sa_id)
+        found = self._ike_sas.find_child(child_sa_id)
         if found is None:
             raise LocalError(f"there is no Child SA {child_sa_id}")
         return found
@@ -299,7 +303,7 @@ class Endpoint:
         """Return an IKE SA of the connection that is up, else one of ours that is coming up."""
         usable = [
             ike_sa
-            for ike_sa in self._scheduler.ike_sas()
+            for ike_sa in self._ike_sas.all()
             if ike_sa.connection is connection
             and not ike_sa.is_doomed
             and (ike_sa.state in SERVING_STATES or (ike_sa.is_initiator and ike_sa.state in _COMING_UP))
@@ -317,9 +321,9 @@ class Endpoint:
     def _terminate(self, ike_sa: IkeSa, detail: str) -> None:
         failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail=detail)
         if ike_sa.state in AUTHENTICATED_STATES:
-            self._scheduler.ask(ike_sa, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
+            self._runner.ask(ike_sa, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
         else:
-            self._scheduler.end(ike_sa, failure)
+            self._runner.end(ike_sa, failure)
 
     # --- datagrams --------------------------------------------------------------------------------
 
@@ -350,9 +354,9 @@ class Endpoint:
     def _find_addressee(self, header: IkeHeader) -> IkeSa | None:
         """Return the IKE SA of a message: ours is the SPI that the sender did not choose."""
         if header.from_initiator:
-            ike_sa = self._scheduler.find_by_spi(header.spi_r)
+            ike_sa = self._ike_sas.find_by_spi(header.spi_r)
             return ike_sa if ike_sa is not None and ike_sa.spi_i == header.spi_i else None
-        ike_sa = self._scheduler.find_by_spi(header.spi_i)
+        ike_sa = self._ike_sas.find_by_spi(header.spi_i)
         if ike_sa is None or (ike_sa.state is not IkeSaState.CONNECTING and ike_sa.spi_r != header.spi_r):
             return None
         return ike_sa
@@ -367,7 +371,7 @@ class Endpoint:
             return
         if self._is_retransmission(message, path):
             return
-        if self._scheduler.find_by_spi(header.spi_i) is not None:
+        if self._ike_sas.find_by_spi(header.spi_i) is not None:
             # Our own request, reflected: without identities configured we would authenticate ourselves.
             self._drop(path, DropReason.IKE_UNEXPECTED, "the initiator's SPI is one of ours")
             return
@@ -393,7 +397,7 @@ class Endpoint:
             if error.notify is not None:
                 self._refuse(header, path, NotifyPayload(error.notify, error.data))
             return
-        self._scheduler.add(ike_sa)
+        self._ike_sas.add(ike_sa)
         self._context.half_open.add(ike_sa.id, path.remote, is_proven=is_proven)
         self._context.init_requests[path, header.spi_i] = ike_sa.id
         ike_sa.set_timer(Timer.HALF_OPEN, self._context.now + self._context.options.half_open_timeout_s)
@@ -405,7 +409,7 @@ class Endpoint:
         Once that is authenticated the initiator has the answer, and the datagram is an old duplicate.
         """
         number = self._context.init_requests.get((path, message.header.spi_i))
-        ike_sa = None if number is None else self._scheduler.find(number)
+        ike_sa = None if number is None else self._ike_sas.find(number)
         if ike_sa is None or ike_sa.init_request != message.datagram:
             return False
         if ike_sa.state is IkeSaState.HALF_OPEN:

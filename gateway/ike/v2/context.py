@@ -39,7 +39,7 @@ class Context:
         self.now = 0.0
         """The time of the input or command that is being worked on."""
         self.authenticated: dict[IkeSaId, str] = {}
-        """The IKE SAs whose peer is authenticated, and their connections; kept by the scheduler."""
+        """The IKE SAs whose peer is authenticated, and their connections; kept by the runner."""
         self.child_owners: dict[ChildSaId, IkeSaId] = {}
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
         self.half_open = HalfOpenTable(options)

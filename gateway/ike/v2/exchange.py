@@ -1,7 +1,7 @@
 """What an exchange is to the code that runs it: a generator of steps, read from top to bottom like the RFC.
 
 An exchange, in either role, yields a *step* whenever it needs the world outside: an SPI, an installed SA,
-a key, the peer's response. `scheduler.py` does the step and resumes the generator with the answer; nothing
+a key, the peer's response. `runner.py` does the step and resumes the generator with the answer; nothing
 blocks, and an exchange that is held costs a suspended frame. Errors come in as exceptions at the `yield`:
 
 - `Denied`: the shell refused, or did not answer before the deadline.

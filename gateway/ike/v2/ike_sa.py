@@ -1,7 +1,7 @@
 """One IKE SA: its identity, keys, windows, timers and Child SAs; what exchanges act upon.
 
 It says and believes nothing by itself: exchanges do (`ike_auth.py`, `rekey_child_sa.py`, ...), one step at
-a time, run by `scheduler.py`. Rules a change must keep:
+a time, run by `runner.py`. Rules a change must keep:
 
 - Nothing in a datagram changes anything here before it was authenticated (IKE_SA_INIT apart).
 - A state changes by the table of `states.py` only.
@@ -206,7 +206,7 @@ class IkeSa:
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
         self.newborn: IkeSa | None = None
-        """What a rekey has just made, for the scheduler to register."""
+        """What a rekey has just made, for the runner to register."""
         self.successor: IkeSa | None = None
         self.supersedes: IkeSa | None = None
         """An IKE SA to the same peer that we delete as soon as this one carries the traffic."""

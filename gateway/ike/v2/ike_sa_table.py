@@ -1,0 +1,94 @@
+"""Every IKE SA of an endpoint, and what is left of those that ended (RFC 7296 §1.4.1, §2.1)."""
+
+from gateway.ike.events import ChildSaId, IkeSaId
+from gateway.ike.timers import Timer
+from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.context import Context
+from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.states import SERVING_STATES
+from gateway.ipsec.identity import Identity
+
+GHOST_S = 30.0
+"""How long the last answer of an IKE SA that ended is repeated for a peer that did not get it, in seconds."""
+MAX_GHOSTS = 256
+
+
+class IkeSaTable:
+    """The IKE SAs by number and by our SPI.
+
+    One that ended stays as a *ghost* for a while, found by its SPI only: it repeats its last answer.
+    """
+
+    __slots__ = ("_by_number", "_by_spi", "_context", "_ghosts")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._by_number: dict[IkeSaId, IkeSa] = {}
+        self._by_spi: dict[bytes, IkeSa] = {}
+        self._ghosts: dict[IkeSaId, IkeSa] = {}
+
+    # --- getters ----------------------------------------------------------------------------------
+
+    def all(self) -> tuple[IkeSa, ...]:
+        """Return every IKE SA, oldest first."""
+        return tuple(self._by_number.values())
+
+    def find(self, number: int) -> IkeSa | None:
+        """Return an IKE SA by its number."""
+        return self._by_number.get(IkeSaId(number))
+
+    def find_by_spi(self, spi: bytes) -> IkeSa | None:
+        """Return the IKE SA (or what is left of one) whose SPI on our side this is."""
+        return self._by_spi.get(spi)
+
+    def find_child(self, child_sa_id: ChildSaId) -> tuple[IkeSa, ChildSa] | None:
+        """Return a Child SA and the IKE SA that has it."""
+        owner = self._context.child_owners.get(child_sa_id)
+        ike_sa = None if owner is None else self._by_number.get(owner)
+        child_sa = None if ike_sa is None else ike_sa.children.get(child_sa_id)
+        return None if ike_sa is None or child_sa is None else (ike_sa, child_sa)
+
+    def same_pair(self, ike_sa: IkeSa) -> list[IkeSa]:
+        """Return the other IKE SAs in use with the same connection and identities."""
+        return [other for other in self._by_number.values() if _is_same_pair(ike_sa, other)]
+
+    def has_twin(self, ike_sa: IkeSa, child_sa: ChildSa) -> bool:
+        """Tell whether another IKE SA to the same peer carries the traffic of a Child SA."""
+        return any(other.find_twin(child_sa) is not None for other in self.same_pair(ike_sa))
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def add(self, ike_sa: IkeSa) -> None:
+        """Take an IKE SA into care."""
+        self._by_number[ike_sa.id] = ike_sa
+        self._by_spi[ike_sa.local_spi] = ike_sa
+
+    def remove(self, ike_sa: IkeSa, *, as_ghost: bool) -> None:
+        """Let go of an IKE SA that ended, at once or after its last answer was repeated long enough."""
+        self._by_number.pop(ike_sa.id, None)
+        if not as_ghost:
+            self._forget(ike_sa)
+            return
+        while len(self._ghosts) >= MAX_GHOSTS:
+            self._forget(next(iter(self._ghosts.values())))
+        self._ghosts[ike_sa.id] = ike_sa
+        ike_sa.set_timer(Timer.IKE_LINGER, self._context.now + GHOST_S)
+
+    def forget_ghost(self, number: int) -> None:
+        """Forget the ghost with this number, if there is one."""
+        ghost = self._ghosts.get(IkeSaId(number))
+        if ghost is not None:
+            self._forget(ghost)
+
+    def _forget(self, ike_sa: IkeSa) -> None:
+        self._ghosts.pop(ike_sa.id, None)
+        if self._by_spi.get(ike_sa.local_spi) is ike_sa:
+            del self._by_spi[ike_sa.local_spi]
+        self._context.timers.cancel_owner(ike_sa.id)
+
+
+def _is_same_pair(ike_sa: IkeSa, other: IkeSa) -> bool:
+    def pair(sa: IkeSa) -> tuple[str, Identity | None, Identity | None]:
+        return sa.connection.name, sa.local_id, sa.remote_id
+
+    return other is not ike_sa and other.state in SERVING_STATES and pair(ike_sa) == pair(other)
