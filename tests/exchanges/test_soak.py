@@ -1,7 +1,7 @@
 """Anything at any time: random commands by both sides, a bad link, a slow shell; then peace, and agreement.
 
 Each seed is one story, always the same. What a story did is printed when it fails. `SOAK_SEEDS=2000` tells
-more of them, `SOAK_ACTIONS=200` longer ones.
+more of them, `SOAK_FIRST=2000` others, `SOAK_ACTIONS=200` longer ones.
 """
 
 import os
@@ -15,6 +15,7 @@ from gateway.ike.events import InstallRequest, SpiRequest
 from gateway.ipsec.lifetime import Limit
 from tests.fakes.pair import Pair, child
 
+FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 SEEDS = int(os.environ.get("SOAK_SEEDS", "40"))
 ACTIONS = int(os.environ.get("SOAK_ACTIONS", "25"))
 PATIENT = {"retransmit_timeout_s": 1.0, "retransmit_base": 1.3, "retransmit_tries": 12}
@@ -105,7 +106,7 @@ def make_peace(pair):
     pair.run_for(240.0)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_any_commands_on_a_bad_link_end_in_agreement(seed):
     dice = Random(seed)
     pair = new_pair()
@@ -123,7 +124,7 @@ def test_any_commands_on_a_bad_link_end_in_agreement(seed):
     pair.check(ike_sas=None)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_rekeys_at_any_time_lose_no_sa(seed):
     dice = Random(1000 + seed)
     pair = new_pair()
@@ -141,7 +142,7 @@ def test_rekeys_at_any_time_lose_no_sa(seed):
     assert len(pair.alice.child_sas) == len({sa.child for sa in pair.alice.child_sas})
 
 
-@pytest.mark.parametrize("seed", range(SEEDS // 2))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 2))
 def test_rekeys_at_any_time_lose_no_packet_where_the_link_loses_none(seed):
     dice = Random(2000 + seed)
     pair = new_pair()
@@ -158,7 +159,7 @@ def test_rekeys_at_any_time_lose_no_packet_where_the_link_loses_none(seed):
     pair.check(ike_sas=1)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS // 2))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 2))
 def test_a_shell_that_refuses_at_random_leaves_no_orphans(seed):
     dice = Random(3000 + seed)
     pair = new_pair()
@@ -176,7 +177,7 @@ def test_a_shell_that_refuses_at_random_leaves_no_orphans(seed):
     pair.check(ike_sas=None)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS // 8))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS // 8))
 def test_short_lifetimes_on_a_bad_link_for_an_hour(seed):
     dice = Random(4000 + seed)
     short = {"rekey": Limit(seconds=60.0), "over": 0.9, "jitter": 0.3}
