@@ -27,6 +27,7 @@ from gateway.datapath.registry import (
     make_backend,
 )
 from gateway.host.errors import HostError
+from gateway.host.privileges import keep_memory_private
 from gateway.host.sockets import PortGroups, PortOptions, PortServer, open_ports
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the agent until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
     try:
         configure_logs(args)
+        keep_memory_private()
         places = find_places(os.environ, run_dir=args.run_dir, datapath=args.listen)
         if args.remove_protection:
             asyncio.run(_remove_protection(args.backend, places))

@@ -34,7 +34,12 @@ from gateway.app.ready import announce_ready, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.controller.controller import Controller, ControllerOptions
 from gateway.controller.facade import WantedConnection
-from gateway.host.privileges import die_with_parent, drop_privileges, forbid_new_privileges
+from gateway.host.privileges import (
+    die_with_parent,
+    drop_privileges,
+    forbid_new_privileges,
+    keep_memory_private,
+)
 from gateway.host.sockets import IkePorts, open_ports, receive_ports
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.keylog import KeyLog
@@ -73,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the controller until SIGTERM; 0 after an orderly end, 1 when it could not start."""
     try:
         configure_logs(args)
+        keep_memory_private()
         wanted = () if args.config is None else load_config(args.config).connections
         places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
         asyncio.run(_serve(args, wanted, places.control, places.datapath))
@@ -114,6 +120,7 @@ async def _serve(
         stack.push_async_callback(server.stop, 0.5)
         if account is not None:
             drop_privileges(account)
+            keep_memory_private()
             forbid_new_privileges()
         if args.parent:
             # After the change of user, which clears it. SIGKILL, not SIGTERM: an orderly end would delete the
@@ -123,8 +130,11 @@ async def _serve(
         stack.push_async_callback(controller.stop)
         if refused:
             raise PlaceError("; ".join(f"{result.name}: {result.error}" for result in refused))
+        # Whoever waits for us to be ready may rely on the protection being in force.
+        is_protecting = await controller.is_protecting()
         _log.info(
             "controller_ready",
+            protecting=is_protecting,
             listen=str(control),
             datapath=str(datapath),
             user=None if account is None else account.name,

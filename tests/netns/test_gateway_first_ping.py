@@ -1,6 +1,7 @@
 """The smoke test: two `ipsecgw run` in namespaces, one PSK, AES-GCM, and a ping that makes the tunnel."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,27 @@ def test_the_first_ping_makes_the_tunnel_and_the_next_ones_use_it_both_ways(tmp_
             assert (child_sa["inbound"]["packets"], child_sa["outbound"]["packets"]) == (6, 6)
             (ike_sa,) = gateway.json("list", "ike-sas")["ike_sas"]
             assert ike_sa["state"] == "established"
+
+
+def test_neither_process_shows_its_keys_to_a_core_file_and_the_controller_has_no_privilege(
+    tmp_path: Path,
+) -> None:
+    with site_to_site(f"fm{os.getpid()}") as sites, paris_and_tokyo(sites, tmp_path) as (paris, _tokyo):
+        agent, controller = (Path(f"/proc/{paris.pid_of(role)}") for role in ("agent", "controller"))
+
+        for process in (agent, controller):
+            limits = (process / "limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits), limits
+        status = (controller / "status").read_text()
+        uids = re.search(r"^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$", status, re.MULTILINE)
+        assert uids is not None
+        assert "0" not in uids.groups()
+        assert re.search(r"^Groups:\t(\d+ ?)*$", status, re.MULTILINE)
+        assert re.search(r"^CapPrm:\t0+$", status, re.MULTILINE)
+        assert re.search(r"^CapInh:\t0+$", status, re.MULTILINE)
+        assert re.search(r"^CapAmb:\t0+$", status, re.MULTILINE)
+        assert "NoNewPrivs:\t1" in status
+        # A process that may not be dumped belongs to root in /proc, whatever its user.
+        assert (controller / "environ").stat().st_uid == 0
+        for thread in (controller / "task").iterdir():
+            assert re.search(r"^CapEff:\t0+$", (thread / "status").read_text(), re.MULTILINE)
