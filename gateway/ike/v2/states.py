@@ -2,7 +2,7 @@
 
 Code that changes a state asks `next_ike_state` or `next_child_state`; there are no `if state ==` chains
 elsewhere. What a state permits (which requests it takes, whether it carries traffic) is in the tables
-too. The diagram in the documentation is made from them.
+too. `docs/ike-states.md` is made from them by `docs/generate_states.py`.
 """
 
 from enum import Enum
@@ -20,6 +20,7 @@ class IkeSaState(Enum):
     AUTHENTICATING = "authenticating"
     """IKE_AUTH is under way; nothing is believed yet."""
     ESTABLISHED = "established"
+    """Both sides are authenticated."""
     REKEYING = "rekeying"
     """Established, and a CREATE_CHILD_SA exchange of ours or the peer's is making its successor."""
     REKEYED = "rekeyed"
@@ -27,6 +28,7 @@ class IkeSaState(Enum):
     DELETING = "deleting"
     """Our DELETE is under way."""
     DELETED = "deleted"
+    """Ended; only its last response is repeated for a while."""
 
 
 class IkeSaTrigger(Enum):
@@ -49,6 +51,7 @@ class ChildSaState(Enum):
     CREATING = "creating"
     """Negotiated or being negotiated; not both directions are installed."""
     INSTALLED = "installed"
+    """Both directions are at the datapath."""
     REKEYING = "rekeying"
     """Installed, and a CREATE_CHILD_SA exchange is making its successor."""
     REKEYED = "rekeyed"
@@ -56,6 +59,7 @@ class ChildSaState(Enum):
     DELETING = "deleting"
     """Our DELETE is under way."""
     DELETED = "deleted"
+    """Ended; its inbound SA may still decrypt packets in flight for a while."""
 
 
 class ChildSaTrigger(Enum):
