@@ -58,6 +58,7 @@ class DatapathClient:
         # The generated stub is untyped; every answer gets its type where it is used.
         self._stub: Any = DatapathServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._opening: set[asyncio.Future[Any]] = set()
+        self._is_closed = False
 
     async def capabilities(self) -> Capabilities:
         """Return what the datapath can do."""
@@ -67,6 +68,8 @@ class DatapathClient:
 
     async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
         """Reserve inbound SPIs."""
+        if count == 0:
+            return ()
         request = dpb.AllocateSpisRequest(count=count, destination=convert.write_address(destination))
         response: dpb.AllocateSpisResponse = await self._call(self._stub.AllocateSpis, request)
         return tuple(Spi(spi) for spi in response.spis)
@@ -135,7 +138,8 @@ class DatapathClient:
         return self._relay(call, opened)
 
     async def close(self) -> None:
-        """Close the connection; the datapath keeps everything it has."""
+        """Close the connection and end the event streams; the datapath keeps everything it has."""
+        self._is_closed = True
         await self._channel.close()
 
     def _forget(self, opened: asyncio.Future[Any]) -> None:
@@ -153,6 +157,12 @@ class DatapathClient:
                 response = await call.read()
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
+        except asyncio.CancelledError:
+            # Closing the channel cancels the call, which is not a cancellation of the task that reads.
+            task = asyncio.current_task()
+            if self._is_closed and (task is None or not task.cancelling()):
+                return
+            raise
         finally:
             call.cancel()
         raise DatapathError(ErrorReason.UNAVAILABLE, f"the datapath agent at {self.address} ended its events")
