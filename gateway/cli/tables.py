@@ -59,13 +59,14 @@ def duration(seconds: float) -> str:
 def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
     """Return one line per connection."""
     return table(
-        ("name", "state", "remote", "children", "last failure"),
+        ("name", "state", "remote", "children", "child sas", "last failure"),
         (
             (
                 entry.connection.name,
                 _word(entry.status, "state"),
                 entry.connection.remote.address or ",".join(entry.connection.remote.addresses) or "any",
                 ",".join(child.name for child in entry.connection.children),
+                len(entry.status.child_sa_ids),
                 entry.status.last_failure.reason or "-",
             )
             for entry in entries

@@ -33,6 +33,7 @@ def explain_connection(
     now: float,
 ) -> tuple[Fact, ...]:
     """Return the facts about one connection, the most important first."""
+    missing = _missing(status, child_sas)
     facts = [_state(status, next_attempt_in_s)]
     if datapath_problem:
         facts.append(
@@ -48,8 +49,16 @@ def explain_connection(
     ]
     if status.last_failure is not None and status.last_failure_at is not None:
         facts += _failure(
-            status.last_failure, now - status.last_failure_at, is_up=status.state is ConnectionState.UP
+            status.last_failure,
+            now - status.last_failure_at,
+            is_past=status.state is ConnectionState.UP and not missing,
         )
+    if status.state is ConnectionState.UP:
+        name = status.connection.name
+        facts += [
+            Fact(topic="child", text=f"{child} has no Child SA", advice=f"`ipsecgw up {name}/{child}`")
+            for child in missing
+        ]
     facts += [
         Fact(
             topic="peer",
@@ -64,6 +73,16 @@ def explain_connection(
     for child_sa in child_sas:
         facts += _child(child_sa)
     return tuple(facts)
+
+
+def _missing(status: ConnectionStatus, child_sas: Sequence[ChildSaStatus]) -> list[str]:
+    """Return the children that are to be protected and have no Child SA."""
+    there = {child_sa.info.child for child_sa in child_sas}
+    return [
+        child.name
+        for child in status.connection.children
+        if child.action is Action.PROTECT and child.name not in there
+    ]
 
 
 def _state(status: ConnectionStatus, next_attempt_in_s: float | None) -> Fact:
@@ -89,13 +108,13 @@ def _how_to_start(status: ConnectionStatus) -> str:
     return f"`ipsecgw up {status.connection.name}`"
 
 
-def _failure(failure: Failure, age_s: float, *, is_up: bool) -> list[Fact]:
+def _failure(failure: Failure, age_s: float, *, is_past: bool) -> list[Fact]:
     facts = [
         Fact(
             topic="failure",
             text=f"{age_s:.0f} s ago: {failure.reason.value}: {failure.detail}"
             + (f" (notify {failure.notify})" if failure.notify else ""),
-            advice="" if is_up else _ADVICE.get(failure.reason, ""),
+            advice="" if is_past else _ADVICE.get(failure.reason, ""),
         )
     ]
     if failure.offered:
