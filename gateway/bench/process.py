@@ -134,7 +134,7 @@ class GatewayProcess:
         return int((self.directory / "run" / f"{role}.pid").read_text())
 
     def kill(self, *roles: str) -> None:
-        """Kill some of its processes with SIGKILL, all before any is waited for; return when they are gone."""
+        """Kill some of its processes with SIGKILL, in this order; return when they are gone."""
         pids = [self.pid_of(role) for role in roles]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):  # a controller dies with its supervisor

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from gateway.api.address import parse_address
+from gateway.app.places import controller_account
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, Site, SiteToSite
 
@@ -35,8 +38,8 @@ connections:
 class Wish:
     """What a test wants other than the usual; the same at both ends, mirrored.
 
-    In a child, `$local_net`, `$remote_net`, `$local_net_v6`, `$remote_net_v6`, `$local`, `$remote` and `$start`
-    are filled in, each from that gateway's point of view.
+    In a child, `$local_net`, `$remote_net`, `$local_net_v6`, `$remote_net_v6`, `$local`, `$remote` and
+    `$start` are filled in, each from that gateway's point of view.
     """
 
     children: tuple[str, ...] = (LAN,)
@@ -111,9 +114,16 @@ def paris_and_tokyo(
 
 def route_in_clear(sites: SiteToSite) -> None:
     """Give both gateways routes by which traffic of the sites would leave in clear, if nothing kept it."""
-    for gateway, number, peer in ((sites.a.gateway, 2, 2), (sites.b.gateway, 1, 1)):
-        gateway.run("ip", "route", "replace", f"10.{number}.0.0/16", "via", f"192.0.2.{peer}")
-        gateway.run("ip", "-6", "route", "replace", f"fd00:{number}::/64", "via", f"2001:db8::{peer}")
+    next_hops = (
+        (sites.a, sites.b, sites.b.outside if sites.nat is None else "10.9.0.1"),
+        (sites.b, sites.a, sites.a.outside if sites.nat is None else "192.0.2.1"),
+    )
+    for here, there, next_hop in next_hops:
+        ip = partial(here.gateway.run, "ip")
+        ip("route", "replace", there.inside, "via", next_hop)
+        if sites.nat is None:
+            ip("-6", "address", "replace", f"{here.outside_v6}/64", "dev", here.outside_device, "nodad")
+            ip("-6", "route", "replace", there.inside_v6, "via", there.outside_v6)
 
 
 def wait_until(
@@ -179,13 +189,12 @@ def settle(*both: GatewayProcess, timeout_s: float = 20.0) -> None:
 class AgentProcess:
     """`ipsecgw agent` alone: nobody starts it again."""
 
-    def __init__(self, namespace: Namespace, directory: Path, *, group_id: int) -> None:
+    def __init__(self, namespace: Namespace, directory: Path) -> None:
         self.directory = directory
         self.address = f"unix:{directory}/run/datapath.sock"
         self._log_path = directory / "agent.log"
         directory.mkdir(parents=True, exist_ok=True)
         self._namespace = namespace
-        self._group_id = group_id
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "AgentProcess":
@@ -205,7 +214,9 @@ class AgentProcess:
         with self._log_path.open("a") as log:
             self._process = self._namespace.popen(
                 *(sys.executable, "-m", "gateway.cli.main", "agent", "--listen", self.address),
-                *("--group-id", str(self._group_id), "--log-format", "json"),
+                # The group that may connect is that of a controller with this datapath.
+                *("--group-id", str(controller_account(None, parse_address(self.address)).gid)),
+                *("--log-format", "json"),
                 stdout=log,
                 stderr=log,
             )

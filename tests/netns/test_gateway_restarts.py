@@ -35,7 +35,7 @@ _A_MOMENT_S = 0.7
 """Traffic before and after, so that there is something to lose and to repeat."""
 
 _IMPATIENT = Wish(ike="retransmit_timeout: 0.5s, retransmit_tries: 3")
-"""An exchange with a peer that forgot its IKE SA is given up after some seconds, not after most of a minute."""
+"""An exchange with a peer that forgot its IKE SA is given up after some seconds, not most of a minute."""
 
 
 @dataclass(frozen=True, slots=True)
