@@ -15,6 +15,7 @@ from gateway.ike.events import (
     IkeSaFailed,
 )
 from gateway.ike.path import Path
+from gateway.ike.v2 import child_negotiation
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import AuthPayload, TsiPayload, TsrPayload, VendorIdPayload
@@ -306,6 +307,26 @@ def test_transport_mode_is_asked_for_and_agreed():
     assert (sa.inbound.mode, sa.outbound.mode) == (Mode.TRANSPORT, Mode.TRANSPORT)
     assert sa.local_ts == selectors(f"{ALICE}/32")
     assert sa.remote_ts == selectors(f"{BOB}/32")
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_transport_mode_is_for_the_two_hosts_alone(monkeypatch, is_asked_for):
+    # RFC 4301 §4.1: a gateway that speaks for others uses tunnel mode, whatever somebody asks for.
+    may_be = child_negotiation.may_be_transport
+
+    def asks(ike_sa, *selectors_of_both):
+        return (is_asked_for and ike_sa.is_initiator) or may_be(ike_sa, *selectors_of_both)
+
+    monkeypatch.setattr(child_negotiation, "may_be_transport", asks)
+    pair = Pair(both={"child_options": {"mode": Mode.TRANSPORT}})
+
+    pair.alice.initiate()
+    pair.settle()
+
+    assert (pair.messages()[2].notify(NotifyType.USE_TRANSPORT_MODE) is not None) is is_asked_for
+    assert pair.messages()[3].notify(NotifyType.USE_TRANSPORT_MODE) is None
+    assert pair.alice.child_sa.outbound.mode is Mode.TUNNEL
+    assert pair.bob.child_sa.outbound.mode is Mode.TUNNEL
 
 
 def test_dynamic_selectors_are_the_addresses_of_the_ike_sa_in_tunnel_mode_too():

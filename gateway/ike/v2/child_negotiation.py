@@ -211,7 +211,8 @@ def make_offer(
     """Return what we propose for a Child.
 
     Transport mode is not asked for through a NAT: the selectors of RFC 7296 §2.23.1 would have to be
-    rewritten on the way; tunnel mode between the same addresses carries the same traffic.
+    rewritten on the way; tunnel mode between the same addresses carries the same traffic. Nor is it for other
+    hosts than the two that speak: that is what tunnels are for (RFC 4301 §4.1).
 
     Args:
         ike_sa: The IKE SA it is negotiated in.
@@ -233,7 +234,7 @@ def make_offer(
         spi_in=spi_in,
         local_ts=local_ts,
         remote_ts=remote_ts,
-        mode=Mode.TUNNEL if ike_sa.nat.is_present else child.mode,
+        mode=child.mode if may_be_transport(ike_sa, local_ts, remote_ts) else Mode.TUNNEL,
         key_exchange=key_exchange,
     )
 
@@ -417,7 +418,7 @@ def _choose_proposal(
     if with_ke:
         proposal = _settle_ke(payloads, offered[selection.index], configured, proposal)
     asked = find_notify(payloads, NotifyType.USE_TRANSPORT_MODE) is not None
-    transport = asked and child.mode is Mode.TRANSPORT and not ike_sa.nat.is_present
+    transport = asked and child.mode is Mode.TRANSPORT and may_be_transport(ike_sa, local_ts, remote_ts)
     return Agreement(
         child=child,
         proposal=proposal,
@@ -459,6 +460,20 @@ def _settle_ke(
         ),
         NotifyType.INVALID_KE_PAYLOAD,
         encode_ke_method(chosen.ke),
+    )
+
+
+def may_be_transport(ike_sa: IkeSa, local_ts: Selectors, remote_ts: Selectors) -> bool:
+    """Tell whether transport mode can carry this: selectors that hold nothing but both ends, and no NAT.
+
+    The outer addresses are those of the packets then. With wider selectors a peer could speak for hosts whose
+    packets we would in turn send past it.
+    """
+    ours, theirs = ike_sa.path.local, ike_sa.path.remote
+    return (
+        not ike_sa.nat.is_present
+        and all(ts.start == ts.end == ours for ts in local_ts)
+        and all(ts.start == ts.end == theirs for ts in remote_ts)
     )
 
 
