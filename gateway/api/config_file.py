@@ -190,15 +190,23 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _quoting(error: yaml.MarkedYAMLError) -> str:
+    """Return advice where YAML gives a meaning of its own to what our values contain."""
+    problem = error.problem or ""
+    if error.context == "while parsing a flow sequence" and "got '['" in problem:
+        return "; write a selector with a port in quotes inside [...]: ['10.1.0.0/16[tcp/443]']"
+    if error.context == "while scanning an alias" or "that cannot start any token" in problem:
+        return "; write a value that begins with %, @ or * in quotes: '%any'" if "\\t" not in problem else ""
+    return ""
+
+
 def _compose(text: str, walk: "_Walk") -> Node | None:
     try:
         loader = _Loader(text, walk)
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.context, error.problem) if part)
-        if error.context == "while parsing a flow sequence" and "got '['" in (error.problem or ""):
-            what += "; write a selector with a port in quotes inside [...]: ['10.1.0.0/16[tcp/443]']"
-        walk.note(error.problem_mark or error.context_mark, "", f"is not YAML: {what}")
+        walk.note(error.problem_mark or error.context_mark, "", f"is not YAML: {what}{_quoting(error)}")
         return None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]

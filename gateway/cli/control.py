@@ -174,6 +174,8 @@ def _with_datapath(
 def _validate(args: argparse.Namespace) -> int:
     loaded = load_config(args.file)
     names = ", ".join(item.connection.name for item in loaded.connections) or "no connections"
+    for warning in loaded.warnings:
+        print(f"{args.file}: warning: {warning}", file=sys.stderr)
     print(f"{args.file}: all right: {names}")
     return 0
 

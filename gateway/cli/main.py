@@ -14,6 +14,7 @@ from gateway.api.config_file import ConfigError
 from gateway.app import agent, run
 from gateway.cli import control
 from gateway.ipsec.errors import GatewayError
+from gateway.observe.logs import configure
 
 #: Sub-commands whose code is loaded only when they are used: decoding and the demo need a lot of it.
 _LATER = (
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     used = next((word for word in words if not word.startswith("-")), "")
     args = build_parser(used).parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
+    configure(levels="warning")  # As a file is read; `run` and `agent` have options of their own for it.
     try:
         return act(args)
     except ConfigError as error:

@@ -562,3 +562,14 @@ def test_a_selector_with_a_port_in_a_list_in_brackets_wants_quotes() -> None:
 
     assert problem.startswith("gw.yaml:6:27: is not YAML: ")
     assert problem.endswith("write a selector with a port in quotes inside [...]: ['10.1.0.0/16[tcp/443]']")
+
+
+@pytest.mark.parametrize("identity", ["%any", "@gw", "*.example"])
+def test_a_value_that_yaml_reads_otherwise_wants_quotes(identity: str) -> None:
+    text = MINIMAL.replace("address: 192.0.2.2", f"id: {identity}, address: 192.0.2.2")
+
+    (problem,) = problems(text)
+
+    assert problem.startswith("gw.yaml:3:1")
+    assert problem.endswith("write a value that begins with %, @ or * in quotes: '%any'")
+    assert connection(text.replace(identity, f"'{identity}'")).remote.id == parse_identity(identity)

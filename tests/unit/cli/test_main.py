@@ -89,6 +89,28 @@ def test_a_bad_configuration_is_told_with_its_place(
     assert all(line.startswith(f"{file}:") for line in lines)
 
 
+def test_a_key_that_others_can_read_is_warned_of_with_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, file = tmp_path / "paris.psk", tmp_path / "gw.yaml"
+    key.write_text("a key\n")
+    key.chmod(0o644)
+    file.write_text(
+        "connections:\n- name: paris\n  remote: {address: 192.0.2.2, auth: {psk: {file: paris.psk}}}\n"
+        "  children: [{name: lan}]\n"
+    )
+
+    status = main(["validate", str(file)])
+
+    printed = capsys.readouterr()
+    assert status == 0
+    assert printed.out == f"{file}: all right: paris\n"
+    (line,) = printed.err.splitlines()
+    assert "WARNING" in line
+    assert f'secret_file_readable path={key} by=everybody hint="chmod 600 {key}"' in line
+    assert "a key" not in printed.err
+
+
 def test_run_tells_every_mistake_before_it_starts_anything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
