@@ -1,5 +1,6 @@
 """What all IKE SAs of one endpoint share: entropy, options, timers, numbers, and the three outboxes."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from gateway.ike.events import ChildSaId, Event, IkeSaId, RemoveSas, Request, RequestId
@@ -38,8 +39,8 @@ class Context:
         self.timers = TimerTable()
         self.now = 0.0
         """The time of the input or command that is being worked on."""
-        self.authenticated: dict[IkeSaId, str] = {}
-        """The IKE SAs whose peer is authenticated, and their connections; kept by the runner."""
+        self.authenticated: Counter[str] = Counter()
+        """How many IKE SAs of each connection have an authenticated peer; kept by the table of IKE SAs."""
         self.child_owners: dict[ChildSaId, IkeSaId] = {}
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
         self.half_open = HalfOpenTable(options)

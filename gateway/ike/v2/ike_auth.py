@@ -173,7 +173,7 @@ def initiate(ike_sa: IkeSa, child: Child) -> Steps[None]:
 
 
 def _knows_peer(ike_sa: IkeSa) -> bool:
-    return ike_sa.connection.name in ike_sa.context.authenticated.values()
+    return ike_sa.context.authenticated[ike_sa.connection.name] > 0
 
 
 def _psk_or_gone(ike_sa: IkeSa, remote_id: Identity) -> Steps[Secret]:

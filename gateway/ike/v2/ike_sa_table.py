@@ -12,6 +12,8 @@ GHOST_S = 30.0
 """How long the last answer of an IKE SA that ended is repeated for a peer that did not get it, in seconds."""
 MAX_GHOSTS = 256
 
+_PeerPair = tuple[str, Identity | None, Identity | None]
+
 
 class IkeSaTable:
     """The IKE SAs by number and by our SPI.
@@ -19,12 +21,13 @@ class IkeSaTable:
     One that ended stays as a *ghost* for a while, found by its SPI only: it repeats its last answer.
     """
 
-    __slots__ = ("_by_number", "_by_spi", "_context", "_ghosts")
+    __slots__ = ("_by_number", "_by_pair", "_by_spi", "_context", "_ghosts")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_number: dict[IkeSaId, IkeSa] = {}
         self._by_spi: dict[bytes, IkeSa] = {}
+        self._by_pair: dict[_PeerPair, dict[IkeSaId, IkeSa]] = {}
         self._ghosts: dict[IkeSaId, IkeSa] = {}
 
     # --- getters ----------------------------------------------------------------------------------
@@ -50,7 +53,8 @@ class IkeSaTable:
 
     def same_pair(self, ike_sa: IkeSa) -> list[IkeSa]:
         """Return the other IKE SAs in use with the same connection and identities."""
-        return [other for other in self._by_number.values() if _is_same_pair(ike_sa, other)]
+        known = self._by_pair.get(_peer_pair(ike_sa), {})
+        return [other for other in known.values() if other is not ike_sa and other.state in SERVING_STATES]
 
     def has_twin(self, ike_sa: IkeSa, child_sa: ChildSa) -> bool:
         """Tell whether another IKE SA to the same peer carries the traffic of a Child SA."""
@@ -63,9 +67,19 @@ class IkeSaTable:
         self._by_number[ike_sa.id] = ike_sa
         self._by_spi[ike_sa.local_spi] = ike_sa
 
+    def note_authenticated(self, ike_sa: IkeSa) -> None:
+        """Note that both sides of an IKE SA are authenticated, and who they are."""
+        self._by_pair.setdefault(_peer_pair(ike_sa), {})[ike_sa.id] = ike_sa
+        self._context.authenticated[ike_sa.connection.name] += 1
+
     def remove(self, ike_sa: IkeSa, *, as_ghost: bool) -> None:
         """Let go of an IKE SA that ended, at once or after its last answer was repeated long enough."""
         self._by_number.pop(ike_sa.id, None)
+        known = self._by_pair.get(_peer_pair(ike_sa), {})
+        if known.pop(ike_sa.id, None) is not None:
+            self._context.authenticated[ike_sa.connection.name] -= 1
+            if not known:
+                del self._by_pair[_peer_pair(ike_sa)]
         if not as_ghost:
             self._forget(ike_sa)
             return
@@ -87,8 +101,5 @@ class IkeSaTable:
         self._context.timers.cancel_owner(ike_sa.id)
 
 
-def _is_same_pair(ike_sa: IkeSa, other: IkeSa) -> bool:
-    def pair(sa: IkeSa) -> tuple[str, Identity | None, Identity | None]:
-        return sa.connection.name, sa.local_id, sa.remote_id
-
-    return other is not ike_sa and other.state in SERVING_STATES and pair(ike_sa) == pair(other)
+def _peer_pair(ike_sa: IkeSa) -> _PeerPair:
+    return ike_sa.connection.name, ike_sa.local_id, ike_sa.remote_id

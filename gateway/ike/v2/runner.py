@@ -309,7 +309,6 @@ class Runner:
         ike_sa.plans.clear()
         ike_sa.delayed.clear()
         self._context.timers.cancel_owner(ike_sa.id)
-        self._context.authenticated.pop(ike_sa.id, None)
         self._context.half_open.discard(ike_sa.id)
         self._context.init_requests.pop((ike_sa.init_path, ike_sa.spi_i), None)
         if ike_sa.keys is not None:
@@ -330,7 +329,7 @@ class Runner:
 
     def _established(self, ike_sa: IkeSa) -> None:
         ike_sa.is_told = True
-        self._context.authenticated[ike_sa.id] = ike_sa.connection.name
+        self._ike_sas.note_authenticated(ike_sa)
         self._context.emit(IkeSaEstablished(ike_sa=ike_sa.info()))
         for other in self._ike_sas.same_pair(ike_sa):
             self._settle_duplicate(ike_sa, other)
@@ -378,6 +377,6 @@ class Runner:
         """Register what a rekey has just made."""
         made, old.newborn = old.newborn, None
         assert made is not None
-        self._context.authenticated[made.id] = made.connection.name
         self._ike_sas.add(made)
+        self._ike_sas.note_authenticated(made)
         self.pump(made)
