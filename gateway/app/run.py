@@ -82,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
         configure_logs(args)
         keep_memory_private()
         if args.config is not None:
-            load_config(args.config)  # every mistake is told before anything is started
+            # Every mistake is told before anything is started.
+            for warning in load_config(args.config).warnings:
+                _log.warning("weak_algorithm_allowed", detail=warning)
         tls_files(args)
         own_agent = args.datapath in backend_names()
         places = find_places(
