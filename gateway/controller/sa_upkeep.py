@@ -20,6 +20,7 @@ from gateway.controller.history import History
 from gateway.controller.protection import Protection
 from gateway.controller.sa_binding import SaBinding
 from gateway.controller.spi_pool import SpiPool
+from gateway.controller.stranger_limit import StrangerLimit
 from gateway.controller.udp import Transport
 from gateway.controller.uniqueness import is_carrying
 from gateway.datapath.backend import (
@@ -124,6 +125,7 @@ class SaUpkeep:
         self._has_met = False
         self._adoption = Adoption(())
         self._lost: set[SaId] = set()
+        self._stranger_limit = StrangerLimit()
         self._followed: dict[ChildSaId, tuple[IpAddress, int]] = {}
         self._inbound_packets: dict[SaId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -301,7 +303,8 @@ class SaUpkeep:
     # --- events of the datapath -------------------------------------------------------------------
 
     def _on_datapath_event(self, event: DatapathEvent) -> None:
-        self._history.record(event)
+        if self._stranger_limit.allows(event, asyncio.get_running_loop().time()):
+            self._history.record(event)
         match event:
             case Acquire(policy=policy):
                 connection, _, child = policy.partition("/")

@@ -14,13 +14,21 @@ from gateway.controller.facade import (
     Target,
     WantedConnection,
 )
-from gateway.datapath.backend import Acquire, DatapathError, ErrorReason, HardExpire, SasLost, SoftExpire
+from gateway.datapath.backend import (
+    Acquire,
+    BadSpi,
+    DatapathError,
+    ErrorReason,
+    HardExpire,
+    SasLost,
+    SoftExpire,
+)
 from gateway.ike.events import ChildSaEstablished, ChildSaRekeyed, FailureReason, IkeSaEstablished
 from gateway.ipsec.connection import Start
 from gateway.ipsec.sa import Direction, SaId, Spi
 from gateway.ipsec.secret import Secret
 from tests.fakes.virtual_loop import pass_time
-from tests.unit.controller.gateways import PARIS_NET, Gateway, Wire, can_talk, outbound_keys
+from tests.unit.controller.gateways import PARIS, PARIS_NET, TOKYO, Gateway, Wire, can_talk, outbound_keys
 
 
 @pytest.fixture
@@ -478,6 +486,20 @@ async def test_a_soft_limit_concerns_the_sa_it_names_not_another_one_with_its_sp
     paris.backend.emit(SoftExpire(sa_id=sa.sa_id, spi=Spi(0x0BAD_5EED), limit="bytes"))
     await pass_time(1)
     assert paris.outbound() != old
+
+
+async def test_unknown_spis_of_strangers_do_not_push_other_events_out_of_the_history(
+    paris: Gateway, tokyo: Gateway
+) -> None:
+    for number in range(100):
+        paris.backend.emit(BadSpi(spi=Spi(0x1000 + number), source=TOKYO, destination=PARIS))
+    await paris.up()
+
+    stream = paris.controller.watch(0)
+    kept = [await anext(stream) for _ in range(8)]
+    assert any(isinstance(item.event, IkeSaEstablished) for item in kept)
+    assert sum(isinstance(item.event, BadSpi) for item in kept) <= 1
+    await stream.aclose()  # type: ignore[attr-defined]
 
 
 async def test_a_hard_limit_at_the_datapath_ends_the_child_sa_at_both_ends(
