@@ -1,5 +1,6 @@
 """Where a service listens: `unix:PATH` or `HOST:PORT`, and the channel to it."""
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,9 +60,24 @@ class TlsFiles:
         """Return the contents of certificate, key and CA.
 
         Raises:
-            AddressError: One of them cannot be read.
+            AddressError: One of them cannot be read, or they do not fit together. gRPC would only say that
+                nobody answers, to the client as to the server.
         """
-        return _read_pem(self.certificate), _read_pem(self.key), _read_pem(self.ca)
+        contents = _read_pem(self.certificate), _read_pem(self.key), _read_pem(self.ca)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # The empty passphrase keeps OpenSSL from asking at the terminal.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except ssl.SSLError as error:
+            raise AddressError(
+                f"the TLS key {self.key} is not the key of the certificate {self.certificate}, "
+                f"or it has a passphrase: {error.reason or error}"
+            ) from error
+        try:
+            context.load_verify_locations(self.ca)
+        except ssl.SSLError as error:
+            raise AddressError(f"the TLS file {self.ca} holds no usable certificate") from error
+        return contents
 
 
 def _read_pem(path: Path) -> bytes:

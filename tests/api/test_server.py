@@ -251,6 +251,19 @@ async def test_tcp_without_mutual_tls_is_refused_at_both_ends(tmp_path: Path) ->
         dial(address, TlsFiles(certificate=Path("/no/c.pem"), key=Path("/no/k"), ca=Path("/no/ca")))
 
 
+async def test_tls_files_that_do_not_fit_together_are_named_at_once(tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ours")
+    one, other = authority.sign("one"), authority.sign("other")
+
+    with pytest.raises(
+        AddressError, match=f"{other.key} is not the key of the certificate {one.certificate}"
+    ):
+        TlsFiles(certificate=one.certificate, key=other.key, ca=one.ca).read()
+    with pytest.raises(AddressError, match=f"{one.key} holds no usable certificate"):
+        TlsFiles(certificate=one.certificate, key=one.key, ca=one.key).read()
+    assert one.read()[0].startswith(b"-----BEGIN CERTIFICATE-----")
+
+
 async def test_tcp_with_certificates_of_both_ends_works(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ours")
     server, address = await tcp_server(authority.sign("server"))
