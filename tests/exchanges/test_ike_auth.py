@@ -16,13 +16,15 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import Path
 from gateway.ike.v2 import child_negotiation
+from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import AuthPayload, TsiPayload, TsrPayload, VendorIdPayload
+from gateway.ike.wire.payloads import AuthPayload, TsiPayload, TsrPayload, UnknownPayload, VendorIdPayload
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.sa import Mode
+from tests.fakes.link import delayed, lost
 from tests.fakes.pair import ALICE, BOB, Pair, alice_connection, bob_connection, child, selectors
-from tests.fakes.tap import flip
+from tests.fakes.tap import flip, request_header
 
 IKE_SA_INIT = ["IKE_SA_INIT {SAi1, KEi, Ni} -->", "<-- IKE_SA_INIT {SAr1, KEr, Nr}"]
 
@@ -329,6 +331,59 @@ def test_transport_mode_is_for_the_two_hosts_alone(monkeypatch, is_asked_for):
     assert pair.bob.child_sa.outbound.mode is Mode.TUNNEL
 
 
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_transport_mode_does_not_go_through_a_nat(monkeypatch, is_asked_for):
+    # §2.23.1 would have to rewrite selectors and checksums; a tunnel between the hosts does without.
+    may_be = child_negotiation.may_be_transport
+
+    def asks(ike_sa, *selectors_of_both):
+        return (is_asked_for and ike_sa.is_initiator) or may_be(ike_sa, *selectors_of_both)
+
+    monkeypatch.setattr(child_negotiation, "may_be_transport", asks)
+    pair = Pair(
+        alice={"children": [dynamic(Mode.TRANSPORT)], "ike_options": {"encapsulation": True}},
+        bob={"children": [dynamic(Mode.TRANSPORT)]},
+    )
+
+    pair.alice.initiate("host")
+    pair.settle()
+
+    assert (pair.messages()[2].notify(NotifyType.USE_TRANSPORT_MODE) is not None) is is_asked_for
+    assert pair.messages()[3].notify(NotifyType.USE_TRANSPORT_MODE) is None
+    assert pair.alice.child_sa.outbound.mode is Mode.TUNNEL
+    pair.check(children=1)
+
+
+def test_transport_mode_is_not_used_unless_the_initiator_asks_for_it():
+    pair = Pair(
+        alice={"children": [dynamic(Mode.TUNNEL)]},
+        bob={"children": [dynamic(Mode.TRANSPORT)]},
+    )
+
+    pair.alice.initiate("host")
+    pair.settle()
+
+    assert pair.bob.child_sa.outbound.mode is Mode.TUNNEL
+    pair.check(children=1)
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_transport_mode_survives_a_rekey(who):
+    pair = Pair(both={"children": [dynamic(Mode.TRANSPORT)]})
+    pair.alice.initiate("host")
+    pair.settle()
+    already = len(pair.messages())
+
+    # HDR, SK {N(REKEY_SA), N(USE_TRANSPORT_MODE), SA, Ni, TSi, TSr} -->
+    getattr(pair, who).rekey_child()
+    pair.run_for(10.0)
+
+    for opened in pair.messages()[already : already + 2]:
+        assert opened.notify(NotifyType.USE_TRANSPORT_MODE) is not None
+    assert pair.alice.child_sa.outbound.mode is Mode.TRANSPORT
+    pair.check(children=1)
+
+
 def test_dynamic_selectors_are_the_addresses_of_the_ike_sa_in_tunnel_mode_too():
     pair = Pair(both={"children": [dynamic(Mode.TUNNEL)]})
 
@@ -360,6 +415,38 @@ def test_a_responder_that_declines_transport_mode_gives_a_tunnel_between_the_sam
 # --- INITIAL_CONTACT (§2.4) ---------------------------------------------------------------------
 
 
+def test_a_second_ike_sa_to_the_same_peer_is_no_first_contact():
+    # Bob's IKE SA is up by the time that Alice's, which she began before, comes to IKE_AUTH.
+    pair = Pair()
+    pair.link.fate = delayed(0.5, 0)
+
+    pair.alice.initiate()
+    pair.bob.initiate()
+    pair.run_for(1.0)
+
+    by_initiator = {
+        opened.message.header.spi_i: opened.notify(NotifyType.INITIAL_CONTACT) is not None
+        for opened in pair.messages()
+        if opened.message.header.exchange_type == ExchangeType.IKE_AUTH and opened.message.header.is_request
+    }
+    assert list(by_initiator.values()) == [True, False]
+    pair.run_for(60.0)
+    pair.check(children=1)
+
+
+def test_a_side_that_adopts_its_sas_does_not_let_a_first_contact_end_them():
+    pair = Pair(bob_options=EndpointOptions(accept_initial_contact=False))
+    pair.establish()
+    old = pair.bob.ike_sa
+
+    pair.alice.restart()
+    pair.alice.initiate()
+    pair.settle()
+
+    assert old.ike_sa_id in {sa.ike_sa_id for sa in pair.bob.ike_sas}
+    assert pair.bob.events(IkeSaDeleted) == []
+
+
 def test_the_first_contact_says_so_and_a_crashed_peer_leaves_nothing_behind():
     pair = Pair()
     pair.establish()
@@ -379,8 +466,14 @@ def test_a_peer_that_adopts_its_sas_does_not_say_initial_contact():
     pair = Pair(alice_options=EndpointOptions(send_initial_contact=False))
 
     pair.establish()
+    old = pair.bob.ike_sa
+    pair.alice.restart()
+    pair.alice.initiate()
+    pair.settle()
 
     assert pair.messages()[2].notify(NotifyType.INITIAL_CONTACT) is None
+    assert old.ike_sa_id in {sa.ike_sa_id for sa in pair.bob.ike_sas}
+    assert pair.bob.events(IkeSaDeleted) == []
 
 
 # --- what arrives altered -----------------------------------------------------------------------
@@ -435,3 +528,37 @@ def test_nobody_makes_a_gateway_authenticate_itself_to_itself():
 
     assert [sa.state for sa in pair.alice.ike_sas] == ["connecting"]
     assert DropReason.IKE_UNEXPECTED in {event.reason for event in pair.alice.events(DatagramDropped)}
+
+
+def test_an_unknown_critical_payload_in_ike_auth_is_refused_and_ends_the_ike_sa():
+    # §2.5, §2.21.2: an error in IKE_AUTH other than of the Child SA leaves no IKE SA.
+    pair = Pair()
+    pair.link.fate = lost(2)
+    pair.alice.initiate()
+    pair.run_for(0.1)
+    (sa,) = pair.alice.ike_sas
+    header = request_header(spi_i=sa.spi_i, spi_r=sa.spi_r, exchange=ExchangeType.IKE_AUTH, message_id=1)
+    odd = pair.tap.keys(sa.spi_i, sa.spi_r).seal(header, [UnknownPayload(type=222, critical=True, body=b"?")])
+
+    pair.bob.receive(odd)
+    pair.settle()
+
+    assert pair.story()[-1] == "<-- IKE_AUTH SK {N(UNSUPPORTED_CRITICAL_PAYLOAD)}"
+    for host in pair.hosts:
+        (failed,) = host.events(IkeSaFailed)
+        assert failed.failure.reason is FailureReason.UNSUPPORTED_CRITICAL_PAYLOAD
+    pair.check(children=0, ike_sas=0)
+
+
+def test_a_rekey_is_narrowed_like_the_first():
+    # §2.9.2: the initiator offers what it wants again, and both allow the same part again.
+    pair = Pair(bob={"local_lan": "10.2.7.0/24"})
+    pair.establish()
+    narrowed = pair.alice.child_sa.remote_ts
+    assert narrowed == selectors("10.2.7.0/24")
+
+    pair.alice.rekey_child()
+    pair.run_for(10.0)
+
+    assert pair.alice.child_sa.remote_ts == narrowed
+    pair.check(children=1)

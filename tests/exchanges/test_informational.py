@@ -13,6 +13,7 @@ from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import encode_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, UnknownPayload
+from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.proposal import ProtocolId
 from tests.fakes.link import lost
 from tests.fakes.pair import Pair
@@ -117,6 +118,31 @@ def test_deletions_of_the_same_child_sa_that_cross_are_answered_with_nothing():
         ]
     )
     pair.check(children=0)
+
+
+def test_a_lost_answer_to_the_deletion_of_the_ike_sa_is_repeated_for_a_while():
+    # §2.1: the responder remembers its answer, even when that was the last one.
+    pair = Pair()
+    pair.establish()
+    mark = pair.mark
+    pair.link.fate = lost(mark + 1)
+
+    pair.alice.delete_ike()
+    pair.run_for(5.0)
+
+    assert pair.story(since=mark) == [
+        "INFORMATIONAL SK {D(IKE)} -->",
+        "<-- INFORMATIONAL SK {}",
+        "INFORMATIONAL SK {D(IKE)} again -->",
+        "<-- INFORMATIONAL SK {} again",
+    ]
+    (deleted,) = pair.alice.events(IkeSaDeleted)
+    assert deleted.failure.reason is FailureReason.DELETED_BY_OPERATOR
+    pair.check(children=0, ike_sas=0)
+    request = pair.sent(pair.alice)[-1].data
+    pair.run_for(60.0)
+    pair.bob.receive(request)
+    assert pair.bob.events(DatagramDropped)[-1].reason is DropReason.IKE_UNKNOWN_SPI
 
 
 def test_deletions_of_the_ike_sa_that_cross_both_succeed():

@@ -184,6 +184,19 @@ def test_a_hard_expiry_at_the_datapath_is_a_deletion():
     pair.check(children=0)
 
 
+def test_nothing_is_sent_beyond_the_hard_limit_even_while_the_peer_is_silent():
+    # RFC 4301 §4.4.2.1: the SA ends, whether or not the DELETE can be sent or is answered.
+    pair = with_child(**NEVER)
+    pair.establish()
+    pair.link.fate = lambda packet: ()
+    pair.alice.check_liveness()
+
+    pair.alice.endpoint.expire_child(pair.alice.child_sa.child_sa_id, pair.now)
+    pair.drain(pair.alice)
+
+    assert not pair.alice.sad.sas
+
+
 # --- IKE SAs ------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from gateway.ike.events import (
     ChildSaEstablished,
     ChildSaFailed,
     CredentialRequest,
+    DatagramDropped,
     FailureReason,
     IkeSaFailed,
     InstallRequest,
@@ -167,6 +168,7 @@ def test_the_response_leaves_only_after_the_responders_inbound_sa_is_installed(e
     # Alice repeated herself in the meantime, and nobody took that for another request.
     repeated = [entry for entry in bob[:answered] if isinstance(entry, Arrived)]
     assert len(repeated) >= 3
+    assert pair.bob.events(DatagramDropped) == []
     pair.check()
 
 
