@@ -9,7 +9,6 @@ settled well before.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import combinations
 
 from gateway.ike.events import ChildSaInfo, IkeSaId, IkeSaInfo
 from gateway.ike.v2.states import CARRYING_STATES, SERVING_STATES
@@ -17,6 +16,10 @@ from gateway.ike.v2.states import CARRYING_STATES, SERVING_STATES
 #: How long the newer IKE SA has stood before the older one goes: longer than the core takes to settle two
 #: that were begun at once (`EndpointOptions.duplicate_grace_s`).
 SETTLE_S = 10.0
+
+#: An older IKE SA is compared with so many of the newest: a peer that makes them without end must not make us
+#: compare each with each.
+MAX_COMPARED = 8
 
 _SERVING = frozenset(state.value for state in SERVING_STATES)
 _CARRYING = frozenset(state.value for state in CARRYING_STATES)
@@ -47,8 +50,12 @@ def superseded_ike_sas(
     superseded: set[IkeSaId] = set()
     for group in groups.values():
         in_order = sorted(group, key=lambda sa: (sa.established_at or 0.0, sa.ike_sa_id))
-        for older, newer in combinations(in_order, 2):
-            has_stood = now - (newer.established_at or 0.0) >= SETTLE_S
-            if has_stood and children[older.ike_sa_id] <= children[newer.ike_sa_id]:
-                superseded.add(older.ike_sa_id)
+        standing = [sa for sa in in_order if now - (sa.established_at or 0.0) >= SETTLE_S]
+        newest = standing[-MAX_COMPARED:]
+        for newer in newest:
+            for older in in_order:
+                if older is newer:
+                    break
+                if children[older.ike_sa_id] <= children[newer.ike_sa_id]:
+                    superseded.add(older.ike_sa_id)
     return tuple(sorted(superseded))

@@ -46,3 +46,22 @@ def test_of_three_the_newest_stays() -> None:
     children = [make_child_sa(number, ike_sa_id=number) for number in (1, 2, 3)]
 
     assert superseded_ike_sas([newest, OLD, NEW], children, 600.0 + SETTLE_S) == (1, 2)
+
+
+def test_a_peer_that_makes_ike_sas_without_end_does_not_keep_us_comparing() -> None:
+    class Counted(set[str]):
+        compared = 0
+
+        def __le__(self, other: object) -> bool:
+            Counted.compared += 1
+            return set.__le__(self, other)  # type: ignore[operator]
+
+    many = [make_ike_sa(number, established_at=100.0 + number) for number in range(1, 401)]
+    children = [make_child_sa(number, ike_sa_id=number) for number in range(1, 401)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.controller.uniqueness.set", Counted, raising=False)
+        superseded = superseded_ike_sas(many, children, 1000.0)
+
+    assert superseded == tuple(range(1, 400))
+    assert 0 < Counted.compared <= 8 * 400
