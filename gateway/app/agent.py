@@ -13,10 +13,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.agent.agent import DEFAULT_GRACE_S, Agent
-from gateway.api.address import TlsFiles, UnixAddress
+from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.server import ApiServer, Listener
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
-from gateway.app.places import Places, find_places, make_directory, ports_socket
+from gateway.app.places import (
+    Places,
+    controller_account,
+    find_places,
+    is_root,
+    make_directory,
+    ports_socket,
+)
 from gateway.app.ready import announce_ready, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.datapath.registry import (
@@ -27,7 +34,13 @@ from gateway.datapath.registry import (
     make_backend,
 )
 from gateway.host.errors import HostError
-from gateway.host.privileges import keep_memory_private
+from gateway.host.privileges import (
+    AGENT_CAPABILITIES,
+    Capability,
+    forbid_new_privileges,
+    keep_memory_private,
+    keep_only_capabilities,
+)
 from gateway.host.sockets import PortGroups, PortOptions, PortServer, open_ports
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
@@ -35,6 +48,9 @@ from gateway.observe.logs import get_logger
 _log = get_logger("app")
 
 HELP = "run a datapath agent alone"
+
+#: It opens UDP port 500, and carries packets.
+_CAPABILITIES = (Capability.CAP_NET_BIND_SERVICE, *AGENT_CAPABILITIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=backend_names(), default="auto", help="what carries the packets (default auto)"
     )
     parser.add_argument(
-        "--group-id", type=int, metavar="GID", help="group whose members may connect (default: root only)"
+        "--group-id",
+        type=int,
+        metavar="GID",
+        help="group whose members may connect (default: the controller's)",
     )
     parser.add_argument(
         "--grace",
@@ -75,15 +94,40 @@ def run(args: argparse.Namespace) -> int:
     try:
         configure_logs(args)
         keep_memory_private()
+        forbid_new_privileges()
         places = find_places(os.environ, run_dir=args.run_dir, datapath=args.listen)
         if args.remove_protection:
             asyncio.run(_remove_protection(args.backend, places))
         else:
-            asyncio.run(_serve(args, places, tls_files(args)))
+            tls = tls_files(args)
+            group_id = _controller_group(args, places.datapath)
+            here = _enter(places.datapath)
+            keep_only_capabilities(_CAPABILITIES, () if group_id is None else (group_id,))
+            asyncio.run(_serve(args, places.datapath, here, group_id, tls))
     except GatewayError as error:
         complain("ipsecgw agent", error)
         return 1
     return 0
+
+
+def _controller_group(args: argparse.Namespace, listen: Address) -> int | None:
+    """Return the group that may connect to a Unix socket: as told, else what a controller has by default."""
+    group_id: int | None = args.group_id
+    if group_id is None and isinstance(listen, UnixAddress) and is_root():
+        return controller_account(None, listen).gid
+    return group_id
+
+
+def _enter(listen: Address) -> Address:
+    """Return a Unix socket's address relative to its directory, which becomes the working directory.
+
+    Root without capabilities may not walk through directories that others have closed, as a user's home.
+    """
+    if not isinstance(listen, UnixAddress):
+        return listen
+    make_directory(listen.path.parent)
+    os.chdir(listen.path.parent)
+    return UnixAddress(Path(listen.path.name))
 
 
 async def _remove_protection(backend_name: str, places: Places) -> None:
@@ -107,14 +151,13 @@ async def is_listening(path: Path) -> bool:
     return True
 
 
-async def _serve(args: argparse.Namespace, places: Places, tls: TlsFiles | None) -> None:
+async def _serve(
+    args: argparse.Namespace, listen: Address, here: Address, group_id: int | None, tls: TlsFiles | None
+) -> None:
+    """Serve at `listen`, which is `here` as seen from the working directory."""
     stopping = stop_event()
-    if isinstance(places.datapath, UnixAddress):
-        if await is_listening(places.datapath.path):
-            raise HostError(
-                f"an agent already listens at {places.datapath}: use it, or name another --run-dir"
-            )
-        make_directory(places.datapath.path.parent)
+    if isinstance(here, UnixAddress) and await is_listening(here.path):
+        raise HostError(f"an agent already listens at {listen}: use it, or name another --run-dir")
     async with contextlib.AsyncExitStack() as stack:
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
         stack.callback(groups.close)
@@ -123,15 +166,15 @@ async def _serve(args: argparse.Namespace, places: Places, tls: TlsFiles | None)
         agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)
         stack.push_async_callback(_close, agent, backend, remove_protection=args.teardown)
         await agent.start()
-        if isinstance(places.datapath, UnixAddress):
-            await _hand_out_ports(stack, groups, places.datapath, args.group_id)
-        listener = Listener(address=places.datapath, mode=0o660 if args.group_id else 0o600, tls=tls)
+        if isinstance(here, UnixAddress):
+            await _hand_out_ports(stack, groups, here, group_id)
+        listener = Listener(address=here, mode=0o660 if group_id else 0o600, tls=tls)
         server = ApiServer([listener], datapath=agent)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
-        if args.group_id is not None and isinstance(places.datapath, UnixAddress):
-            os.chown(places.datapath.path, -1, args.group_id)
-        _log.info("agent_ready", listen=str(places.datapath), backend=(await backend.capabilities()).name)
+        if group_id is not None and isinstance(here, UnixAddress):
+            os.chown(here.path, -1, group_id)
+        _log.info("agent_ready", listen=str(listen), backend=(await backend.capabilities()).name)
         announce_ready()
         await stopping.wait()
         if args.teardown:

@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         configure_logs(args)
         keep_memory_private()
+        forbid_new_privileges()  # before there is a thread: it is one thread's, and its children's
         wanted = () if args.config is None else load_config(args.config).connections
         places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
         asyncio.run(_serve(args, wanted, places.control, places.datapath))
@@ -121,7 +122,6 @@ async def _serve(
         if account is not None:
             drop_privileges(account)
             keep_memory_private()
-            forbid_new_privileges()
         if args.parent:
             # After the change of user, which clears it. SIGKILL, not SIGTERM: an orderly end would delete the
             # SAs, but whoever starts us again can adopt them from the agent without a gap.

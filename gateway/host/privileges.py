@@ -22,6 +22,7 @@ from gateway.host.errors import HostError, MissingCapabilityError
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
+_PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
@@ -36,6 +37,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 class Capability(IntEnum):
     """The capabilities that we speak of (<linux/capability.h>)."""
 
+    CAP_SETGID = 6
+    CAP_SETPCAP = 8
     CAP_NET_BIND_SERVICE = 10
     CAP_NET_ADMIN = 12
     CAP_NET_RAW = 13
@@ -139,6 +142,39 @@ def drop_privileges(account: Account, keep: Iterable[Capability] = ()) -> None:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
     except OSError as error:
         raise HostError(f"cannot become user {account.name}: {error.strerror}") from error
+
+
+def keep_only_capabilities(kept: Iterable[Capability], groups: Iterable[int] = ()) -> None:
+    """Give up every capability but `kept` for good, also for programs we start, and stay the same user.
+
+    What this process has not is not asked for. No thread may run yet: Linux keeps capabilities per thread.
+
+    Args:
+        kept: What stays.
+        groups: Supplementary groups from now on, if this process may choose: whom it can give files to.
+
+    Raises:
+        HostError: The kernel refused.
+    """
+    has = effective_capabilities()
+    keep = frozenset(kept) & has
+    try:
+        if Capability.CAP_SETGID in has:
+            os.setgroups(tuple(groups))
+        if Capability.CAP_SETPCAP in has:
+            # Root would get everything back by executing a program (capabilities(7)).
+            for number in range(_last_capability() + 1):
+                if number not in keep:
+                    _prctl(_PR_CAPBSET_DROP, number)
+        _set_capabilities(keep)
+        for capability in keep:
+            _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
+    except OSError as error:
+        raise HostError(f"cannot give up capabilities: {error.strerror}") from error
+
+
+def _last_capability() -> int:
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 
 
 def keep_memory_private() -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from gateway.api.address import parse_address
-from gateway.app.places import controller_account
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, Site, SiteToSite
 
@@ -214,8 +212,6 @@ class AgentProcess:
         with self._log_path.open("a") as log:
             self._process = self._namespace.popen(
                 *(sys.executable, "-m", "gateway.cli.main", "agent", "--listen", self.address),
-                # The group that may connect is that of a controller with this datapath.
-                *("--group-id", str(controller_account(None, parse_address(self.address)).gid)),
                 *("--log-format", "json"),
                 stdout=log,
                 stderr=log,

@@ -1,4 +1,4 @@
-"""Rekeys by lifetime on the real thing, both ends starting at once, and rekeys while packets flood the datapath."""
+"""Rekeys by lifetime on the real thing, both ends starting at once, and rekeys during a flood of packets."""
 
 import json
 import os
