@@ -20,7 +20,7 @@ from gateway.ike.wire.payloads import (
 from gateway.ipsec.algorithms import Ke
 from gateway.ipsec.drop_reason import DropReason
 from tests.fakes.link import Nat
-from tests.fakes.pair import ALICE, BOB, KEEPALIVE, Pair
+from tests.fakes.pair import ALICE, BOB, KEEPALIVE, Pair, Sent
 
 COOKIES_ALWAYS = EndpointOptions(cookie_threshold=0)
 
@@ -327,20 +327,42 @@ def test_only_the_side_behind_the_nat_keeps_the_mapping_alive():
     pair = behind_nat()
     pair.establish()
 
-    pair.run_for(25.0)
+    pair.run_for(65.0)
 
-    keepalives = [
-        entry for entry in pair.log if getattr(entry, "packet", None) and entry.packet.data == KEEPALIVE
+    assert keepalives(pair) == [("alice", (BOB, 4500))] * 3
+
+
+def keepalives(pair):
+    return [
+        (entry.host, entry.packet.destination)
+        for entry in pair.log
+        if isinstance(entry, Sent) and entry.packet.data == KEEPALIVE
     ]
-    assert [(entry.host, entry.packet.destination) for entry in keepalives] == [("alice", (BOB, 4500))]
 
 
-def test_forced_encapsulation_looks_like_a_nat_to_the_peer():
-    pair = Pair(alice={"ike_options": {"encapsulation": True}})
+def test_a_successor_of_the_ike_sa_keeps_the_mapping_alive_too():
+    pair = behind_nat()
+    pair.establish()
+
+    pair.alice.rekey_ike()
+    pair.settle()
+    pair.run_for(65.0)
+    pair.alice.rekey_child()
+    pair.run_for(10.0)
+
+    assert keepalives(pair) == [("alice", (BOB, 4500))] * 3
+    assert pair.alice.child_sa.outbound.encapsulation is not None
+    pair.check(children=1)
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_forced_encapsulation_looks_like_a_nat_to_the_peer(who):
+    pair = Pair(**{who: {"ike_options": {"encapsulation": True}}})
 
     pair.establish()
 
     assert [packet.destination[1] for packet in pair.sent(pair.alice)] == [500, 4500]
+    assert pair.bob.ike_sa.path.local_port == pair.bob.ike_sa.path.remote_port == 4500
     assert pair.alice.child_sa.outbound.encapsulation is not None
     assert pair.bob.child_sa.outbound.encapsulation is not None
 
