@@ -2,7 +2,9 @@
 
 import pytest
 
+from gateway.ike.endpoint import EndpointOptions
 from gateway.ike.events import ChildSaEstablished, ChildSaFailed, ChildSaRekeyed, FailureReason
+from gateway.ike.v2 import rekey_child_sa
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, KePayload
 from gateway.ipsec.algorithms import Ke
@@ -290,3 +292,43 @@ def test_a_refused_rekey_leaves_the_old_child_sa_in_place():
     assert failed.failure.reason is FailureReason.NO_PROPOSAL_CHOSEN
     assert pair.alice.child_sa.child_sa_id == old.child_sa_id
     pair.check(children=1)
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_rekeys_and_never_deletes_gets_no_more_than_its_share(monkeypatch):
+    def forget_to_delete(ike_sa, old):
+        return
+        yield
+
+    pair = Pair(bob_options=EndpointOptions(child_limit=3))
+    pair.establish()
+    monkeypatch.setattr(rekey_child_sa, "delete_replaced", forget_to_delete)
+
+    for _ in range(12):
+        pair.alice.rekey_child()
+        pair.settle()
+        newest = pair.bob.child_sas[-1].child_sa_id
+        pair.bob._drained(pair.bob.endpoint.note_traffic(newest, pair.now))
+        pair.settle()
+
+    assert len(pair.bob.child_sas) == 2 * 3
+    # What was left behind is deleted, and then rekeys are welcome again.
+    monkeypatch.undo()
+    pair.run_for(60.0)
+    assert len(pair.bob.child_sas) == 1
+
+
+def test_child_sas_of_one_ike_sa_are_limited():
+    pair = two_children()
+    pair.bob.endpoint._context.options = EndpointOptions(child_limit=1)
+    pair.alice.initiate("lan")
+    pair.settle()
+
+    pair.alice.initiate("dmz")
+    pair.settle()
+
+    (failed,) = pair.alice.events(ChildSaFailed)
+    assert failed.failure.notify == "NO_ADDITIONAL_SAS"
+    assert [sa.child for sa in pair.bob.child_sas] == ["lan"]

@@ -166,7 +166,7 @@ def respond(ike_sa: IkeSa, received: Received, rekey: NotifyPayload) -> Steps[No
         notify = NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
         yield SendResponse(payloads=[notify])
         return
-    if not _may_be_replaced(ike_sa, old):
+    if not _may_be_replaced(ike_sa, old) or _is_crowded(ike_sa):
         yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
         return
     try:
@@ -206,6 +206,14 @@ def _may_be_replaced(ike_sa: IkeSa, old: ChildSa) -> bool:
         and old.child_sa_id not in ike_sa.settled
         and old.child_sa_id not in ike_sa.rivals
     )
+
+
+def _is_crowded(ike_sa: IkeSa) -> bool:
+    """Tell whether a peer that rekeys and never deletes has enough; what it left is deleted after a while.
+
+    Each of the Child SAs it may have can be old and new at once.
+    """
+    return len(ike_sa.children) >= 2 * ike_sa.context.options.child_limit
 
 
 def switch_outbound(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
