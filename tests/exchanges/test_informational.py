@@ -203,6 +203,16 @@ def test_silence_asks_for_a_sign_of_life():
     assert pair.story(since=mark) == ["INFORMATIONAL SK {} -->", "<-- INFORMATIONAL SK {}"]
 
 
+def test_silence_asks_again_and_again():
+    pair = Pair(alice={"ike_options": {"dpd_delay_s": 30.0}}, bob={"ike_options": {"dpd_delay_s": 0.0}})
+    pair.establish()
+    mark = pair.mark
+
+    pair.run_for(155.0)
+
+    assert pair.story(since=mark) == ["INFORMATIONAL SK {} -->", "<-- INFORMATIONAL SK {}"] * 5
+
+
 def test_traffic_is_a_sign_of_life():
     pair = Pair(both={"ike_options": {"dpd_delay_s": 30.0}})
     pair.establish()
