@@ -158,6 +158,8 @@ def main() -> None:
     for command in (udp, serve, send):
         command.add_argument("--port", type=int, default=7000)
     options = parser.parse_args()
+    # A terminal's Ctrl-C reaches us beside those who started us; what to say about it is theirs.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if options.command == "udp":
         count = run_flow(
             options.local,

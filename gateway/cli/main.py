@@ -5,6 +5,7 @@ Exit status: 0 done, 1 it failed or the input was bad, 2 the command line was.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -54,6 +55,10 @@ def _print_version(_args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name or a frame that this terminal cannot show is no reason to stop.
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if argv is None else argv)
     used = next((word for word in words if not word.startswith("-")), "")
     args = build_parser(used).parse_args(words)

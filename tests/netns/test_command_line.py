@@ -176,14 +176,26 @@ def test_names_and_tables_print_in_a_locale_without_utf_8(pair: Pair, tmp_path: 
     file = tmp_path / "bad.yaml"
     file.write_text("connections:\n- name: caf\N{LATIN SMALL LETTER E WITH ACUTE}\n")
     plain = {**os.environ, "LC_ALL": "POSIX", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    good = tmp_path / f"caf{chr(0xE9)}.yaml"
+    good.write_text(pair.paris.config.replace("test.psk", str(pair.paris.directory / "test.psk")))
 
-    done = subprocess.run(
-        [*IPSECGW, "validate", str(file)], capture_output=True, text=True, env=plain, timeout=30, check=False
+    refused, accepted = (
+        subprocess.run(
+            [*IPSECGW, "validate", str(path)],
+            capture_output=True,
+            text=True,
+            env=plain,
+            timeout=30,
+            check=False,
+        )
+        for path in (file, good)
     )
 
-    status, told = ended(done)
+    status, told = ended(refused)
     assert status == 1
     assert f"{file}:2:9: connections[0].name: " in told
+    assert ended(accepted) == (0, "")
+    assert accepted.stdout.endswith(".yaml: all right: paris-tokyo\n")
 
 
 # --- what is not there ------------------------------------------------------------------------------
