@@ -337,6 +337,11 @@ class Controller:
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 refused = await self._protection.put_in_force(tuple(changed.values()))
+                # A connection is taken whole or not at all: what it had before must not lose its protection.
+                halves = {changed[name].connection for name in refused}
+                await self._protection.put_back(
+                    [policy for policy in changed.values() if policy.connection in halves]
+                )
         except (DatapathError, TimeoutError) as error:
             # It is done when the datapath is met again, before anything else.
             _log.warning("policies_not_applied_yet", policies=sorted(changed), error=str(error))

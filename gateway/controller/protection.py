@@ -84,6 +84,20 @@ class Protection:
                 _log.error("policy_refused", policy=answer.name, reason=str(answer.error))
         return refused
 
+    async def put_back(self, policies: Sequence[Policy]) -> None:
+        """Undo what was applied for a connection that was refused: what was in force before is again.
+
+        Raises:
+            DatapathError: The datapath does not answer.
+        """
+        before = self._policies | self._negotiated
+        await self.put_in_force([before[policy.name] for policy in policies if policy.name in before])
+        new = [policy.name for policy in policies if policy.name not in before]
+        if new:
+            await self._datapath.remove_policies(new)
+        for name in new:
+            self._problems.pop(name, None)
+
     async def withdraw(self) -> None:
         """Take away what is not configured any more; what fails is done when the datapath is met again."""
         try:

@@ -20,13 +20,16 @@ from gateway.datapath.backend import (
     DatapathError,
     ErrorReason,
     HardExpire,
+    ItemResult,
     SasLost,
     SoftExpire,
 )
 from gateway.ike.events import ChildSaEstablished, ChildSaRekeyed, FailureReason, IkeSaEstablished
 from gateway.ipsec.connection import Start
+from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, SaId, Spi
 from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
 from tests.fakes.virtual_loop import pass_time
 from tests.unit.controller.gateways import PARIS, PARIS_NET, TOKYO, Gateway, Wire, can_talk, outbound_keys
 
@@ -530,6 +533,33 @@ async def test_applying_the_same_again_leaves_everything_alone(paris: Gateway, t
 
     assert result.applied is Applied.UNCHANGED
     assert paris.backend.sad.sas == before
+
+
+async def test_a_connection_that_is_refused_in_part_keeps_the_protection_it_had(
+    paris: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before,) = paris.policies()
+    connection = paris.connection()
+    (lan,) = connection.children
+    moved = replace(lan, remote_ts=(TrafficSelector.parse("10.77.0.0/16"),))
+    dmz = replace(lan, name="dmz", remote_ts=(TrafficSelector.parse("10.88.0.0/16"),))
+    apply = paris.backend.sad.apply_policy
+
+    def refuse_dmz(policy: Policy, generation: int) -> ItemResult:
+        if policy.child == "dmz":
+            return ItemResult(name=policy.name, error=DatapathError(ErrorReason.ADDRESS_FAMILY, "no"))
+        return apply(policy, generation)
+
+    monkeypatch.setattr(paris.backend.sad, "apply_policy", refuse_dmz)
+    (result,) = await paris.controller.apply(
+        [WantedConnection(connection=replace(connection, children=(moved, dmz)), psk=Secret(b"x"))]
+    )
+
+    assert result.error is not None
+    assert result.error.reason is ControlErrorReason.DATAPATH_REFUSED
+    # The configuration is as it was, and so must be what is protected.
+    assert paris.policies() == [before]
+    assert (await paris.controller.status()).warnings == ()
 
 
 async def test_a_connection_without_a_key_is_refused_and_validation_changes_nothing(paris: Gateway) -> None:
