@@ -34,6 +34,16 @@ def test_both_start_within_a_few_milliseconds(gap_s):
     converged(pair)
 
 
+def test_whoever_initiated_the_one_too_many_deletes_it_at_once():
+    pair = Pair()
+
+    start_both(pair)
+    pair.settle()
+
+    assert [len(host.ike_sas) for host in pair.hosts] == [1, 1]
+    assert len([line for line in pair.story() if "D(IKE)" in line]) == 1
+
+
 @pytest.mark.parametrize(("number", "seconds"), list(product(range(8), DELAYS)))
 def test_one_slow_message(number, seconds):
     pair = Pair()

@@ -145,6 +145,7 @@ class IkeSa:
         "spi_r",
         "state",
         "successor",
+        "superseded_by",
         "supersedes",
         "suspicion",
     )
@@ -210,6 +211,8 @@ class IkeSa:
         self.successor: IkeSa | None = None
         self.supersedes: IkeSa | None = None
         """An IKE SA to the same peer that we delete as soon as this one carries the traffic."""
+        self.superseded_by: IkeSa | None = None
+        """The other end of `supersedes`."""
         self.is_successor = False
         """An IKE rekey made it."""
         self.is_told = False

@@ -353,22 +353,27 @@ class Runner:
         loser = min((ike_sa, other), key=lambda sa: min(sa.nonce_i, sa.nonce_r))
         if loser.is_initiator:
             winner = other if loser is ike_sa else ike_sa
-            winner.supersedes = loser
+            winner.supersedes, loser.superseded_by = loser, winner
             self._retire_superseded(winner)
         else:
             loser.set_timer(Timer.IKE_LINGER, self._context.now + self._context.options.duplicate_grace_s)
 
-    def _retire_superseded(self, winner: IkeSa) -> None:
-        """Delete the other one of two IKE SAs, once this one's Child SAs carry the traffic; none is lost."""
+    def _retire_superseded(self, ike_sa: IkeSa) -> None:
+        """Delete one of two IKE SAs, once the Child SAs of the other carry the traffic and none is lost.
+
+        Args:
+            ike_sa: Either of them, which may have come to rest.
+        """
+        winner = ike_sa.superseded_by or ike_sa
         loser = winner.supersedes
         if loser is None or winner.initiating or winner.responding or winner.background:
             return
         if winner.state not in SERVING_STATES or loser.state not in SERVING_STATES:
-            winner.supersedes = None
+            winner.supersedes = loser.superseded_by = None
             return
         if loser.initiating or loser.responding or loser.background:
             return
-        winner.supersedes = None
+        winner.supersedes = loser.superseded_by = None
         detail = "both sides started at once; the other IKE SA stays"
         failure = Failure(reason=FailureReason.REPLACED, detail=detail)
         self.ask(loser, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
