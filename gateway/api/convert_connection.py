@@ -296,7 +296,9 @@ def _between(value: float, low: float, high: float, path: str, violations: Viola
 
 
 def _fraction(value: float, path: str, violations: Violations) -> float:
-    _between(value, 0, 1, path, violations)
+    # Written so that a NaN is refused too. All of a lifetime taken off would leave none.
+    if not 0 <= value < 1:
+        violations.add(path, f"{value:g} is not a fraction from 0 to less than 1")
     return value
 
 

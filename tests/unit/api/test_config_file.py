@@ -361,12 +361,17 @@ BAD = {
         with_child("jitter: nan"),
         [f"6:13: {CHILD}.jitter: 'nan' is not a number, as 0.1"],
     ),
+    # Jitter that may take a whole lifetime off would be refused by the core, while a peer waits for its answer.
+    "fraction that leaves nothing": (
+        with_child("jitter: 1"),
+        [f"6:13: {CHILD}.jitter: 1 is not a fraction from 0 to less than 1"],
+    ),
     "fraction out of range": (
         with_connection(
             "ike: {jitter: 1.5, retransmit_base: 0.5, retransmit_tries: 0, retransmit_timeout: 0s}"
         ),
         [
-            "6:17: connections[0].ike.jitter: 1.5 is not between 0 and 1",
+            "6:17: connections[0].ike.jitter: 1.5 is not a fraction from 0 to less than 1",
             "6:39: connections[0].ike.retransmit_base: 0.5 is not between 1 and 10",
             "6:62: connections[0].ike.retransmit_tries: 0 is not between 1 and 100",
             "6:85: connections[0].ike.retransmit_timeout: is 0s; at least some milliseconds are needed",
