@@ -37,7 +37,7 @@ from gateway.ipsec.proposal import (
     find_keyword,
     parse_proposal,
 )
-from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress
+from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress, Mode
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
@@ -96,6 +96,8 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
         _read_child(child, at(path, "children", i), allow_weak, violations)
         for i, child in enumerate(message.children)
     ]
+    for i, child in enumerate(children):
+        _ours_in_transport_mode(child, local, at(path, "children", i), violations)
     _unique((child.name for child in message.children), path, "children", violations)
     if len(violations) > before:
         return None
@@ -341,6 +343,28 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         priority=message.priority if message.HasField("priority") else default.priority,
         placement=read_placement(message.placement, at(path, "placement"), violations),
     )
+
+
+def _holds(selector: TrafficSelector, address: IpAddress) -> bool:
+    """Say whether an address is in a selector, whatever the protocol and ports of that."""
+    is_same_family = selector.version == address.version
+    return is_same_family and int(selector.start) <= int(address) <= int(selector.end)
+
+
+def _ours_in_transport_mode(child: Child, local: Side, path: str, violations: Violations) -> None:
+    """Refuse transport mode for other hosts' packets (RFC 4301 §4.1): they would leave with no outer header.
+
+    The peer's side is left alone: behind a NAT, what it sends for itself is not its outer address.
+    """
+    if child.mode is not Mode.TRANSPORT or child.action is not Action.PROTECT or not child.local_ts:
+        return
+    ours = [address for address in local.addresses if address.version == child.local_ts[0].version]
+    if ours and not any(_holds(selector, address) for selector in child.local_ts for address in ours):
+        violations.add(
+            at(path, "local_ts"),
+            f"mode transport is for what {ours[0]} itself sends, which is not in it; leave it out, or use "
+            "mode tunnel",
+        )
 
 
 def _read_selectors(

@@ -54,7 +54,7 @@ connections:
   allow_weak: [modp1024]
   children:
   - name: lan
-    local_ts: [10.1.0.0/16]
+    local_ts: [192.0.2.0/24]
     remote_ts: ["10.2.0.0/16[tcp/443]", 10.3.0.1-10.3.0.9]
     mode: transport
     action: protect
@@ -114,7 +114,7 @@ def test_every_field_reaches_its_record() -> None:
         children=(
             Child(
                 name="lan",
-                local_ts=(TrafficSelector.parse("10.1.0.0/16"),),
+                local_ts=(TrafficSelector.parse("192.0.2.0/24"),),
                 remote_ts=(
                     TrafficSelector.parse("10.2.0.0/16[tcp/443]"),
                     TrafficSelector.parse("10.3.0.1-10.3.0.9"),
@@ -578,3 +578,19 @@ def test_a_value_that_yaml_reads_otherwise_wants_quotes(identity: str) -> None:
     assert problem.startswith("gw.yaml:3:1")
     assert problem.endswith("write a value that begins with %, @ or * in quotes: '%any'")
     assert connection(text.replace(identity, f"'{identity}'")).remote.id == parse_identity(identity)
+
+
+def test_transport_mode_is_for_our_own_packets_only() -> None:
+    def text(net: str, local: str = "  local: {address: 192.0.2.1}\n") -> str:
+        child = f"    mode: transport\n    local_ts: [{net}]\n    remote_ts: [10.2.0.0/16]\n"
+        return MINIMAL.replace("  remote:", local + "  remote:") + child
+
+    (problem,) = problems(text("10.1.0.0/16"))
+
+    assert problem == (
+        "gw.yaml:8:15: connections[0].children[0].local_ts: mode transport is for what 192.0.2.1 itself "
+        "sends, which is not in it; leave it out, or use mode tunnel"
+    )
+    assert connection(text("192.0.2.0/24")).children[0].mode is Mode.TRANSPORT
+    # Without an address of ours, the kernel chooses it later.
+    assert connection(text("10.1.0.0/16", local="")).children[0].mode is Mode.TRANSPORT
