@@ -225,6 +225,15 @@ def test_the_ike_sa_is_rekeyed_at_its_soft_lifetime(who):
     pair.check(children=1)
 
 
+def test_both_sides_draw_their_own_jitter_for_the_ike_sa():
+    pair = Pair(both={"ike_options": ike_lifetime(rekey_s=1000.0, jitter=0.2)})
+    pair.establish()
+
+    due = {host.ike_sa.rekey_at - host.ike_sa.established_at for host in pair.hosts}
+    assert len(due) == 2
+    assert all(800.0 <= seconds < 1000.0 for seconds in due)
+
+
 def test_an_ike_sa_that_cannot_be_rekeyed_ends_at_its_hard_lifetime():
     # Bob answers liveness checks but no CREATE_CHILD_SA request ever reaches him.
     pair = Pair(

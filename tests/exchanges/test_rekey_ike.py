@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.ike.events import IkeSaDeleted, IkeSaKeysDerived, IkeSaRekeyed
+from gateway.ike.events import FailureReason, IkeSaDeleted, IkeSaKeysDerived, IkeSaRekeyed
 from tests.fakes.pair import Pair
 
 REKEY = {
@@ -150,3 +150,16 @@ def test_a_public_value_is_never_used_twice():
     ]
     assert len(values) == 6
     assert len(set(values)) == 6
+
+
+def test_an_ike_sa_that_is_terminated_during_its_rekey_has_no_successor_left():
+    pair = Pair()
+    pair.establish()
+
+    pair.alice.rekey_ike()
+    pair.alice.delete_ike()
+    pair.run_for(60.0)
+
+    pair.check(children=0, ike_sas=0)
+    (deleted,) = pair.alice.events(IkeSaDeleted)
+    assert deleted.failure.reason is FailureReason.DELETED_BY_OPERATOR
