@@ -361,7 +361,7 @@ BAD = {
         with_child("jitter: nan"),
         [f"6:13: {CHILD}.jitter: 'nan' is not a number, as 0.1"],
     ),
-    # Jitter that may take a whole lifetime off would be refused by the core, while a peer waits for its answer.
+    # The core would refuse jitter that may take a whole lifetime off, while a peer waits for its answer.
     "fraction that leaves nothing": (
         with_child("jitter: 1"),
         [f"6:13: {CHILD}.jitter: 1 is not a fraction from 0 to less than 1"],
