@@ -8,13 +8,16 @@ from gateway.ike.events import (
     FailureReason,
     IkeSaDeleted,
     IkeSaFailed,
+    InstallRequest,
 )
+from gateway.ike.v2.informational import MAX_EARLY_DELETES
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import encode_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, UnknownPayload
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.proposal import ProtocolId
+from gateway.ipsec.sa import Direction
 from tests.fakes.link import lost
 from tests.fakes.pair import Pair
 from tests.fakes.tap import request_header
@@ -158,6 +161,48 @@ def test_deletions_of_the_ike_sa_that_cross_both_succeed():
     for host in pair.hosts:
         assert len(host.events(IkeSaDeleted)) == 1
         assert len(host.events(ChildSaDeleted)) == 1
+
+
+def test_whoever_deletes_a_child_sa_stops_sending_on_it_first():
+    pair = Pair()
+    pair.establish()
+
+    pair.alice.delete_child()
+
+    assert pair.story()[-1] == "INFORMATIONAL SK {D(ESP)} -->"
+    assert pair.alice.sad.outbound("site", "lan") is None
+    assert pair.alice.sad.inbound(pair.alice.child_sas[0].inbound.spi) is not None
+
+
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_a_child_sa_that_is_deleted_while_its_outbound_sa_is_being_installed_leaves_nothing(who):
+    pair = Pair()
+    for host in pair.hosts:
+        host.answer(
+            InstallRequest, after=1.0, where=lambda request: request.sa.direction is Direction.OUTBOUND
+        )
+    pair.alice.initiate()
+    pair.run_for(0.1)
+    host = getattr(pair, who)
+
+    host.delete_child(host.child_sas[0].child_sa_id)
+    pair.run_for(60.0)
+
+    pair.check(children=0)
+
+
+def test_what_a_peer_deletes_that_nobody_knows_yet_is_remembered_within_bounds():
+    # It may be what our own request makes, whose answer is late; more than some are not believed.
+    pair = Pair()
+    pair.establish()
+    pair.link.fate = lambda packet: ()
+    pair.bob.rekey_child()
+    spis = tuple(number.to_bytes(4) for number in range(0x1000, 0x1000 + 5000))
+
+    pair.bob.receive(authentic(pair, [DeletePayload(ProtocolId.ESP, spis)]))
+
+    (ike_sa,) = pair.bob.endpoint._ike_sas.all()
+    assert len(ike_sa.early_deletes) == MAX_EARLY_DELETES
 
 
 def test_deleting_an_spi_that_is_unknown_is_answered_with_nothing():

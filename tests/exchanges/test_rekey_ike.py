@@ -3,7 +3,12 @@
 import pytest
 
 from gateway.ike.events import FailureReason, IkeSaDeleted, IkeSaKeysDerived, IkeSaRekeyed
+from gateway.ike.wire.header import ExchangeType
+from gateway.ike.wire.payloads import KePayload, NoncePayload, SaPayload
+from gateway.ike.wire.sa_payload import wire_proposals
+from gateway.ipsec.algorithms import Ke
 from tests.fakes.pair import Pair
+from tests.fakes.tap import request_header
 
 REKEY = {
     "alice": [
@@ -163,3 +168,24 @@ def test_an_ike_sa_that_is_terminated_during_its_rekey_has_no_successor_left():
     pair.check(children=0, ike_sas=0)
     (deleted,) = pair.alice.events(IkeSaDeleted)
     assert deleted.failure.reason is FailureReason.DELETED_BY_OPERATOR
+
+
+@pytest.mark.parametrize("spi", [bytes(8), b"\x0a", bytes(7) + b"\x0a\x0a"])
+def test_an_ike_rekey_brings_an_spi_of_eight_octets_that_are_not_all_zero(spi):
+    # §1.3.2, §3.3.1
+    pair = Pair()
+    pair.establish()
+    sa, mark = pair.alice.ike_sa, pair.mark
+    header = request_header(
+        spi_i=sa.spi_i, spi_r=sa.spi_r, exchange=ExchangeType.CREATE_CHILD_SA, message_id=2
+    )
+    payloads = [
+        SaPayload(wire_proposals((sa.proposal,), spi)),
+        NoncePayload(bytes(range(32))),
+        KePayload(Ke.CURVE25519, bytes(range(32))),
+    ]
+
+    pair.bob.receive(pair.tap.keys(sa.spi_i, sa.spi_r).seal(header, payloads))
+
+    assert pair.story(since=mark) == ["<-- CREATE_CHILD_SA SK {N(INVALID_SYNTAX)}"]
+    assert pair.bob.events(IkeSaRekeyed) == []
