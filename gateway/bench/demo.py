@@ -253,7 +253,8 @@ def _explain_capture(directory: Path, paris: GatewayProcess, console: Console, f
             title="paris – tokyo: every IKE exchange of the demo",
             left="gw-paris (192.0.2.1)",
             right="gw-tokyo (192.0.2.2)",
-        )
+        ),
+        encoding="utf-8",
     )
 
 
