@@ -141,7 +141,9 @@ def drop_privileges(account: Account, keep: Iterable[Capability] = ()) -> None:
         for capability in kept:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)
     except OSError as error:
-        raise HostError(f"cannot become user {account.name}: {error.strerror}") from error
+        raise HostError(
+            f"cannot become user {account.name}: {error.strerror}; run as root with CAP_SETUID and CAP_SETGID"
+        ) from error
 
 
 def keep_only_capabilities(kept: Iterable[Capability], groups: Iterable[int] = ()) -> None:

@@ -294,6 +294,19 @@ def test_a_missing_capability_is_named_with_how_to_get_it(
     assert f"needs CAP_{capability.upper()}: run it as root, or" in told
 
 
+def test_a_controller_that_cannot_give_up_root_says_what_it_needs(alone: Namespace, tmp_path: Path) -> None:
+    done = alone.run(
+        *("setpriv", "--bounding-set", "-setuid", "--inh-caps", "-setuid"),
+        *(*IPSECGW, "run", "--run-dir", str(tmp_path / "run")),
+        check=False,
+    )
+    status, told = ended(done)
+
+    assert status == 1
+    assert "cannot become user" in told
+    assert "run as root with CAP_SETUID and CAP_SETGID" in told
+
+
 def test_a_missing_tun_device_is_told_with_what_to_load(alone: Namespace, tmp_path: Path) -> None:
     done = alone.run(
         *("unshare", "--mount", "sh", "-c"),
