@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.ike.events import FailureReason, IkeSaDeleted, IkeSaKeysDerived, IkeSaRekeyed
+from gateway.ike.v2.window import RENEW_MESSAGE_ID, Backoff, RequestWindow, ResponseWindow
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.payloads import KePayload, NoncePayload, SaPayload
 from gateway.ike.wire.sa_payload import wire_proposals
@@ -189,3 +190,18 @@ def test_an_ike_rekey_brings_an_spi_of_eight_octets_that_are_not_all_zero(spi):
 
     assert pair.story(since=mark) == ["<-- CREATE_CHILD_SA SK {N(INVALID_SYNTAX)}"]
     assert pair.bob.events(IkeSaRekeyed) == []
+
+
+def test_the_ike_sa_is_rekeyed_before_its_message_ids_run_out():
+    # §2.2: they must not wrap; that takes four billion requests, so this pair begins near the end.
+    pair = Pair()
+    pair.establish()
+    (ours,), (theirs,) = (host.endpoint._ike_sas.all() for host in pair.hosts)
+    ours.requests = RequestWindow(Backoff(), first_id=RENEW_MESSAGE_ID - 1)
+    theirs.responses = ResponseWindow(first_id=RENEW_MESSAGE_ID - 1)
+
+    pair.alice.check_liveness()
+    pair.settle()
+
+    assert len(pair.alice.events(IkeSaRekeyed)) == 1
+    pair.check(children=1)

@@ -259,23 +259,27 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
     ike_sa.nonce_i = get_payload(payloads, NoncePayload).data
     ike_sa.nonce_r = context.new_nonce()
     wire = [wire for wire, usable_proposal in usable if usable_proposal is not None][selection.index]
-    # HDR, SAr1, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), [V]
-    answer_payloads: list[Payload] = [
-        SaPayload((wire_proposal(proposal, wire.number),)),
-        KePayload(key_exchange.method, key_exchange.public),
-        NoncePayload(ike_sa.nonce_r),
-    ]
-    if ike_sa.nat.is_supported:
-        answer_payloads += _nat_notifies(ike_sa, spi_i, ike_sa.spi_r)
-    if context.options.vendor_id is not None:
-        answer_payloads.append(VendorIdPayload(context.options.vendor_id))
     header = ike_sa.header(ExchangeType.IKE_SA_INIT, 0, is_response=True)
+    sar1 = SaPayload((wire_proposal(proposal, wire.number),))
     ike_sa.init_request = request.datagram
-    ike_sa.init_response = encode_message(header, answer_payloads)
+    ike_sa.init_response = encode_message(header, _response_payloads(ike_sa, sar1, key_exchange))
     ike_sa.responses.accept(0)
     ike_sa.responses.respond(0, (ike_sa.init_response,))
     _derive(ike_sa, proposal, shared_secret)
     return ike_sa
+
+
+def _response_payloads(ike_sa: IkeSa, sar1: SaPayload, key_exchange: KeyExchange) -> list[Payload]:
+    # HDR, SAr1, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), [V]
+    payloads: list[Payload] = [
+        sar1,
+        KePayload(key_exchange.method, key_exchange.public),
+        NoncePayload(ike_sa.nonce_r),
+    ]
+    if ike_sa.nat.is_supported:
+        payloads += _nat_notifies(ike_sa, ike_sa.spi_i, ike_sa.spi_r)
+    vendor_id = ike_sa.context.options.vendor_id
+    return payloads if vendor_id is None else [*payloads, VendorIdPayload(vendor_id)]
 
 
 def _select(offered: Sequence[Proposal], connection: Connection, guessed: int) -> Selection | None:

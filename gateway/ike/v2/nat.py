@@ -12,9 +12,6 @@ from typing import Final
 from gateway.ike.path import IKE_PORT, NAT_T_PORT, Path
 from gateway.ipsec.sa import IpAddress
 
-KEEPALIVE_S: Final = 20.0
-"""Silence after which the side behind a NAT sends a keepalive (RFC 3948 §4)."""
-
 KEEPALIVE: Final = b"\xff"
 """A NAT-keepalive packet: one octet on port 4500, without a non-ESP marker (RFC 3948 §2.3)."""
 

@@ -118,6 +118,8 @@ class Scheduler:
             failure = Failure(reason=FailureReason.INVALID_SYNTAX, detail=f"malformed response: {error}")
             self._runner.end(ike_sa, failure)
             return
+        if ike_sa.requests.is_nearly_exhausted and not _is_rekey_of_ike_sa(task):
+            ike_sa.plan(Plan(kind=PlanKind.REKEY_IKE))
         received = Received(
             exchange_type=header.exchange_type,
             message_id=header.message_id,
@@ -297,6 +299,10 @@ _CHILD_TIMERS = frozenset(
         Timer.REMOVE_INBOUND,
     }
 )
+
+
+def _is_rekey_of_ike_sa(task: Task) -> bool:
+    return task.plan is not None and task.plan.kind is PlanKind.REKEY_IKE
 
 
 def _awaited_exchange(task: Task) -> int | None:

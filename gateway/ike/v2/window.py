@@ -71,11 +71,6 @@ class Backoff:
         """Return how long to wait after the `sent`-th sending (the first is 1)."""
         return self.timeout_s * self.base ** (sent - 1)
 
-    @property
-    def total_s(self) -> float:
-        """Return how long a request may stay unanswered before the peer is given up."""
-        return sum(self.wait_s(sent) for sent in range(1, self.tries + 2))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outstanding:
