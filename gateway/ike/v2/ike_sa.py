@@ -28,6 +28,7 @@ from gateway.ike.events import (
     IkeSaKeys,
     IkeSaKeysDerived,
     PathChanged,
+    RequestId,
 )
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
@@ -76,7 +77,7 @@ class TaskRole(Enum):
 class Task:
     """One running exchange: its generator, and what it waits for."""
 
-    __slots__ = ("grace", "ike_sa", "pending", "plan", "received", "role", "steps", "task_id")
+    __slots__ = ("grace", "ike_sa", "pending", "plan", "received", "request_id", "role", "steps", "task_id")
 
     def __init__(
         self, task_id: int, ike_sa: "IkeSa", role: TaskRole, steps: Steps[None], plan: Plan | None = None
@@ -88,6 +89,8 @@ class Task:
         self.plan = plan
         self.pending: Step | None = None
         """The step that is not answered yet."""
+        self.request_id: RequestId | None = None
+        """The request to the shell that this step is."""
         self.received: Received | None = None
         """The request it answers, for a responder."""
         self.grace = False

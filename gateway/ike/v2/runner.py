@@ -130,6 +130,7 @@ class Runner:
             answer = result
         else:
             raise LocalError(f"request {request_id} is not answered by {type(result).__name__}")
+        task.request_id = None
         del self._running[request_id]
         self._context.timers.cancel(TimerKey(task.task_id, Timer.REQUEST_DEADLINE, request_id))
         self._advance(task, answer)
@@ -217,7 +218,7 @@ class Runner:
 
     def _await_result(self, task: Task, step: Step) -> RequestId:
         request_id = self._context.new_request_id()
-        task.pending = step
+        task.pending, task.request_id = step, request_id
         self._running[request_id] = task
         key = TimerKey(task.task_id, Timer.REQUEST_DEADLINE, request_id)
         self._context.timers.set(key, self._context.now + self._context.options.request_deadline_s)
@@ -267,12 +268,13 @@ class Runner:
             ike_sa.background.remove(task)
         self._tasks.pop(task.task_id, None)
         self._context.timers.cancel_owner(task.task_id)
-        for request_id in [number for number, waiting in self._running.items() if waiting is task]:
-            self._give_up(request_id, task)
+        if task.request_id is not None:
+            self._give_up(task.request_id, task)
 
     def _give_up(self, request_id: RequestId, task: Task) -> None:
         """Forget a request; remember what may still be installed for it."""
-        self._running.pop(request_id, None)
+        task.request_id = None
+        del self._running[request_id]
         self._context.timers.cancel(TimerKey(task.task_id, Timer.REQUEST_DEADLINE, request_id))
         if isinstance(task.pending, NeedInstall):
             while len(self._late_installs) >= MAX_LATE_INSTALLS:
