@@ -108,7 +108,7 @@ def _fields(folder: Path, display_filter: str, *names: str) -> list[tuple[str, .
     return [tuple(line.split("\t")) for line in lines]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     folder, home = tmp_path / "out", tmp_path / "tmp"
     home.mkdir()

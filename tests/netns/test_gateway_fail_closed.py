@@ -108,7 +108,7 @@ def test_a_dead_controller_costs_no_packet_and_then_a_dead_agent_leaves_nothing_
         wait_for_ping(sites.a.host, sites.b.host_address)
 
 
-@pytest.mark.parametrize("device", ["outside", "inside", "ipsecgw0"])
+@pytest.mark.parametrize("device", ["outside", "ipsecgw0", pytest.param("inside", marks=pytest.mark.slow)])
 def test_a_flapping_link_leaves_nothing_in_clear_and_traffic_comes_back(
     sites: SiteToSite, tmp_path: Path, device: str
 ) -> None:

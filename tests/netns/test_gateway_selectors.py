@@ -39,7 +39,7 @@ def sites() -> Iterator[SiteToSite]:
         yield made
 
 
-@pytest.mark.parametrize("ipv6_outside", [False, True])
+@pytest.mark.parametrize("ipv6_outside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_one_child_sa_carries_both_families(sites: SiteToSite, tmp_path: Path, ipv6_outside: bool) -> None:
     both = (
         "{name: lan, local_ts: [$local_net, $local_net_v6], remote_ts: [$remote_net, $remote_net_v6], "
