@@ -1,11 +1,18 @@
 """Shared by all tests: the record of what was skipped and why, from which `make test` prints its table."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 SKIPS = Path(".pytest_cache/ipsecgw-skips")
+
+
+def pytest_configure() -> None:
+    """Let SIGINT reach what tests start, also where a background shell had it ignored for all its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
