@@ -10,7 +10,7 @@ SKIPS = Path(".pytest_cache/ipsecgw-skips")
 
 
 def pytest_configure() -> None:
-    """Let SIGINT reach what tests start, also where a background shell had it ignored for all its children."""
+    """Let SIGINT reach what tests start, also where a background shell had it ignored for its children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
