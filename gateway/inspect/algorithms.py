@@ -78,11 +78,6 @@ def gcm_of(icv_bytes: int) -> Encr | None:
     return _GCM.get(icv_bytes)
 
 
-def ccm_of(icv_bytes: int) -> Encr | None:
-    """Return the AES-CCM with this ICV length."""
-    return _CCM.get(icv_bytes)
-
-
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\[.*?\]", "", name).lower())
 

@@ -6,13 +6,12 @@ from typing import Final
 
 from gateway.ike.crypto.cipher import Cipher, Coder, IntegrityFailed, build_cipher, build_coder
 from gateway.ike.errors import LocalError
-from gateway.inspect.algorithms import Authentication, Encryption, ccm_of, gcm_of
+from gateway.inspect.algorithms import Authentication, Encryption, gcm_of
 from gateway.ipsec.algorithms import ENCR, Encr
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.secret import Secret
 
 _IMPLICIT_IV_BYTES: Final = 8
-_CCM_FLAGS: Final = 3
 
 
 class CannotOpen(VocabularyError):
@@ -41,8 +40,6 @@ class Opener:
     coder: Coder | None
     authentication: Authentication
     integrity_key: Secret
-    disguised_ccm: Cipher | None = None
-    """The AES-CCM that a row of AES-CTR without a check may really be."""
     refusal: str = ""
     """Why nothing can be opened with this row, although it is well-formed."""
 
@@ -68,11 +65,6 @@ class Opener:
         sealed = body[self.iv_bytes :]
         if self.aead is not None:
             return Opened(self.aead.open(iv, associated, sealed), is_verified=True)
-        if self.disguised_ccm is not None:
-            try:
-                return Opened(self.disguised_ccm.open(iv, associated, sealed), is_verified=True)
-            except IntegrityFailed:
-                pass  # so it is AES-CTR, and the row gives nothing to check it with
         split = len(sealed) - self.icv_bytes
         ciphertext = sealed[:split]
         icv = self.authentication.icv
@@ -130,21 +122,7 @@ def build_opener(
         coder=coder,
         authentication=authentication,
         integrity_key=integrity_key,
-        disguised_ccm=_disguised_ccm(encr, encryption_key, authentication),
     )
-
-
-def _disguised_ccm(encr: Encr, key: Secret, authentication: Authentication) -> Cipher | None:
-    """Return the AES-CCM behind a row that says AES-CTR and "no checking", where the nonce allows it.
-
-    Key tables from before Wireshark knew AES-CCM write it so: its counter blocks are those of AES-CTR with a
-    nonce of the flags octet, 3, and the salt (RFC 3610 §2.3, RFC 4309 §4).
-    """
-    ccm = ccm_of(authentication.icv_bytes)
-    data = key.reveal()
-    if encr is not Encr.AES_CTR or not authentication.is_any or ccm is None or data[-4] != _CCM_FLAGS:
-        return None
-    return build_cipher(ccm, Secret(data[:-4] + data[-3:]))
 
 
 def _exact_encr(encryption: Encryption, authentication: Authentication) -> Encr | None:
