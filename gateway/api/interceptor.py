@@ -70,20 +70,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Any) -> Any:
         async def answer(request: object, context: Context) -> object:
-            began = time.monotonic()
+            # Asked for now: once the call has ended, its context must not be touched any more.
+            began, client = time.monotonic(), context.peer()
             try:
                 response = await behaviour(request, context)
             except Exception as error:
                 await _abort(method, context, error, began)
                 raise
-            _log_call(method, context, "OK", began)
+            _log_call(method, client, "OK", began)
             return response
 
         return answer
 
     def _stream(self, method: str, behaviour: Any) -> Any:
         async def answer(request: object, context: Context) -> AsyncIterator[object]:
-            began = time.monotonic()
+            began, client = time.monotonic(), context.peer()
             task = asyncio.current_task()
             assert task is not None
             self._streams.add(task)
@@ -95,7 +96,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 await _abort(method, context, error, began)
                 raise
             finally:
-                _log_call(method, context, "END", began)
+                _log_call(method, client, "END", began)
 
         return answer
 
@@ -130,16 +131,16 @@ async def _abort(method: str, context: Context, error: Exception, began: float) 
     code = _CODES[answer.status.code]
     if answer.is_bug:
         _log.error("call_failed", exception=error, method=method)
-    _log_call(method, context, code_pb2.Code.Name(answer.status.code), began)
+    _log_call(method, context.peer(), code_pb2.Code.Name(answer.status.code), began)
     details = ((STATUS_DETAILS_KEY, answer.status.SerializeToString()),)
     await context.abort(code, answer.status.message, details)
 
 
-def _log_call(method: str, context: Context, outcome: str, began: float) -> None:
+def _log_call(method: str, client: str, outcome: str, began: float) -> None:
     _log.debug(
         "call",
         method=method.rpartition(".")[2],
         outcome=outcome,
         ms=round((time.monotonic() - began) * 1000, 1),
-        client=context.peer(),
+        client=client,
     )
