@@ -2,14 +2,21 @@
 
 The numbers are IANA's ("Internet Key Exchange Version 2 (IKEv2) Parameters"). One table per transform
 type follows the enums; nothing else in the gateway knows a key, salt, IV or ICV length. What this build
-can run is one explicit set, `IMPLEMENTED`: the tables know more than the code, so that a proposal that
-names an algorithm we lack is told so, and a peer's offer can be printed whole.
+can run of it is the business of `implemented`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
+
+
+class ProtocolId(IntEnum):
+    """Security protocol identifiers (RFC 7296 §3.3.1)."""
+
+    IKE = 1
+    AH = 2
+    ESP = 3
 
 
 class TransformType(IntEnum):
@@ -674,25 +681,6 @@ PRIVATE_KEYWORDS: Final[frozenset[str]] = frozenset(
 They are recognised so that the error can say why they are refused. `sha256_96` truncates to 96 bits as a
 pre-RFC 4868 draft did; `chacha20poly1305compat` sends a Key Length attribute that RFC 7634 §4 forbids.
 """
-
-IMPLEMENTED: Final[Mapping[TransformType, frozenset[int]]] = {
-    TransformType.ENCR: frozenset({Encr.AES_GCM_16, Encr.AES_CBC}),
-    TransformType.PRF: frozenset({Prf.HMAC_SHA2_256, Prf.HMAC_SHA2_384, Prf.HMAC_SHA2_512}),
-    TransformType.INTEG: frozenset(
-        {Integ.NONE, Integ.HMAC_SHA2_256_128, Integ.HMAC_SHA2_384_192, Integ.HMAC_SHA2_512_256}
-    ),
-    TransformType.KE: frozenset(
-        {*(Ke.NONE, Ke.CURVE25519, Ke.ECP_256, Ke.ECP_384), *(Ke.MODP_2048, Ke.MODP_3072, Ke.MODP_4096)}
-    ),
-    TransformType.SN: frozenset({Sn.NO_ESN, Sn.ESN}),
-}
-"""What this build can run, by transform type; additional key exchanges are absent: none of them."""
-
-
-def is_implemented(type_: TransformType, id_: int) -> bool:
-    """Say whether this build has code for the algorithm."""
-    return id_ in IMPLEMENTED.get(type_, frozenset())
-
 
 _NAMES: Final[Mapping[TransformType, tuple[type[IntEnum], str]]] = {
     TransformType.ENCR: (Encr, "ENCR_"),

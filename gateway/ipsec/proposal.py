@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import IntEnum
 from typing import Final
 
 from gateway.ipsec.algorithms import (
@@ -30,17 +29,10 @@ from gateway.ipsec.algorithms import (
     Status,
     TransformType,
     algorithm_status,
-    is_implemented,
 )
+from gateway.ipsec.algorithms import ProtocolId as ProtocolId  # noqa: PLC0414 - a proposal's noun too
 from gateway.ipsec.errors import VocabularyError
-
-
-class ProtocolId(IntEnum):
-    """Security protocol identifiers (RFC 7296 §3.3.1)."""
-
-    IKE = 1
-    AH = 2
-    ESP = 3
+from gateway.ipsec.implemented import is_implemented
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +196,7 @@ def keywords(protocol: ProtocolId) -> tuple[str, ...]:
         sorted(
             word
             for word, t in words.items()
-            if is_implemented(t.type, t.id) and _misplaced(t, protocol) is None
+            if is_implemented(protocol, t.type, t.id) and _misplaced(t, protocol) is None
         )
     )
 
@@ -311,10 +303,10 @@ def _parse_word(word: str, column: int, protocol: ProtocolId, *, implemented_onl
         raise VocabularyError(_unknown(word, protocol), column=column)
     if problem := _misplaced(transform, protocol):
         raise VocabularyError(f"{word}: {problem}", column=column)
-    if implemented_only and not is_implemented(transform.type, transform.id):
+    if implemented_only and not is_implemented(protocol, transform.type, transform.id):
         raise VocabularyError(
-            f"{word} is known but not implemented in this version; "
-            f"implemented {_TYPE_NAMES[transform.type]}s: {_implemented_words(transform.type, protocol)}",
+            f"{word} is known but not implemented for {protocol.name} in this version; "
+            f"implemented {_TYPE_NAMES[transform.type]}s: {_advised_words(protocol, transform.type)}",
             column=column,
         )
     return transform
@@ -329,11 +321,20 @@ def _unknown(word: str, protocol: ProtocolId) -> str:
     near = get_close_matches(word.lower(), keywords(protocol), n=3, cutoff=0.6)
     if near:
         return f"{word!r} is not an algorithm; did you mean {' or '.join(near)}?"
-    return f"{word!r} is not an algorithm; one of {', '.join(keywords(protocol))} is expected"
+    return f"{word!r} is not an algorithm; one of {_advised_words(protocol)} is expected"
 
 
-def _implemented_words(type_: TransformType, protocol: ProtocolId) -> str:
-    words = (w for w in keywords(protocol) if (t := find_keyword(w, protocol)) and t.type is type_)
+def _advised_words(protocol: ProtocolId, type_: TransformType | None = None) -> str:
+    """Return one word for each implemented algorithm that is not weak."""
+    known = ((word, find_keyword(word, protocol)) for word in keywords(protocol))
+    words = (
+        word
+        for word, t in known
+        if t is not None
+        and type_ in (None, t.type)
+        and format_transform(t) == word
+        and _weakness(t, protocol) is None
+    )
     return ", ".join(words) or "none yet"
 
 

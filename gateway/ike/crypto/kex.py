@@ -1,10 +1,11 @@
-"""Key exchange: X25519, X448, ECP and MODP from injected entropy, with the checks of RFC 6989.
+"""Key exchange: X25519, X448, ECP, brainpool and MODP from injected entropy, with the checks of RFC 6989.
 
-Public values are as they stand in the KE payload: MODP padded to the prime's length (RFC 7296 §3.4), ECP
-as x | y (RFC 5903 §7), curves as RFC 8031 has them. Shared secrets keep their leading zeros (§2.14).
+Public values are as they stand in the KE payload: MODP padded to the prime's length (RFC 7296 §3.4), ECP and
+brainpool as x | y (RFC 5903 §7, RFC 6954 §3), curves as RFC 8031 has them. Shared secrets keep their leading
+zeros (§2.14). All arithmetic on secrets is OpenSSL's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     SECP384R1,
     SECP521R1,
+    BrainpoolP256R1,
+    BrainpoolP384R1,
+    BrainpoolP512R1,
     EllipticCurve,
     EllipticCurvePrivateKey,
     EllipticCurvePublicKey,
@@ -58,43 +62,25 @@ class KeyExchange:
         return Secret(self._agree(peer_public))
 
 
-def generate(method: Ke, entropy: Entropy) -> KeyExchange:
-    """Return a fresh half of a key exchange.
-
-    Raises:
-        LocalError: We do not implement the method.
-    """
-    match method:
-        case Ke.CURVE25519:
-            return _generate_x25519(entropy)
-        case Ke.CURVE448:
-            return _generate_x448(entropy)
-        case Ke.ECP_256 | Ke.ECP_384 | Ke.ECP_521:
-            return _generate_ecp(method, entropy)
-        case Ke.MODP_2048 | Ke.MODP_3072 | Ke.MODP_4096 | Ke.MODP_6144 | Ke.MODP_8192:
-            return _generate_modp(method, entropy)
-    raise LocalError(f"key exchange method {method.name} is not implemented")
-
-
 # --- X25519, X448 (RFC 7748, RFC 8031) ------------------------------------------------------------
 
 
-def _generate_x25519(entropy: Entropy) -> KeyExchange:
+def _generate_x25519(method: Ke, entropy: Entropy) -> KeyExchange:
     private = X25519PrivateKey.from_private_bytes(entropy(32))
 
     def agree(peer: bytes) -> bytes:
-        return _refuse_zero(Ke.CURVE25519, lambda: private.exchange(X25519PublicKey.from_public_bytes(peer)))
+        return _refuse_zero(method, lambda: private.exchange(X25519PublicKey.from_public_bytes(peer)))
 
-    return KeyExchange(Ke.CURVE25519, private.public_key().public_bytes_raw(), agree)
+    return KeyExchange(method, private.public_key().public_bytes_raw(), agree)
 
 
-def _generate_x448(entropy: Entropy) -> KeyExchange:
+def _generate_x448(method: Ke, entropy: Entropy) -> KeyExchange:
     private = X448PrivateKey.from_private_bytes(entropy(56))
 
     def agree(peer: bytes) -> bytes:
-        return _refuse_zero(Ke.CURVE448, lambda: private.exchange(X448PublicKey.from_public_bytes(peer)))
+        return _refuse_zero(method, lambda: private.exchange(X448PublicKey.from_public_bytes(peer)))
 
-    return KeyExchange(Ke.CURVE448, private.public_key().public_bytes_raw(), agree)
+    return KeyExchange(method, private.public_key().public_bytes_raw(), agree)
 
 
 def _refuse_zero(method: Ke, exchange: Callable[[], bytes]) -> bytes:
@@ -108,7 +94,7 @@ def _refuse_zero(method: Ke, exchange: Callable[[], bytes]) -> bytes:
     return secret
 
 
-# --- ECP (RFC 5903) -------------------------------------------------------------------------------
+# --- ECP and brainpool (RFC 5903, RFC 6954) --------------------------------------------------------
 
 _CURVES: Final[dict[Ke, tuple[EllipticCurve, int]]] = {
     Ke.ECP_256: (
@@ -123,8 +109,20 @@ _CURVES: Final[dict[Ke, tuple[EllipticCurve, int]]] = {
         SECP521R1(),
         0x01FF_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFA_51868783_BF2F966B_7FCC0148_F709A5D0_3BB5C9B8_899C47AE_BB6FB71E_91386409,
     ),
+    Ke.BRAINPOOL_256: (
+        BrainpoolP256R1(),
+        0xA9FB57DB_A1EEA9BC_3E660A90_9D838D71_8C397AA3_B561A6F7_901E0E82_974856A7,
+    ),
+    Ke.BRAINPOOL_384: (
+        BrainpoolP384R1(),
+        0x8CB91E82_A3386D28_0F5D6F7E_50E641DF_152F7109_ED5456B3_1F166E6C_AC0425A7_CF3AB6AF_6B7FC310_3B883202_E9046565,
+    ),
+    Ke.BRAINPOOL_512: (
+        BrainpoolP512R1(),
+        0xAADD9DB8_DBE9C48B_3FD4E6AE_33C9FC07_CB308DB3_B3C9D20E_D6639CCA_70330870_553E5C41_4CA92619_41866119_7FAC1047_1DB1D381_085DDADD_B5879682_9CA90069,
+    ),
 }
-"""Curve and order of its base point (RFC 5903 §3)."""
+"""Curve and order of its base point (RFC 5903 §3, RFC 5639 §3)."""
 
 
 def _generate_ecp(method: Ke, entropy: Entropy) -> KeyExchange:
@@ -154,17 +152,36 @@ def _agree_ecp(method: Ke, private: EllipticCurvePrivateKey, peer: bytes) -> byt
 
 def _generate_modp(method: Ke, entropy: Entropy) -> KeyExchange:
     prime = modp.modulus(method)
-    size = KE[method].public_value_bytes
-    # The top bit is set: never a small exponent, whatever the entropy source gives.
-    exponent = int.from_bytes(entropy(modp.EXPONENT_BYTES[method]), "big")
-    exponent |= 1 << (8 * modp.EXPONENT_BYTES[method] - 1)
-    public = pow(modp.GENERATOR, exponent, prime).to_bytes(size, "big")
+    size = modp.EXPONENT_BYTES[method]
+    # The top bit is set: never a small exponent, whatever the entropy source gives, and all of one length.
+    exponent = modp.Exponent(method, int.from_bytes(entropy(size), "big") | 1 << (8 * size - 1))
 
     def agree(peer: bytes) -> bytes:
         value = int.from_bytes(peer, "big")
         # All these primes are safe, so the range is the whole test (RFC 6989 §2.1).
         if not 1 < value < prime - 1:
             raise InvalidSyntax(f"public value of {method.name} is not between 1 and p-1")
-        return pow(value, exponent, prime).to_bytes(size, "big")
+        return exponent.power(value)
 
-    return KeyExchange(method, public, agree)
+    return KeyExchange(method, exponent.power(modp.GENERATOR), agree)
+
+
+# --- choice ---------------------------------------------------------------------------------------
+
+_GENERATORS: Final[Mapping[Ke, Callable[[Ke, Entropy], KeyExchange]]] = {
+    Ke.CURVE25519: _generate_x25519,
+    Ke.CURVE448: _generate_x448,
+    **dict.fromkeys(_CURVES, _generate_ecp),
+    **dict.fromkeys(modp.EXPONENT_BYTES, _generate_modp),
+}
+
+
+def generate(method: Ke, entropy: Entropy) -> KeyExchange:
+    """Return a fresh half of a key exchange.
+
+    Raises:
+        LocalError: We do not implement the method.
+    """
+    if method not in _GENERATORS:
+        raise LocalError(f"key exchange method {method.name} is not implemented")
+    return _GENERATORS[method](method, entropy)

@@ -6,7 +6,6 @@ import pytest
 
 from gateway.ipsec.algorithms import (
     ENCR,
-    IMPLEMENTED,
     INTEG,
     KE,
     PRF,
@@ -19,7 +18,6 @@ from gateway.ipsec.algorithms import (
     TransformType,
     algorithm_status,
     iana_name,
-    is_implemented,
 )
 from gateway.ipsec.proposal import ProtocolId, find_keyword
 
@@ -143,19 +141,6 @@ def test_key_exchange_sizes(id_, public, response, secret):
 )
 def test_status_is_that_of_rfc_8247_and_rfc_8221(type_, id_, ike, status):
     assert algorithm_status(type_, id_, ike=ike)[0] is status
-
-
-def test_implemented_is_what_this_version_promises():
-    assert IMPLEMENTED[TransformType.ENCR] == {Encr.AES_GCM_16, Encr.AES_CBC}
-    assert is_implemented(TransformType.KE, Ke.CURVE25519)
-    assert not is_implemented(TransformType.ADDKE1, Ke.CURVE25519)
-    assert not is_implemented(TransformType.ENCR, Encr.NULL)
-
-
-def test_every_implemented_algorithm_has_a_word():
-    tables = {TransformType.ENCR: ENCR, TransformType.PRF: PRF, TransformType.KE: KE}
-    for type_, table in tables.items():
-        assert all(table[id_].keyword for id_ in IMPLEMENTED[type_])
 
 
 def test_private_words_are_not_in_the_tables():

@@ -124,7 +124,9 @@ REFUSED = [
     (IKE, "aes256gcm17-prfsha256-x25519", 0, "did you mean aes256gcm16"),
     (IKE, "aes256-sha265-x25519", 7, "did you mean sha256"),
     (IKE, "aes256-sha256-qqqqqqq", 14, "x25519"),
-    (IKE, "aes256-sha1-x25519", 7, "known but not implemented"),
+    (IKE, "camellia256ccm8-prfsha256-x25519", 0, "known but not implemented for IKE"),
+    (IKE, "aes256-sha256-ecp224", 14, "key exchange methods: ecp256, .*x25519"),
+    (AH, "md5", 0, "known but not implemented for AH"),
     (IKE, "aes256gcm16-prfsha256-x25519-ke1_mlkem768", 29, "not implemented"),
     (IKE, "aes256gcm16-x25519", 18, "no PRF"),
     (IKE, "aes256-prfsha256-x25519", 23, "no integrity algorithm"),
@@ -164,7 +166,8 @@ def test_keywords_are_those_that_parse():
     assert {"aes256gcm16", "sha2_512", "x25519", "curve25519", "esn", "none"} <= set(keywords(ESP))
     assert {"none", "esn"}.isdisjoint(keywords(IKE))
     assert "prfsha256" not in keywords(ESP)
-    assert "3des" not in keywords(IKE)
+    assert "3des" in keywords(IKE)
+    assert "blowfish128" not in keywords(IKE)
 
 
 # --- round trips --------------------------------------------------------------------------------
