@@ -21,6 +21,7 @@ from gateway.observe.logs import configure
 _LATER = (
     ("inspect", "gateway.cli.inspect", "decode, and with keys decrypt and verify, IKE and ESP in a pcap"),
     ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
+    ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
 )
 
 

@@ -1,0 +1,38 @@
+"""A process that answers handshakes over UDP with our transport, driver and core, and an instant datapath.
+
+    python -m gateway.bench.ike.responder ADDRESS --suite NAME
+
+prints `ready`, then answers until it is ended.
+"""
+
+import argparse
+import asyncio
+import sys
+from ipaddress import ip_address
+
+from gateway.bench.ike.station import Station
+from gateway.bench.ike.suites import DEFAULT_SUITE, Suite, find_suites, responder
+from gateway.ipsec.sa import IpAddress
+
+
+async def _serve(address: IpAddress, suite: Suite) -> None:
+    station = Station(address, [responder(suite, local=address, dpd_delay_s=0.0)])
+    print("ready", flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        station.close()
+
+
+def main() -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(description="Answer IKEv2 handshakes for a measurement.")
+    parser.add_argument("address", type=ip_address)
+    parser.add_argument("--suite", default=DEFAULT_SUITE.name)
+    options = parser.parse_args()
+    asyncio.run(_serve(options.address, find_suites([options.suite])[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
