@@ -10,6 +10,7 @@ from enum import Enum
 from typing import NewType
 
 from gateway.ike.path import Path
+from gateway.ipsec.authentication import PublicKey, SignatureScheme
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.proposal import Proposal
@@ -61,7 +62,37 @@ class CredentialRequest:
     remote_id: Identity
 
 
-Request = SpiRequest | InstallRequest | CredentialRequest
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignRequest:
+    """A signature by a private key of ours is wanted. Result: `Signed` or `Refused`."""
+
+    request_id: RequestId
+    connection: str
+    public_key: PublicKey
+    """Whose private half is to sign; one of the connection's local side."""
+    scheme: SignatureScheme
+    octets: bytes
+    """What is signed, before any hash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustRequest:
+    """Is a peer that signs who it says it is, and by which key? Result: `Trusted` or `Refused`.
+
+    Asked before the signature is verified: the shell has the clock, the certification authorities and the
+    CRLs, and may have to ask somebody. What it answers says nothing yet about who holds the private key.
+    """
+
+    request_id: RequestId
+    connection: str
+    remote_id: Identity
+    certificates: tuple[bytes, ...]
+    """X.509 in DER as the peer sent them: its own first (RFC 7296 §3.6), then what may lead up from it."""
+    public_keys: tuple[PublicKey, ...]
+    """Raw public keys as the peer sent them (RFC 7670)."""
+
+
+Request = SpiRequest | InstallRequest | CredentialRequest | SignRequest | TrustRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +122,21 @@ class Refused:
     detail: str
 
 
-Result = SpiAllocated | Installed | CredentialFound | Refused
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The signature: PKCS #1 octets, an ECDSA-Sig-Value, or EdDSA octets."""
+
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The identity may prove itself by any of these keys."""
+
+    public_keys: tuple[PublicKey, ...]
+
+
+Result = SpiAllocated | Installed | CredentialFound | Signed | Trusted | Refused
 
 
 # --- events -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from gateway.ipsec.authentication import PSK_AUTHENTICATION, Authentication
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Placement
@@ -12,10 +13,13 @@ from gateway.ipsec.sa import IpAddress, Mode
 from gateway.ipsec.selectors import TrafficSelector
 
 
-class AuthMethod(Enum):
-    """How one side proves who it is. Later issues add public keys and EAP."""
+class Fragmentation(Enum):
+    """Whether large messages of an IKE SA may be fragmented by IKE itself (RFC 7383)."""
 
-    PSK = "psk"
+    YES = "yes"
+    """If the peer can too."""
+    NO = "no"
+    """Neither said nor done; IP may have to fragment, which many networks drop."""
 
 
 class Start(Enum):
@@ -37,7 +41,7 @@ class Side:
     """Empty means any (`%any`): as local, whatever the kernel chooses; as remote, respond only."""
     id: Identity | None = None
     """`None` means the address in use as ID_IPV4_ADDR/ID_IPV6_ADDR; for the peer, that it may be any."""
-    auth: AuthMethod = AuthMethod.PSK
+    auth: Authentication = PSK_AUTHENTICATION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,13 @@ class IkeOptions:
     """After the last one, and its wait, the peer is dead (RFC 7296 §2.4)."""
     encapsulation: bool = False
     """Force UDP encapsulation as if a NAT had been found."""
+    fragmentation: Fragmentation = Fragmentation.YES
+    fragment_packet_bytes: int = 1280
+    """Largest IP packet that a message may fill before it is fragmented.
+
+    RFC 7383 §2.5.1 recommends 1280 for IPv6, and for IPv4 576 unless the path is known to carry more. Nearly
+    all do, and requests that go unanswered fall back to 576 (§2.5.2), so that 1280 is for both.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

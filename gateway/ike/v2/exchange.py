@@ -24,12 +24,15 @@ from gateway.ike.events import (
     Installed,
     Refused,
     Result,
+    Signed,
     SpiAllocated,
+    Trusted,
 )
 from gateway.ike.path import Path
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import Payload
+from gateway.ipsec.authentication import PublicKey, SignatureScheme
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.sa import SaId, SecurityAssociation, Spi
 from gateway.ipsec.secret import Secret
@@ -46,7 +49,10 @@ class Received:
     payloads: tuple[Payload, ...]
     path: Path
     datagram: bytes
-    """Exactly the bytes that came; those of IKE_SA_INIT are signed (RFC 7296 §2.15)."""
+    """Exactly the bytes that came; those of IKE_SA_INIT are signed (RFC 7296 §2.15).
+
+    Of a fragmented message, its first fragment.
+    """
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -75,6 +81,26 @@ class NeedCredential:
     connection: str
     local_id: Identity
     remote_id: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedSignature:
+    """A signature by a private key of ours. Answer: `Signed`."""
+
+    connection: str
+    public_key: PublicKey
+    scheme: SignatureScheme
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedTrust:
+    """The keys by which the peer may prove an identity. Answer: `Trusted`."""
+
+    connection: str
+    remote_id: Identity
+    certificates: tuple[bytes, ...]
+    public_keys: tuple[PublicKey, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +138,16 @@ class Established:
 
 
 Step = (
-    NeedSpi | NeedInstall | NeedCredential | SendRequest | AwaitResponse | SendResponse | Established | Adopt
+    NeedSpi
+    | NeedInstall
+    | NeedCredential
+    | NeedSignature
+    | NeedTrust
+    | SendRequest
+    | AwaitResponse
+    | SendResponse
+    | Established
+    | Adopt
 )
 Answer = Result | Received | None
 
@@ -221,6 +256,32 @@ def find_psk(connection: str, local_id: Identity, remote_id: Identity) -> Steps[
     return answer.psk
 
 
+def sign(connection: str, public_key: PublicKey, scheme: SignatureScheme, octets: bytes) -> Steps[bytes]:
+    """Return a signature by the private half of one of our keys.
+
+    Raises:
+        Denied: There is none.
+    """
+    answer = yield NeedSignature(connection=connection, public_key=public_key, scheme=scheme, octets=octets)
+    assert isinstance(answer, Signed)
+    return answer.signature
+
+
+def trust(
+    connection: str, remote_id: Identity, certificates: tuple[bytes, ...], public_keys: tuple[PublicKey, ...]
+) -> Steps[tuple[PublicKey, ...]]:
+    """Return the keys by which the peer may prove that it is `remote_id`.
+
+    Raises:
+        Denied: It may not, by what it sent.
+    """
+    answer = yield NeedTrust(
+        connection=connection, remote_id=remote_id, certificates=certificates, public_keys=public_keys
+    )
+    assert isinstance(answer, Trusted)
+    return answer.public_keys
+
+
 def request(exchange_type: ExchangeType, payloads: Sequence[Payload]) -> Steps[Received]:
     """Send a protected request and return the authenticated response."""
     answer = yield SendRequest(exchange_type=exchange_type, payloads=payloads)
@@ -236,6 +297,10 @@ def expected_result(step: Step) -> type[Result] | None:
         return Installed
     if isinstance(step, NeedCredential):
         return CredentialFound
+    if isinstance(step, NeedSignature):
+        return Signed
+    if isinstance(step, NeedTrust):
+        return Trusted
     return None
 
 
@@ -257,6 +322,7 @@ class PlanKind(Enum):
     DELETE_CHILD = "delete Child SA"
     DELETE_IKE = "delete IKE SA"
     LIVENESS = "liveness check"
+    INVALID_SPI = "report of an unknown SPI"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,5 +336,7 @@ class Plan:
     """The Child SA it is about."""
     failure: Failure | None = None
     """Why something is deleted."""
+    spi: Spi | None = None
+    """What the peer sends ESP with and we do not know, for `INVALID_SPI`."""
     attempt: int = 0
     """How many times it was tried before."""

@@ -1,10 +1,11 @@
-"""IKE_AUTH with pre-shared keys, both roles, and the first Child SA (RFC 7296 §1.2, §2.15, §2.21.2, §4).
+"""IKE_AUTH, both roles, and the first Child SA (RFC 7296 §1.2, §2.15, §2.21.2, §4).
 
 ```
- HDR, SK { IDi, [N(INITIAL_CONTACT)], [IDr], AUTH, [N(USE_TRANSPORT_MODE)], SAi2, TSi, TSr }  -->
-                          <--  HDR, SK { IDr, AUTH, [N(USE_TRANSPORT_MODE)], SAr2, TSi, TSr }
-           or             <--  HDR, SK { IDr, AUTH, N(error) }        the IKE SA is up, the Child SA is not
-           or             <--  HDR, SK { N(AUTHENTICATION_FAILED) }
+ HDR, SK { IDi, [CERT+], [N(INITIAL_CONTACT)], [CERTREQ+], [IDr], AUTH, [N(USE_TRANSPORT_MODE)],
+           SAi2, TSi, TSr }  -->
+                 <--  HDR, SK { IDr, [CERT+], AUTH, [N(USE_TRANSPORT_MODE)], SAr2, TSi, TSr }
+           or    <--  HDR, SK { IDr, [CERT+], AUTH, N(error) }   the IKE SA is up, the Child SA is not
+           or    <--  HDR, SK { N(AUTHENTICATION_FAILED) }
 ```
 
 A responder that lacks the key says AUTHENTICATION_FAILED like one whose key is another: a stranger learns
@@ -14,7 +15,7 @@ nothing about which identities exist. Its operator is told everything.
 from gateway.ike.errors import PeerError
 from gateway.ike.events import Failure, FailureReason
 from gateway.ike.timers import Timer
-from gateway.ike.v2.authentication import AuthenticationInput, compute_psk_auth, verify_psk_auth
+from gateway.ike.v2.authentication import AuthenticationInput
 from gateway.ike.v2.child_negotiation import (
     ChildNonces,
     Offer,
@@ -43,16 +44,30 @@ from gateway.ike.v2.exchange import (
     SendResponse,
     Steps,
     allocate_spi,
-    find_psk,
     request,
 )
+from gateway.ike.v2.identities import (
+    NoConnection,
+    choose_connection,
+    exact,
+    own_identity,
+    received_identity,
+)
 from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.proof import (
+    Proof,
+    Unproven,
+    believe,
+    certificate_requests,
+    find_key,
+    prove,
+    read_wishes,
+)
 from gateway.ike.v2.states import IkeSaTrigger
 from gateway.ike.v2.window import Backoff, RequestWindow
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import (
-    AuthenticationMethod,
     AuthPayload,
     IdiPayload,
     IdrPayload,
@@ -63,37 +78,10 @@ from gateway.ike.wire.payloads import (
     find_notify,
     find_payload,
 )
+from gateway.ipsec.authentication import AuthMethod
 from gateway.ipsec.connection import Child, Connection
-from gateway.ipsec.identity import Identity, IdType, address_identity, match_rank
-from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.identity import Identity, address_identity, match_rank
 from gateway.ipsec.secret import Secret
-
-_WITH_PATTERNS = (IdType.FQDN, IdType.RFC822_ADDR, IdType.DER_ASN1_DN)
-
-
-# --- identities ---------------------------------------------------------------------------------
-
-
-def own_identity(connection: Connection, address: IpAddress) -> Identity:
-    """Return who we say we are: what is configured, else our address."""
-    return exact(connection.local.id) or address_identity(address)
-
-
-def exact(identity: Identity | None) -> Identity | None:
-    """Return a configured identity that names one peer; None for one that stands for many."""
-    if identity is None or identity.type is IdType.ANY:
-        return None
-    if identity.type in _WITH_PATTERNS and b"*" in identity.data:
-        return None
-    return identity
-
-
-def _received_identity(payload: IdiPayload | IdrPayload) -> Identity:
-    identity = payload.identity
-    if identity.type is IdType.ANY:
-        raise PeerError("identification type 0 is reserved", NotifyType.AUTHENTICATION_FAILED)
-    return identity
-
 
 # --- AUTH ---------------------------------------------------------------------------------------
 
@@ -112,26 +100,6 @@ def _signed_by_responder(ike_sa: IkeSa, idr: IdrPayload) -> AuthenticationInput:
     )
 
 
-def _auth_payload(ike_sa: IkeSa, psk: Secret, given: AuthenticationInput) -> AuthPayload:
-    assert ike_sa.prf is not None
-    return AuthPayload(AuthenticationMethod.SHARED_KEY_MIC, compute_psk_auth(ike_sa.prf, psk, given))
-
-
-def _verify(ike_sa: IkeSa, auth: AuthPayload, psk: Secret, given: AuthenticationInput) -> None:
-    """Check the peer's AUTH.
-
-    Raises:
-        PeerError: It is not what our key gives, or of a method that is not configured.
-    """
-    assert ike_sa.prf is not None
-    if auth.method != AuthenticationMethod.SHARED_KEY_MIC:
-        raise PeerError(
-            f"the peer authenticates by method {auth.method}, a pre-shared key is configured",
-            NotifyType.AUTHENTICATION_FAILED,
-        )
-    verify_psk_auth(ike_sa.prf, psk, given, auth.data)
-
-
 # --- initiator ----------------------------------------------------------------------------------
 
 
@@ -144,29 +112,30 @@ def initiate(ike_sa: IkeSa, child: Child) -> Steps[None]:
     connection = ike_sa.connection
     ike_sa.local_id = own_identity(connection, ike_sa.path.local)
     expected_id = exact(connection.remote.id)
-    psk_id = expected_id or address_identity(ike_sa.path.remote)
-    psk = yield from _psk_or_gone(ike_sa, psk_id)
+    key_id = expected_id or address_identity(ike_sa.path.remote)
+    idi = IdiPayload.of(ike_sa.local_id)
+    try:
+        given = _signed_by_initiator(ike_sa, idi)
+        proof = yield from prove(ike_sa, given, key_id, read_wishes(ike_sa.peer_wishes))
+    except Unproven as error:
+        raise IkeSaGone(Failure(reason=error.reason, detail=str(error))) from None
     try:
         spi_in = yield from allocate_spi(connection.name, child.name)
     except Denied as denied:
         # Without an SPI there is no SAi2, and RFC 6023 is not spoken.
         raise IkeSaGone(denied.failure()) from None
     offer = make_offer(ike_sa, child, spi_in, with_ke=False)
-    idi = IdiPayload.of(ike_sa.local_id)
-    # HDR, SK {IDi, [N(INITIAL_CONTACT)], [IDr], AUTH, [N(USE_TRANSPORT_MODE)], SAi2, TSi, TSr}
-    payloads: list[Payload] = [idi]
+    # HDR, SK {IDi, [CERT+], [N(INITIAL_CONTACT)], [CERTREQ+], [IDr], AUTH, [N(USE_TRANSPORT_MODE)],
+    #          SAi2, TSi, TSr}
+    payloads: list[Payload] = [idi, *proof.certificates]
     if ike_sa.context.options.send_initial_contact and not _knows_peer(ike_sa):
         payloads.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
+    payloads += certificate_requests((connection,))
     if expected_id is not None:
         payloads.append(IdrPayload.of(expected_id))
-    payloads += [
-        _auth_payload(ike_sa, psk, _signed_by_initiator(ike_sa, idi)),
-        *offer.mode_notify(),
-        offer.sa_payload(),
-        *offer.ts_payloads(),
-    ]
+    payloads += [proof.auth, *offer.mode_notify(), offer.sa_payload(), *offer.ts_payloads()]
     response = yield from request(ExchangeType.IKE_AUTH, payloads)
-    yield from _authenticate_responder(ike_sa, response, psk, psk_id)
+    yield from _authenticate_responder(ike_sa, response, proof.psk, key_id)
     ike_sa.establish()
     yield Established()
     yield from _first_child_as_initiator(ike_sa, offer, response)
@@ -176,23 +145,16 @@ def _knows_peer(ike_sa: IkeSa) -> bool:
     return ike_sa.context.authenticated[ike_sa.connection.name] > 0
 
 
-def _psk_or_gone(ike_sa: IkeSa, remote_id: Identity) -> Steps[Secret]:
-    assert ike_sa.local_id is not None
-    try:
-        return (yield from find_psk(ike_sa.connection.name, ike_sa.local_id, remote_id))
-    except Denied as denied:
-        raise IkeSaGone(_no_credential(denied, ike_sa.local_id, remote_id)) from None
-
-
-def _no_credential(denied: Denied, local_id: Identity, remote_id: Identity) -> Failure:
-    return Failure(
-        reason=FailureReason.NO_CREDENTIAL,
-        detail=f"no pre-shared key for {local_id} and {remote_id}: {denied.reason}: {denied}",
-    )
-
-
-def _authenticate_responder(ike_sa: IkeSa, response: Received, psk: Secret, psk_id: Identity) -> Steps[None]:
+def _authenticate_responder(
+    ike_sa: IkeSa, response: Received, psk: Secret | None, key_id: Identity
+) -> Steps[None]:
     """Believe the responder, or say so and end.
+
+    Args:
+        ike_sa: The IKE SA.
+        response: The IKE_AUTH response.
+        psk: The key that we proved ourselves with, if it was one.
+        key_id: Whose key that is.
 
     Raises:
         IkeSaGone: It refused us, or we refuse it.
@@ -200,20 +162,20 @@ def _authenticate_responder(ike_sa: IkeSa, response: Received, psk: Secret, psk_
     auth, idr = find_payload(response.payloads, AuthPayload), find_payload(response.payloads, IdrPayload)
     if auth is None or idr is None:
         raise IkeSaGone(_refused(ike_sa, response))
+    remote = ike_sa.connection.remote
     try:
-        remote_id = _received_identity(idr)
-        if not match_rank(ike_sa.connection.remote.id, remote_id):
+        remote_id = received_identity(idr)
+        if not match_rank(remote.id, remote_id):
             raise PeerError(
-                f"the peer is {remote_id}, {ike_sa.connection.remote.id} is configured",
-                NotifyType.AUTHENTICATION_FAILED,
+                f"the peer is {remote_id}, {remote.id} is configured", NotifyType.AUTHENTICATION_FAILED
             )
-        if ike_sa.connection.remote.id is None or remote_id == psk_id:
-            peer_psk = psk
-        else:
-            peer_psk = yield from _psk_or_gone(ike_sa, remote_id)
-        _verify(ike_sa, auth, peer_psk, _signed_by_responder(ike_sa, idr))
-    except (PeerError, IkeSaGone) as error:
-        failure = error.failure if isinstance(error, IkeSaGone) else _distrust(error)
+        is_its_key = remote.id is None or remote_id == key_id
+        given = _signed_by_responder(ike_sa, idr)
+        yield from believe(
+            ike_sa, response.payloads, auth, given, remote_id=remote_id, psk=psk if is_its_key else None
+        )
+    except PeerError as error:
+        failure = _distrust(error)
         # The responder believes in this IKE SA; it learns by a request of its own (RFC 7296 §2.21.2).
         yield from request(ExchangeType.INFORMATIONAL, [NotifyPayload(NotifyType.AUTHENTICATION_FAILED)])
         raise IkeSaGone(failure) from None
@@ -221,6 +183,8 @@ def _authenticate_responder(ike_sa: IkeSa, response: Received, psk: Secret, psk_
 
 
 def _distrust(error: PeerError) -> Failure:
+    if isinstance(error, Unproven) and error.reason is FailureReason.NO_CREDENTIAL:
+        return Failure(reason=error.reason, detail=str(error))
     is_auth = error.notify == NotifyType.AUTHENTICATION_FAILED
     return Failure(
         reason=FailureReason.AUTHENTICATION_FAILED if is_auth else FailureReason.INVALID_SYNTAX,
@@ -244,9 +208,17 @@ def _refused(ike_sa: IkeSa, response: Received) -> Failure:
     return Failure(
         reason=reasons.get(notify.notify_type, FailureReason.PEER_NOTIFY),
         detail=f"the peer refused us with {notify.name}: we are {ike_sa.local_id}, "
-        f"we want {'any peer' if remote_id is None else remote_id}; compare identities and pre-shared keys",
+        f"we want {'any peer' if remote_id is None else remote_id}; compare identities and "
+        f"{_CREDENTIALS[ike_sa.connection.local.auth.method]}",
         notify=notify.name,
     )
+
+
+_CREDENTIALS = {
+    AuthMethod.PSK: "pre-shared keys",
+    AuthMethod.CERTIFICATE: "what the peer trusts: certification authorities, our certificate, CRLs",
+    AuthMethod.PUBLIC_KEY: "public keys",
+}
 
 
 def _first_child_as_initiator(ike_sa: IkeSa, offer: Offer, response: Received) -> Steps[None]:
@@ -291,20 +263,18 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     try:
         if idi is None or auth is None:
             raise PeerError(
-                "the initiator sent no AUTH: it wants EAP, a pre-shared key is configured",
+                "the initiator sent no AUTH: it wants EAP, which is not configured",
                 NotifyType.AUTHENTICATION_FAILED,
             )
-        psk = yield from _authenticate_initiator(ike_sa, received, idi, auth)
-    except (PeerError, Denied) as error:
+        idr, proof = yield from _authenticate(ike_sa, received, idi, auth)
+    except PeerError as error:
         failure = _refusal(ike_sa, error)
         yield SendResponse(payloads=[NotifyPayload(NotifyType[failure.notify])])
         raise IkeSaGone(failure) from None
     ike_sa.cancel_timer(Timer.HALF_OPEN)
     ike_sa.had_initial_contact = find_notify(received.payloads, NotifyType.INITIAL_CONTACT) is not None
-    assert ike_sa.local_id is not None
-    idr = IdrPayload.of(ike_sa.local_id)
-    # HDR, SK {IDr, AUTH, [N(USE_TRANSPORT_MODE)], SAr2, TSi, TSr}
-    payloads: list[Payload] = [idr, _auth_payload(ike_sa, psk, _signed_by_responder(ike_sa, idr))]
+    # HDR, SK {IDr, [CERT+], AUTH, [N(USE_TRANSPORT_MODE)], SAr2, TSi, TSr}
+    payloads: list[Payload] = [idr, *proof.certificates, proof.auth]
     child_sa: ChildSa | None = None
     rejection: PeerError | Denied | None = None
     if find_payload(received.payloads, SaPayload) is not None:
@@ -323,91 +293,54 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         yield from finish_as_responder(ike_sa, child_sa)
 
 
-def _refusal(ike_sa: IkeSa, error: PeerError | Denied) -> Failure:
+def _refusal(ike_sa: IkeSa, error: PeerError) -> Failure:
     """Return what the operator is told; `notify` is what the peer is told."""
-    if isinstance(error, Denied):
-        assert ike_sa.local_id is not None
-        assert ike_sa.remote_id is not None
-        failure = _no_credential(error, ike_sa.local_id, ike_sa.remote_id)
-        return Failure(
-            reason=failure.reason, detail=failure.detail, notify=NotifyType.AUTHENTICATION_FAILED.name
-        )
     if error.notify == NotifyType.INVALID_SYNTAX:
         return Failure(
             reason=FailureReason.INVALID_SYNTAX, detail=str(error), notify=NotifyType.INVALID_SYNTAX.name
         )
     who = "" if ike_sa.remote_id is None else f" from {ike_sa.remote_id}"
-    reason = FailureReason.NO_CONNECTION if isinstance(error, _NoConnection) else None
+    detail = f"IKE_AUTH{who} refused: {error}"
+    reason = FailureReason.AUTHENTICATION_FAILED
+    if isinstance(error, NoConnection):
+        reason = FailureReason.NO_CONNECTION
+    elif isinstance(error, Unproven) and error.reason is FailureReason.NO_CREDENTIAL:
+        reason, detail = error.reason, str(error)
     return Failure(
-        reason=reason or FailureReason.AUTHENTICATION_FAILED,
-        detail=f"IKE_AUTH{who} refused: {error}",
+        reason=reason,
+        detail=detail,
         notify=NotifyType.AUTHENTICATION_FAILED.name,
         offered=getattr(error, "offered", ""),
         configured=getattr(error, "configured", ""),
     )
 
 
-class _NoConnection(PeerError):
-    """No connection has these identities; the peer is told AUTHENTICATION_FAILED.
-
-    Attributes:
-        offered: The identities the peer brought.
-        configured: Those that would have been taken.
-    """
-
-    def __init__(self, offered: str, configured: str) -> None:
-        super().__init__(
-            f"no connection fits: peer brought {offered}; configured: {configured}",
-            NotifyType.AUTHENTICATION_FAILED,
-        )
-        self.offered = offered
-        self.configured = configured
-
-
-def _authenticate_initiator(
+def _authenticate(
     ike_sa: IkeSa, received: Received, idi: IdiPayload, auth: AuthPayload
-) -> Steps[Secret]:
-    """Choose the connection by the identities and check AUTH; return the key for our own AUTH.
+) -> Steps[tuple[IdrPayload, Proof]]:
+    """Choose the connection by the identities, believe the initiator, and prove who we are.
+
+    We sign only for a peer that proved itself: a stranger cannot make us work, or sign, for nothing.
 
     Raises:
-        PeerError: No connection has these identities, or the key is another.
-        Denied: There is no key.
+        PeerError: No connection has these identities, or a proof fails.
     """
-    remote_id = _received_identity(idi)
+    remote_id = received_identity(idi)
     wanted = find_payload(received.payloads, IdrPayload)
-    wanted_id = None if wanted is None else _received_identity(wanted)
-    connection = _choose_connection(ike_sa, remote_id, wanted_id)
+    wanted_id = None if wanted is None else received_identity(wanted)
+    connection = choose_connection(ike_sa, remote_id, wanted_id, auth)
     _take_connection(ike_sa, connection)
     ike_sa.local_id = own_identity(connection, ike_sa.path.local)
     ike_sa.remote_id = remote_id
-    psk = yield from find_psk(connection.name, ike_sa.local_id, remote_id)
-    _verify(ike_sa, auth, psk, _signed_by_initiator(ike_sa, idi))
-    return psk
-
-
-def _choose_connection(ike_sa: IkeSa, remote_id: Identity, wanted_id: Identity | None) -> Connection:
-    """Return the candidate whose identities fit best; earlier ones win a draw.
-
-    Raises:
-        _NoConnection: None fits.
-    """
-    best: Connection | None = None
-    best_rank = 0
-    for candidate in ike_sa.candidates:
-        own = own_identity(candidate, ike_sa.path.local)
-        rank = match_rank(candidate.remote.id, remote_id)
-        if wanted_id is not None and not match_rank(own, wanted_id):
-            rank = 0
-        if rank > best_rank:
-            best, best_rank = candidate, rank
-    if best is not None:
-        return best
-    offered = f"{remote_id} for {'any identity' if wanted_id is None else wanted_id}"
-    configured = "; ".join(
-        f"{c.name}: {c.remote.id or 'any'} for {own_identity(c, ike_sa.path.local)}"
-        for c in ike_sa.candidates
-    )
-    raise _NoConnection(offered, configured)
+    psk = None
+    if AuthMethod.PSK in (connection.local.auth.method, connection.remote.auth.method):
+        psk = yield from find_key(ike_sa, remote_id)
+    given = _signed_by_initiator(ike_sa, idi)
+    yield from believe(ike_sa, received.payloads, auth, given, remote_id=remote_id, psk=psk)
+    idr = IdrPayload.of(ike_sa.local_id)
+    wishes = read_wishes(received.payloads)
+    proof = yield from prove(ike_sa, _signed_by_responder(ike_sa, idr), remote_id, wishes, psk=psk)
+    return idr, proof
 
 
 def _take_connection(ike_sa: IkeSa, connection: Connection) -> None:

@@ -9,6 +9,7 @@ a time, run by `runner.py`. Rules a change must keep:
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -35,6 +36,7 @@ from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.exchange import Plan, PlanKind, Received, Step, Steps
+from gateway.ike.v2.fragmentation import FragmentQueue, max_message_bytes
 from gateway.ike.v2.nat import NatStatus
 from gateway.ike.v2.states import (
     CARRYING_STATES,
@@ -46,6 +48,7 @@ from gateway.ike.v2.states import (
 )
 from gateway.ike.v2.window import Backoff, Datagrams, RequestWindow, ResponseWindow
 from gateway.ike.wire.header import NO_SPI, ExchangeType, IkeHeader
+from gateway.ike.wire.payloads import Payload
 from gateway.ike.wire.protected import SkProtection
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.identity import Identity
@@ -111,6 +114,7 @@ class IkeSa:
         "early_deletes",
         "established_at",
         "expires_at",
+        "fragments",
         "had_initial_contact",
         "id",
         "init_path",
@@ -124,11 +128,14 @@ class IkeSa:
         "last_heard_at",
         "last_request",
         "local_id",
+        "max_packet_bytes",
         "nat",
         "newborn",
         "nonce_i",
         "nonce_r",
         "path",
+        "peer_hashes",
+        "peer_wishes",
         "plans",
         "predecessor",
         "prf",
@@ -173,7 +180,7 @@ class IkeSa:
         self.spi_r = spi_r
         self.path = path
         self.init_path = path
-        """Where IKE_SA_INIT came from, for a responder."""
+        """The path of IKE_SA_INIT, also of an IKE SA that a rekey made: both ends have been seen there."""
         self.state = IkeSaState.CONNECTING if is_initiator else IkeSaState.HALF_OPEN
         self.nat = NatStatus()
         self.nonce_i = b""
@@ -186,8 +193,15 @@ class IkeSa:
         self.protection: SkProtection | None = None
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
+        self.peer_hashes: tuple[int, ...] | None = None
+        """The hashes that the peer verifies signatures with (RFC 7427 §4); None: it did not say."""
+        self.peer_wishes: tuple[Payload, ...] = ()
+        """The CERTREQ payloads of the IKE_SA_INIT response, for an initiator."""
         self.last_request = b""
-        """The datagram of the peer's last request."""
+        """The datagram of the peer's last request; of a fragmented one, of its first fragment."""
+        self.max_packet_bytes: int | None = None
+        """Largest IP packet our messages fill before they are fragmented; None: both did not agree on that."""
+        self.fragments = FragmentQueue()
         self.had_initial_contact = False
         """The peer said INITIAL_CONTACT."""
         self.requests = RequestWindow(Backoff.of(connection.ike))
@@ -387,6 +401,14 @@ class IkeSa:
             is_response=is_response,
             message_id=message_id,
         )
+
+    def seal(self, header: IkeHeader, payloads: Sequence[Payload], path: Path | None = None) -> Datagrams:
+        """Return a protected message, in fragments where it is too large for `path` and both can (RFC 7383)."""
+        assert self.protection is not None
+        if self.max_packet_bytes is None:
+            return (self.protection.seal(header, payloads),)
+        max_bytes = max_message_bytes(path or self.path, self.max_packet_bytes)
+        return self.protection.seal_fragments(header, payloads, max_bytes)
 
     def arm_retransmission(self) -> None:
         """Set the timer to what the request window waits for."""

@@ -27,11 +27,19 @@ from gateway.ike.v2.context import Context
 from gateway.ike.v2.exchange import AwaitResponse, IkeSaGone, Received, SendRequest, Steps
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.nat import detect, detection_to_send, floated
+from gateway.ike.v2.proof import announced_hashes, certificate_requests
 from gateway.ike.v2.states import IkeSaTrigger
 from gateway.ike.wire.header import NO_SPI, ExchangeType
 from gateway.ike.wire.message import encode_message, parse_message
-from gateway.ike.wire.notify import NotifyType, encode_ke_method, parse_ke_method
+from gateway.ike.wire.notify import (
+    NotifyType,
+    encode_ke_method,
+    encode_signature_hashes,
+    parse_ke_method,
+    parse_signature_hashes,
+)
 from gateway.ike.wire.payloads import (
+    CertreqPayload,
     KePayload,
     NoncePayload,
     NotifyPayload,
@@ -45,7 +53,7 @@ from gateway.ike.wire.payloads import (
 )
 from gateway.ike.wire.sa_payload import wire_proposal, wire_proposals
 from gateway.ipsec.algorithms import Ke, TransformType
-from gateway.ipsec.connection import Connection
+from gateway.ipsec.connection import Connection, Fragmentation
 from gateway.ipsec.proposal import (
     Proposal,
     ProtocolId,
@@ -65,6 +73,7 @@ MAX_COOKIES: Final = 3
 """How often a request is repeated with a new cookie; a secret that rotates meanwhile needs one more."""
 COOKIE_BYTES: Final = range(1, 65)
 """RFC 7296 §2.6."""
+_FRAGMENTATION: Final = NotifyPayload(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
 
 
 # --- initiator ----------------------------------------------------------------------------------
@@ -117,7 +126,8 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
 
 def _request(ike_sa: IkeSa, attempt: _Attempt, *, is_restart: bool) -> SendRequest:
     options = ike_sa.context.options
-    # HDR, [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), [V]
+    # HDR, [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP),
+    #      [N(IKEV2_FRAGMENTATION_SUPPORTED)], [N(SIGNATURE_HASH_ALGORITHMS)], [V]
     payloads: list[Payload] = []
     if attempt.cookie:
         payloads.append(NotifyPayload(NotifyType.COOKIE, attempt.cookie))
@@ -127,6 +137,9 @@ def _request(ike_sa: IkeSa, attempt: _Attempt, *, is_restart: bool) -> SendReque
         NoncePayload(ike_sa.nonce_i),
         *_nat_notifies(ike_sa, ike_sa.spi_i, NO_SPI),
     ]
+    if ike_sa.connection.ike.fragmentation is Fragmentation.YES:
+        payloads.append(_FRAGMENTATION)
+    payloads += _hash_notifies((ike_sa.connection,))
     if options.vendor_id is not None:
         payloads.append(VendorIdPayload(options.vendor_id))
     return SendRequest(exchange_type=ExchangeType.IKE_SA_INIT, payloads=payloads, is_restart=is_restart)
@@ -198,11 +211,14 @@ def _accept(ike_sa: IkeSa, attempt: _Attempt, response: Received) -> None:
         destinations=_notify_data(payloads, NotifyType.NAT_DETECTION_DESTINATION_IP),
         force_encapsulation=ike_sa.connection.ike.encapsulation,
     )
+    _agree_on_fragmentation(ike_sa, payloads)
+    peer_hashes = _peer_hashes(payloads)
     outstanding = ike_sa.requests.complete(0)
     ike_sa.arm_retransmission()
     ike_sa.init_request = outstanding.datagrams[0]
     ike_sa.init_response = response.datagram
     ike_sa.spi_r, ike_sa.nonce_r = header.spi_r, nonce_r
+    ike_sa.peer_hashes, ike_sa.peer_wishes = peer_hashes, all_payloads(payloads, CertreqPayload)
     ike_sa.suspicion = None
     if ike_sa.nat.is_present:
         ike_sa.path = floated(ike_sa.path)
@@ -256,6 +272,8 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
         destinations=_notify_data(payloads, NotifyType.NAT_DETECTION_DESTINATION_IP),
         force_encapsulation=connection.ike.encapsulation,
     )
+    _agree_on_fragmentation(ike_sa, payloads)
+    ike_sa.peer_hashes = _peer_hashes(payloads)
     ike_sa.nonce_i = get_payload(payloads, NoncePayload).data
     ike_sa.nonce_r = context.new_nonce()
     wire = [wire for wire, usable_proposal in usable if usable_proposal is not None][selection.index]
@@ -270,14 +288,20 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
 
 
 def _response_payloads(ike_sa: IkeSa, sar1: SaPayload, key_exchange: KeyExchange) -> list[Payload]:
-    # HDR, SAr1, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP), [V]
+    # HDR, SAr1, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP),
+    #      [CERTREQ+], [N(IKEV2_FRAGMENTATION_SUPPORTED)], [N(SIGNATURE_HASH_ALGORITHMS)], [V]
     payloads: list[Payload] = [
         sar1,
         KePayload(key_exchange.method, key_exchange.public),
         NoncePayload(ike_sa.nonce_r),
+        *certificate_requests(ike_sa.candidates),
     ]
     if ike_sa.nat.is_supported:
         payloads += _nat_notifies(ike_sa, ike_sa.spi_i, ike_sa.spi_r)
+    if ike_sa.max_packet_bytes is not None:
+        payloads.append(_FRAGMENTATION)
+    if ike_sa.peer_hashes is not None:
+        payloads += _hash_notifies(ike_sa.candidates)
     vendor_id = ike_sa.context.options.vendor_id
     return payloads if vendor_id is None else [*payloads, VendorIdPayload(vendor_id)]
 
@@ -339,6 +363,32 @@ def _derive(ike_sa: IkeSa, proposal: Proposal, shared_secret: Secret) -> None:
     )
     shared_secret.wipe()
     ike_sa.adopt_keys(proposal, keys)
+
+
+def _agree_on_fragmentation(ike_sa: IkeSa, payloads: tuple[Payload, ...]) -> None:
+    """Use IKE fragmentation if we want it and the peer says that it can (RFC 7383 §2.3)."""
+    options = ike_sa.connection.ike
+    is_wanted = options.fragmentation is Fragmentation.YES
+    if is_wanted and find_notify(payloads, NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None:
+        ike_sa.max_packet_bytes = options.fragment_packet_bytes
+
+
+def _hash_notifies(connections: tuple[Connection, ...]) -> list[Payload]:
+    """Return N(SIGNATURE_HASH_ALGORITHMS) where a side of the connections signs (RFC 7427 §4)."""
+    hashes = announced_hashes(connections)
+    if not hashes:
+        return []
+    return [NotifyPayload(NotifyType.SIGNATURE_HASH_ALGORITHMS, encode_signature_hashes(hashes))]
+
+
+def _peer_hashes(payloads: tuple[Payload, ...]) -> tuple[int, ...] | None:
+    """Return the hashes that the peer verifies signatures with; None if it does not speak RFC 7427.
+
+    Raises:
+        InvalidSyntax: The notify is malformed.
+    """
+    notify = find_notify(payloads, NotifyType.SIGNATURE_HASH_ALGORITHMS)
+    return None if notify is None else parse_signature_hashes(notify.data)
 
 
 def _nat_notifies(ike_sa: IkeSa, spi_i: bytes, spi_r: bytes) -> list[Payload]:

@@ -18,7 +18,9 @@ from gateway.ike.events import (
     Refused,
     RequestId,
     Result,
+    SignRequest,
     SpiRequest,
+    TrustRequest,
 )
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.context import Context
@@ -32,7 +34,9 @@ from gateway.ike.v2.exchange import (
     IkeSaGone,
     NeedCredential,
     NeedInstall,
+    NeedSignature,
     NeedSpi,
+    NeedTrust,
     Plan,
     PlanKind,
     Received,
@@ -43,6 +47,7 @@ from gateway.ike.v2.exchange import (
     as_exception,
     expected_result,
 )
+from gateway.ike.v2.fragmentation import SENDINGS_BEFORE_SMALLER, smaller_packet_bytes
 from gateway.ike.v2.ike_sa import IkeSa, Task, TaskRole
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState, IkeSaTrigger
@@ -197,6 +202,26 @@ class Runner:
                         remote_id=step.remote_id,
                     )
                 )
+            case NeedSignature():
+                context.ask(
+                    SignRequest(
+                        request_id=self._await_result(task, step),
+                        connection=step.connection,
+                        public_key=step.public_key,
+                        scheme=step.scheme,
+                        octets=step.octets,
+                    )
+                )
+            case NeedTrust():
+                context.ask(
+                    TrustRequest(
+                        request_id=self._await_result(task, step),
+                        connection=step.connection,
+                        remote_id=step.remote_id,
+                        certificates=step.certificates,
+                        public_keys=step.public_keys,
+                    )
+                )
             case SendRequest():
                 task.pending = step
                 self.send_request(ike_sa, step)
@@ -234,7 +259,7 @@ class Runner:
         if ike_sa.protection is None:
             datagrams = (encode_message(header, step.payloads),)
         else:
-            datagrams = (ike_sa.protection.seal(header, step.payloads),)
+            datagrams = ike_sa.seal(header, step.payloads)
         if step.is_restart:
             ike_sa.requests.restart(datagrams, self._context.now)
         else:
@@ -242,13 +267,37 @@ class Runner:
         ike_sa.arm_retransmission()
         ike_sa.send(datagrams)
 
+    def divide_smaller(self, ike_sa: IkeSa) -> bool:
+        """Send the outstanding request in smaller fragments if it goes unanswered (RFC 7383 §2.5.2).
+
+        Its waits start again. What comes later in this IKE SA is divided alike.
+
+        Returns:
+            Whether that was done: it was sent often enough, and there are smaller fragments of it.
+        """
+        outstanding, task, tried = ike_sa.requests.outstanding, ike_sa.initiating, ike_sa.max_packet_bytes
+        if outstanding is None or outstanding.sent <= SENDINGS_BEFORE_SMALLER or tried is None:
+            return False
+        smaller = smaller_packet_bytes(ike_sa.path, tried, outstanding.datagrams[0])
+        if smaller is None or task is None or not isinstance(task.pending, SendRequest):
+            return False
+        ike_sa.max_packet_bytes = smaller
+        header = ike_sa.header(task.pending.exchange_type, outstanding.message_id, is_response=False)
+        datagrams = ike_sa.seal(header, task.pending.payloads)
+        if len(datagrams) <= len(outstanding.datagrams):
+            # The peer would take them for what it has of the larger ones (§2.6).
+            return False
+        ike_sa.requests.divide(datagrams, self._context.now)
+        ike_sa.arm_retransmission()
+        ike_sa.send(datagrams)
+        return True
+
     def _send_response(self, task: Task, step: SendResponse) -> None:
         ike_sa, received = task.ike_sa, task.received
         assert received is not None
-        assert ike_sa.protection is not None
         exchange_type = ExchangeType(received.exchange_type)
         header = ike_sa.header(exchange_type, received.message_id, is_response=True)
-        datagrams = (ike_sa.protection.seal(header, step.payloads),)
+        datagrams = ike_sa.seal(header, step.payloads, received.path)
         ike_sa.responses.respond(received.message_id, datagrams)
         # To where the request came from, whatever that is (RFC 7296 §2.11).
         ike_sa.send(datagrams, received.path)
@@ -310,9 +359,10 @@ class Runner:
                     ike_sa.child_failed(plan.child, failure)
         ike_sa.plans.clear()
         ike_sa.delayed.clear()
+        ike_sa.fragments.clear()
         self._context.timers.cancel_owner(ike_sa.id)
         self._context.half_open.discard(ike_sa.id)
-        self._context.init_requests.pop((ike_sa.init_path, ike_sa.spi_i), None)
+        self._context.forget_init(ike_sa.init_path, ike_sa.spi_i)
         if ike_sa.keys is not None:
             ike_sa.keys.wipe()
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
@@ -384,6 +434,7 @@ class Runner:
         """Register what a rekey has just made."""
         made, old.newborn = old.newborn, None
         assert made is not None
+        made.init_path = old.init_path
         self._ike_sas.add(made)
         self._ike_sas.note_authenticated(made)
         self.pump(made)

@@ -8,6 +8,7 @@ from typing import Final
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.wire.buffer import Reader
 from gateway.ipsec.algorithms import Ke
+from gateway.ipsec.authentication import SignatureHash
 
 FIRST_STATUS: Final = 16384
 """Types below are errors, the others status (RFC 7296 §3.10.1)."""
@@ -107,18 +108,6 @@ class NotifyType(IntEnum):
     USE_PPK_INT = 16445
     PPK_IDENTITY_KEY = 16446
     IKE_SA_INIT_FULL_TRANSCRIPT_AUTH = 16447
-
-
-class SignatureHash(IntEnum):
-    """IKEv2 Hash Algorithms, for SIGNATURE_HASH_ALGORITHMS (RFC 7427 §7)."""
-
-    SHA1 = 1
-    SHA2_256 = 2
-    SHA2_384 = 3
-    SHA2_512 = 4
-    IDENTITY = 5
-    STREEBOG_256 = 6
-    STREEBOG_512 = 7
 
 
 def is_error(notify_type: int) -> bool:
