@@ -14,7 +14,7 @@ Rules a change must keep:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Self, TypeVar
 
@@ -31,6 +31,7 @@ from gateway.datapath.backend import (
     ItemResult,
     PlacementChange,
     SasLost,
+    Watch,
 )
 from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
@@ -164,7 +165,7 @@ class Agent:
         """Return a snapshot of all counters."""
         return await self._backend.counters()
 
-    def events(self) -> AsyncIterator[DatapathEvent]:
+    def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on; the agent lives for those who watch (see module)."""
         watcher = _Watcher(self._watcher_left)
         self._watchers.add(watcher)
@@ -279,7 +280,7 @@ class Agent:
 
     # --- events and the grace period ------------------------------------------------------------
 
-    async def _relay_events(self, stream: AsyncIterator[DatapathEvent]) -> None:
+    async def _relay_events(self, stream: Watch[DatapathEvent]) -> None:
         async for event in stream:
             if isinstance(event, SasLost):
                 self._sad.drop_sas(event.sa_ids)

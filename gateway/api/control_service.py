@@ -2,8 +2,7 @@
 
 # ruff: noqa: ARG002, N802 - the names of the methods are the .proto's, their parameters gRPC's
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import grpc.aio
@@ -14,7 +13,8 @@ from gateway.api.control.v1.control_pb2_grpc import ControlServiceServicer
 from gateway.api.convert import read_duration, required
 from gateway.api.convert_connection import read_connections
 from gateway.api.violations import Violations
-from gateway.controller.facade import ControlError, ControlErrorReason, ControlFacade, Target
+from gateway.api.watch import watch
+from gateway.controller.facade import ControlError, ControlErrorReason, ControlEvent, ControlFacade, Target
 
 MAX_WAIT_S: Final = 60.0
 
@@ -136,27 +136,16 @@ class ControlService(ControlServiceServicer):
         facts = await self._controller.explain(request.connection)
         return pb.ExplainResponse(facts=convert.write_facts(facts))
 
-    async def WatchEvents(
+    def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
-    ) -> AsyncIterator[pb.WatchEventsResponse]:
+    ) -> AsyncGenerator[pb.WatchEventsResponse, None]:
         """Stream events, after one empty message that says that none will be missed from now on."""
         after = request.after_sequence if request.HasField("after_sequence") else None
-        stream = self._controller.watch(after)
-        waiting = asyncio.ensure_future(anext(stream))
-        try:
-            # A generator subscribes when it first runs: let it, before saying that the watch is in place.
-            await asyncio.sleep(0)
-            yield pb.WatchEventsResponse()
-            while True:
-                event = await asyncio.shield(waiting)
-                waiting = asyncio.ensure_future(anext(stream))
-                yield pb.WatchEventsResponse(event=convert.write_event(event, self._controller.clock()))
-        except StopAsyncIteration:
-            return
-        finally:
-            if not waiting.done():
-                waiting.cancel()
-                await asyncio.wait({waiting})
+
+        def write(event: ControlEvent) -> pb.WatchEventsResponse:
+            return pb.WatchEventsResponse(event=convert.write_event(event, self._controller.clock()))
+
+        return watch(self._controller.watch(after), pb.WatchEventsResponse(), write)
 
 
 def _target(message: pb.Target, *, sa_ids: bool) -> Target:

@@ -1,7 +1,7 @@
 """A `Datapath` that lives elsewhere: the gRPC client of the datapath service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -20,6 +20,7 @@ from gateway.datapath.backend import (
     ErrorReason,
     InstalledSa,
     ItemResult,
+    Watch,
 )
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, SaId, SecurityAssociation, Spi
@@ -125,7 +126,7 @@ class DatapathClient:
         response: dpb.GetCountersResponse = await self._call(self._stub.GetCounters, request)
         return convert_datapath.read_counters(response)
 
-    def events(self) -> AsyncIterator[DatapathEvent]:
+    def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on: calls made later wait until the watch is in place.
 
         Raises:
@@ -147,7 +148,7 @@ class DatapathClient:
         if not opened.cancelled():
             opened.exception()  # The stream's reader sees it; an abandoned stream must not warn.
 
-    async def _relay(self, call: Any, opened: asyncio.Future[Any]) -> AsyncIterator[DatapathEvent]:
+    async def _relay(self, call: Any, opened: asyncio.Future[Any]) -> AsyncGenerator[DatapathEvent, None]:
         try:
             response = await opened
             while response is not grpc.aio.EOF:

@@ -2,9 +2,8 @@
 
 # ruff: noqa: ARG002, N802 - the names of the methods are the .proto's, their parameters gRPC's
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
 import grpc.aio
@@ -13,7 +12,8 @@ from gateway.api import convert, convert_datapath
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceServicer
 from gateway.api.violations import Violations
-from gateway.datapath.backend import Datapath
+from gateway.api.watch import watch
+from gateway.datapath.backend import Datapath, DatapathEvent
 from gateway.ipsec.sa import SaId
 
 MAX_SPIS_PER_CALL: Final = 4096
@@ -92,23 +92,12 @@ class DatapathService(DatapathServiceServicer):
         """Remove what is of an older generation."""
         return dpb.ReconcileResponse(removed=await self._datapath.reconcile(request.generation))
 
-    async def WatchEvents(
+    def WatchEvents(
         self, request: dpb.WatchEventsRequest, context: Context
-    ) -> AsyncIterator[dpb.WatchEventsResponse]:
+    ) -> AsyncGenerator[dpb.WatchEventsResponse, None]:
         """Stream events, after one empty message that says that none will be missed from now on."""
-        stream = self._datapath.events()
-        waiting = asyncio.ensure_future(anext(stream))
-        try:
-            # A generator subscribes when it first runs: let it, before saying that the watch is in place.
-            await asyncio.sleep(0)
-            yield dpb.WatchEventsResponse()
-            while True:
-                event = await asyncio.shield(waiting)
-                waiting = asyncio.ensure_future(anext(stream))
-                yield dpb.WatchEventsResponse(event=convert_datapath.write_datapath_event(event, time.time()))
-        except StopAsyncIteration:
-            return
-        finally:
-            if not waiting.done():
-                waiting.cancel()
-                await asyncio.wait({waiting})
+
+        def write(event: DatapathEvent) -> dpb.WatchEventsResponse:
+            return dpb.WatchEventsResponse(event=convert_datapath.write_datapath_event(event, time.time()))
+
+        return watch(self._datapath.events(), dpb.WatchEventsResponse(), write)

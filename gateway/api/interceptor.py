@@ -4,13 +4,14 @@ Requests and responses are never logged: they carry keys.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
-from google.rpc import code_pb2
+from google.rpc import code_pb2, status_pb2
 
 from gateway.api.errors import STATUS_DETAILS_KEY, answer_of
 from gateway.controller.facade import ControlError, ControlErrorReason
@@ -70,39 +71,31 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, behaviour: Any) -> Any:
         async def answer(request: object, context: Context) -> object:
-            # Asked for now: once the call has ended, its context must not be touched any more.
-            began, client = time.monotonic(), context.peer()
-            try:
-                response = await behaviour(request, context)
-            except Exception as error:
-                await _abort(method, context, error, began)
-                raise
-            _log_call(method, client, "OK", began)
-            return response
+            async with _around(method, context):
+                return await behaviour(request, context)
 
         return answer
 
     def _stream(self, method: str, behaviour: Any) -> Any:
-        async def answer(request: object, context: Context) -> AsyncIterator[object]:
-            began, client = time.monotonic(), context.peer()
+        # A coroutine that writes, not a generator for gRPC to read: when the client goes away gRPC only drops
+        # a generator, whose `finally` then runs after the call has been freed and its context points nowhere.
+        async def answer(request: object, context: Context) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
-            try:
-                async for response in self._until_stopping(behaviour(request, context)):
-                    yield response
-            except Exception as error:
-                await _abort(method, context, error, began)
-                raise
-            finally:
-                _log_call(method, client, "END", began)
+            async with (
+                _around(method, context),
+                contextlib.aclosing(self._until_stopping(behaviour(request, context))) as responses,
+            ):
+                async for response in responses:
+                    await _sent(context.write(response))
 
         return answer
 
-    async def _until_stopping(self, stream: Any) -> AsyncIterator[object]:
+    async def _until_stopping(self, stream: Any) -> AsyncGenerator[object, None]:
         stopping = asyncio.create_task(self._stopping.wait(), name="api-stream-stop")
-        waiting: asyncio.Task[object] | None = None
+        waiting: asyncio.Future[object] | None = None
         try:
             while True:
                 waiting = asyncio.ensure_future(anext(stream))
@@ -118,29 +111,56 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 yield response
         finally:
             stopping.cancel()
-            if waiting is not None and not waiting.done():
+            if waiting is not None:
                 waiting.cancel()
-                await asyncio.wait({waiting})
+                await asyncio.gather(waiting, return_exceptions=True)
             await stream.aclose()
 
 
-async def _abort(method: str, context: Context, error: Exception, began: float) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        return
-    answer = answer_of(error)
-    code = _CODES[answer.status.code]
-    if answer.is_bug:
-        _log.error("call_failed", exception=error, method=method)
-    _log_call(method, context.peer(), code_pb2.Code.Name(answer.status.code), began)
-    details = ((STATUS_DETAILS_KEY, answer.status.SerializeToString()),)
-    await context.abort(code, answer.status.message, details)
+@contextlib.asynccontextmanager
+async def _around(method: str, context: Context) -> AsyncIterator[None]:
+    """Log a call when it ends, and answer what goes wrong in it.
+
+    gRPC frees a call once its task has ended, and asking its context for anything then is a segmentation
+    fault: nothing but the task may use the context, and nothing may outlive the task that does.
+    """
+    began, client, outcome = time.monotonic(), context.peer(), "OK"
+    try:
+        yield
+    except asyncio.CancelledError:
+        outcome = "GONE"
+        raise
+    except grpc.aio.AbortError:
+        outcome = "ABORTED"
+        raise
+    except Exception as error:
+        answer = answer_of(error)
+        outcome = code_pb2.Code.Name(answer.status.code)
+        if answer.is_bug:
+            _log.error("call_failed", exception=error, method=method)
+        await _abort(context, answer.status)
+        raise  # which `abort` has done
+    finally:
+        _log.debug(
+            "call",
+            method=method.rpartition(".")[2],
+            outcome=outcome,
+            ms=round((time.monotonic() - began) * 1000, 1),
+            client=client,
+        )
 
 
-def _log_call(method: str, client: str, outcome: str, began: float) -> None:
-    _log.debug(
-        "call",
-        method=method.rpartition(".")[2],
-        outcome=outcome,
-        ms=round((time.monotonic() - began) * 1000, 1),
-        client=client,
-    )
+async def _abort(context: Context, status: status_pb2.Status) -> None:
+    details = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    await _sent(context.abort(_CODES[status.code], status.message, details))
+
+
+async def _sent(sending: Awaitable[None]) -> None:
+    """Send something to a client that may be gone; then the call counts as cancelled, which it soon is.
+
+    gRPC would log the failure as our mistake.
+    """
+    try:
+        await sending
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None

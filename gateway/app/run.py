@@ -135,7 +135,7 @@ class _Child:
             os.close(read_end)
         if not serves:
             status = await self.process.wait()
-            raise StartError(f"the {self.name} ended with status {status} before it served")
+            raise StartError(f"the {self.name} ended with status {exit_status(status)} before it served")
         self.has_served = True
 
     async def stop(self) -> None:
@@ -241,14 +241,20 @@ class _Supervisor:
             if loop.time() - served_at > _STEADY_S:
                 wait = _FIRST_WAIT_S
             while True:
-                _log.error("process_died", process=child.name, status=status, restart_in_s=round(wait, 1))
+                _log.error(
+                    "process_died",
+                    process=child.name,
+                    status=exit_status(status),
+                    restart_in_s=round(wait, 1),
+                )
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT_S, wait * 2)
                 try:
                     await child.start()
                 except StartError as error:
                     _log.error("process_not_restarted", process=child.name, reason=str(error))
-                    status = child.process.returncode if child.process.returncode is not None else -1
+                    assert child.process.returncode is not None
+                    status = child.process.returncode
                 else:
                     _log.warning("process_restarted", process=child.name, pid=child.process.pid)
                     break
@@ -284,6 +290,16 @@ class _Supervisor:
             async with asyncio.timeout(_STOP_S):
                 await _wait_for_end(self._adopted_pid)
         pid_file.unlink(missing_ok=True)
+
+
+def exit_status(status: int) -> str:
+    """Return how a child ended: its number, or the name of the signal that ended it."""
+    if status >= 0:
+        return str(status)
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ It wires the rooms of this package and answers for them; what happens between co
 import asyncio
 import random
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,7 @@ from gateway.datapath.backend import (
     Datapath,
     DatapathError,
     InstalledSa,
+    Watch,
 )
 from gateway.host.sockets import IkePorts
 from gateway.ike.endpoint import EndpointOptions
@@ -655,6 +656,6 @@ class Controller:
             now=self._clock(),
         )
 
-    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+    def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream of events; see `ControlFacade.watch`."""
         return self._history.watch(after_sequence)

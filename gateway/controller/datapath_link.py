@@ -6,9 +6,9 @@ socket, whichever tells first.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
-from gateway.datapath.backend import Capabilities, Datapath, DatapathError, DatapathEvent
+from gateway.datapath.backend import Capabilities, Datapath, DatapathError, DatapathEvent, Watch
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
@@ -77,7 +77,7 @@ class DatapathLink:
             except (GatewayError, OSError, TimeoutError) as error:
                 reason = str(error) or "the datapath did not answer in time"
             finally:
-                await _leave(stream)
+                await stream.aclose()
             self._lose(reason)
             await asyncio.sleep(wait)
             wait = min(LONGEST_RETRY_S, wait * 2)
@@ -91,7 +91,7 @@ class DatapathLink:
         if was_there:
             self._on_lost(reason)
 
-    async def _follow(self, stream: AsyncIterator[DatapathEvent]) -> str:
+    async def _follow(self, stream: Watch[DatapathEvent]) -> str:
         """Hand on events until the stream ends or breaks; return why it did."""
 
         async def read() -> None:
@@ -114,10 +114,3 @@ class DatapathLink:
             reading.cancel()
             interruption.cancel()
             await asyncio.gather(reading, interruption, return_exceptions=True)
-
-
-async def _leave(stream: AsyncIterator[DatapathEvent]) -> None:
-    """Close a stream that can be closed; a datapath keeps SAs for those who watch."""
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()

@@ -5,7 +5,7 @@ knows gRPC. Times in records of `gateway.ike.events` are the core's monotonic `n
 them to the wall clock.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -19,6 +19,7 @@ from gateway.datapath.backend import (
     PlacementChange,
     SasLost,
     SoftExpire,
+    Watch,
 )
 from gateway.ike.events import (
     ChildSaDeleted,
@@ -355,7 +356,7 @@ class ControlFacade(Protocol):
     async def explain(self, connection: str) -> tuple[Fact, ...]:
         """Return why a connection is (not) up, and where its SAs landed and why not elsewhere."""
 
-    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+    def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream of events: from now on, or from the first kept one after `after_sequence`.
 
         Raises:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from gateway.controller.facade import ControlError, ControlErrorReason, ControlEvent, WatchedEvent
+from gateway.datapath.backend import Watch
 
 #: Events kept for watchers that come back.
 KEPT_EVENTS = 4096
@@ -77,7 +78,7 @@ class History:
         for watcher in tuple(self._watchers):
             watcher.put(numbered)
 
-    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+    def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream from now on, or from the event after `after_sequence`.
 
         Raises:

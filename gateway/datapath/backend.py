@@ -7,7 +7,7 @@ Every call is a coroutine; batches are idempotent and answered item by item. The
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
@@ -15,6 +15,21 @@ from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
+
+E_co = TypeVar("E_co", covariant=True)
+
+
+class Watch(Protocol[E_co]):
+    """A stream of events since it was asked for. Whoever reads it closes it: until then events are kept."""
+
+    def __aiter__(self) -> AsyncIterator[E_co]:
+        """Return itself."""
+
+    async def __anext__(self) -> E_co:
+        """Return the next event."""
+
+    async def aclose(self) -> None:
+        """Leave; the iterator must not be waited for then."""
 
 
 class ErrorReason(Enum):
@@ -236,7 +251,7 @@ class Datapath(Protocol):
     async def counters(self) -> Counters:
         """Return a snapshot of all counters."""
 
-    def events(self) -> AsyncIterator[DatapathEvent]:
+    def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on; each caller has its own."""
 
     async def close(self) -> None:

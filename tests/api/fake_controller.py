@@ -1,7 +1,7 @@
 """A controller without IKE: it keeps what it is told and answers what the test put there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -270,7 +270,7 @@ class FakeController:
             raise ControlError(ControlErrorReason.CONNECTION_NOT_FOUND, f"no connection '{connection}'")
         return (Fact(topic="state", text="down", advice="ipsecgw up"), Fact(topic="peer", text="192.0.2.2"))
 
-    def watch(self, after_sequence: int | None = None) -> AsyncIterator[ControlEvent]:
+    def watch(self, after_sequence: int | None = None) -> AsyncGenerator[ControlEvent, None]:
         queue: asyncio.Queue[ControlEvent | ControlError] = asyncio.Queue()
         if after_sequence is not None:
             if after_sequence + 1 < self.first_kept:
@@ -282,7 +282,9 @@ class FakeController:
         self._watchers.append(queue)
         return self._watch(queue)
 
-    async def _watch(self, queue: asyncio.Queue[ControlEvent | ControlError]) -> AsyncIterator[ControlEvent]:
+    async def _watch(
+        self, queue: asyncio.Queue[ControlEvent | ControlError]
+    ) -> AsyncGenerator[ControlEvent, None]:
         try:
             while True:
                 happened = await queue.get()

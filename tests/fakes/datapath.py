@@ -6,7 +6,7 @@ goes without packets.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from gateway.datapath.backend import (
@@ -196,12 +196,12 @@ class FakeDatapath:
             drops={},
         )
 
-    def events(self) -> AsyncIterator[DatapathEvent]:
+    def events(self) -> AsyncGenerator[DatapathEvent, None]:
         queue: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
         self._watchers.append(queue)
         return self._watch(queue)
 
-    async def _watch(self, queue: asyncio.Queue[DatapathEvent | None]) -> AsyncIterator[DatapathEvent]:
+    async def _watch(self, queue: asyncio.Queue[DatapathEvent | None]) -> AsyncGenerator[DatapathEvent, None]:
         try:
             while (event := await queue.get()) is not None:
                 yield event

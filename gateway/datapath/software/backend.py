@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Final
 
 from gateway.datapath.backend import (
@@ -30,6 +30,7 @@ from gateway.datapath.backend import (
     InstalledSa,
     ItemResult,
     SaCounters,
+    Watch,
 )
 from gateway.datapath.select import choose
 from gateway.datapath.software.events import EventHub
@@ -419,7 +420,7 @@ class SoftwareBackend:
                 drops[reason] = drops.get(reason, 0) + count
         return Counters(sas=tuple(_count(entry, now) for entry in self._sad), drops=drops)
 
-    def events(self) -> AsyncIterator[DatapathEvent]:
+    def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on."""
         return self._hub.subscribe()
 
