@@ -9,11 +9,10 @@ monotonic clock and never goes back.
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from gateway.ike.errors import LocalError, PeerError
+from gateway.ike.errors import InvalidSyntax, LocalError, PeerError
 from gateway.ike.events import (
     ChildSaId,
     ChildSaInfo,
-    DatagramDropped,
     Event,
     Failure,
     FailureReason,
@@ -25,12 +24,11 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import IKE_PORT, Path
 from gateway.ike.timers import Timer
-from gateway.ike.v2 import ike_sa_init
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
-from gateway.ike.v2.cookie import CookieSecrets
-from gateway.ike.v2.exchange import Plan, PlanKind, Received
-from gateway.ike.v2.half_open import Admission
+from gateway.ike.v2.doorkeeper import MAX_FIRST_BYTES, Doorkeeper
+from gateway.ike.v2.exchange import Plan, PlanKind
+from gateway.ike.v2.hints import Hints
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
@@ -38,13 +36,10 @@ from gateway.ike.v2.options import EndpointOptions
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.scheduler import Scheduler
 from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState
-from gateway.ike.wire.header import NO_SPI, ExchangeType, HeaderFlag, IkeHeader, parse_header
-from gateway.ike.wire.message import Message, encode_message, parse_message
-from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import NoncePayload, NotifyPayload, find_notify, get_payload
-from gateway.ike.wire.rules import check_rules
+from gateway.ike.wire.first_request import is_first_request
+from gateway.ike.wire.header import MAJOR_VERSION, IkeHeader, parse_header
+from gateway.ike.wire.message import parse_message
 from gateway.ipsec.connection import Child, Connection
-from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress, Spi
 
@@ -52,15 +47,11 @@ __all__ = ["Endpoint", "EndpointOptions"]
 
 DEFAULT_OPTIONS = EndpointOptions()
 
-MAX_FIRST_BYTES = 8192
-"""Longest message of IKE_SA_INIT that is looked at: honest ones have some hundred bytes, RFC 7296 §2 asks for
-3000. A stranger's could otherwise cost us 64 KiB of memory, and as much time as all its proposals take."""
-
 
 class Endpoint:
     """One IKEv2 endpoint: any number of connections, in both roles."""
 
-    __slots__ = ("_connections", "_context", "_cookies", "_ike_sas", "_runner", "_scheduler")
+    __slots__ = ("_connections", "_context", "_door", "_hints", "_ike_sas", "_runner", "_scheduler")
 
     def __init__(
         self,
@@ -72,9 +63,11 @@ class Endpoint:
         self._context = Context(entropy, options)
         self._ike_sas = IkeSaTable(self._context)
         self._runner = Runner(self._context, self._ike_sas)
-        self._scheduler = Scheduler(self._context, self._ike_sas, self._runner)
-        self._cookies = CookieSecrets(entropy, options.cookie_secret_lifetime_s)
+        self._hints = Hints(self._context, self._ike_sas, self._runner)
+        self._scheduler = Scheduler(self._context, self._ike_sas, self._runner, self._hints)
+        self._door = Doorkeeper(self._context, self._ike_sas, self._runner)
         self._connections: dict[str, Connection] = {c.name: c for c in connections}
+        self._door.configure(self._connections.values())
 
     # --- commands ---------------------------------------------------------------------------------
 
@@ -89,6 +82,7 @@ class Endpoint:
         # What is unchanged stays the very object that its IKE SAs refer to.
         wanted = {c.name: old[c.name] if old.get(c.name) == c else c for c in connections}
         self._connections = wanted
+        self._door.configure(wanted.values())
         stale = {name for name, connection in old.items() if wanted.get(name) != connection}
         for ike_sa in self._ike_sas.all():
             ike_sa.candidates = tuple(c for c in ike_sa.candidates if wanted.get(c.name) == c)
@@ -170,23 +164,24 @@ class Endpoint:
         self._context.now = now
         if datagram == KEEPALIVE:
             return
+        if is_first_request(datagram):
+            self._door.receive_first(datagram, path)
+            return
+        header = None
         try:
             header = parse_header(datagram)
             ike_sa = self._find_addressee(header)
-            is_first = ike_sa is None or ike_sa.keys is None
-            if is_first and header.length > MAX_FIRST_BYTES:
-                self._drop(path, DropReason.IKE_MALFORMED, f"{header.length} bytes and no IKE SA")
+            if ike_sa is None and header.major_version == MAJOR_VERSION:
+                self._door.receive_stray(header, len(datagram), path)
                 return
+            if header.length > MAX_FIRST_BYTES and (ike_sa is None or ike_sa.keys is None):
+                raise InvalidSyntax(f"{header.length} bytes before there are any keys")
             message = parse_message(datagram)
         except PeerError as error:
-            self._drop_unreadable(datagram, path, error)
+            self._door.receive_unreadable(header, path, error)
             return
         if ike_sa is not None:
             self._scheduler.receive(ike_sa, message, path)
-        elif header.exchange_type == ExchangeType.IKE_SA_INIT and header.is_request:
-            self._receive_init(message, path)
-        else:
-            self._drop(path, DropReason.IKE_UNKNOWN_SPI, f"SPIs {header.spi_i.hex()} {header.spi_r.hex()}")
 
     def tick(self, now: float) -> None:
         """Do whatever is due at `now`; call it at `next_deadline()` at the latest."""
@@ -227,6 +222,11 @@ class Endpoint:
         found = self._ike_sas.find_child(child_sa_id)
         if found is not None:
             self._scheduler.expire_child(*found, "the datapath")
+
+    def unknown_spi(self, spi: Spi, source: IpAddress, now: float) -> None:
+        """Say that ESP with an unknown SPI came from `source`, who is told if it is a peer of ours."""
+        self._context.now = now
+        self._hints.report_invalid_spi(spi, source)
 
     def mapping_changed(self, child_sa_id: ChildSaId, remote: IpAddress, port: int, now: float) -> None:
         """Say that authenticated ESP of this Child SA came from another address or port (NAT rebinding)."""
@@ -327,30 +327,6 @@ class Endpoint:
 
     # --- datagrams --------------------------------------------------------------------------------
 
-    def _drop(self, path: Path, reason: DropReason, detail: str) -> None:
-        self._context.emit(DatagramDropped(reason=reason, path=path, detail=detail))
-
-    def _drop_unreadable(self, datagram: bytes, path: Path, error: PeerError) -> None:
-        if error.notify != NotifyType.INVALID_MAJOR_VERSION:
-            self._drop(path, DropReason.IKE_MALFORMED, str(error))
-            return
-        self._drop(path, DropReason.IKE_VERSION, str(error))
-        header = parse_header(datagram)
-        if header.is_request:
-            # RFC 7296 §2.5: say which version we speak, in the header of the answer.
-            self._refuse(header, path, NotifyPayload(NotifyType.INVALID_MAJOR_VERSION))
-
-    def _refuse(self, header: IkeHeader, path: Path, notify: NotifyPayload) -> None:
-        """Answer a request of IKE_SA_INIT, or of another version, without keeping anything."""
-        answer = IkeHeader(
-            spi_i=header.spi_i,
-            spi_r=header.spi_r,
-            exchange_type=header.exchange_type,
-            flags=HeaderFlag.RESPONSE,
-            message_id=header.message_id,
-        )
-        self._context.send(path, encode_message(answer, [notify]))
-
     def _find_addressee(self, header: IkeHeader) -> IkeSa | None:
         """Return the IKE SA of a message: ours is the SPI that the sender did not choose."""
         if header.from_initiator:
@@ -360,92 +336,6 @@ class Endpoint:
         if ike_sa is None or (ike_sa.state is not IkeSaState.CONNECTING and ike_sa.spi_r != header.spi_r):
             return None
         return ike_sa
-
-    # --- IKE_SA_INIT as responder -----------------------------------------------------------------
-
-    def _receive_init(self, message: Message, path: Path) -> None:
-        """Take the first message of somebody (RFC 7296 §1.2, §2.6)."""
-        header = message.header
-        if not header.from_initiator or header.spi_r != NO_SPI or header.message_id != 0 or message.protected:
-            self._drop(path, DropReason.IKE_MALFORMED, "no first message of an IKE SA")
-            return
-        if self._is_retransmission(message, path):
-            return
-        if self._ike_sas.find_by_spi(header.spi_i) is not None:
-            # Our own request, reflected: without identities configured we would authenticate ourselves.
-            self._drop(path, DropReason.IKE_UNEXPECTED, "the initiator's SPI is one of ours")
-            return
-        candidates = self._candidates(path)
-        if not candidates:
-            self._drop(path, DropReason.IKE_UNKNOWN_PEER, "no connection is configured for these addresses")
-            return
-        try:
-            check_rules(message.payloads, header.exchange_type, is_response=False)
-            admission, is_proven = self._admission(message, path)
-            if admission is not Admission.ADMIT:
-                return
-            received = Received(
-                exchange_type=header.exchange_type,
-                message_id=0,
-                payloads=message.payloads,
-                path=path,
-                datagram=message.datagram,
-            )
-            ike_sa = ike_sa_init.answer(self._context, candidates, received, header.spi_i)
-        except PeerError as error:
-            self._drop(path, DropReason.IKE_UNEXPECTED, str(error))
-            if error.notify is not None:
-                self._refuse(header, path, NotifyPayload(error.notify, error.data))
-            return
-        self._ike_sas.add(ike_sa)
-        self._context.half_open.add(ike_sa.id, path.remote, is_proven=is_proven)
-        self._context.init_requests[path, header.spi_i] = ike_sa.id
-        ike_sa.set_timer(Timer.HALF_OPEN, self._context.now + self._context.options.half_open_timeout_s)
-        self._context.send(path, ike_sa.init_response)
-
-    def _is_retransmission(self, message: Message, path: Path) -> bool:
-        """Answer a request that made an IKE SA already, byte for byte (RFC 7296 §2.1).
-
-        Once that is authenticated the initiator has the answer, and the datagram is an old duplicate.
-        """
-        number = self._context.init_requests.get((path, message.header.spi_i))
-        ike_sa = None if number is None else self._ike_sas.find(number)
-        if ike_sa is None or ike_sa.init_request != message.datagram:
-            return False
-        if ike_sa.state is IkeSaState.HALF_OPEN:
-            self._context.send(path, ike_sa.init_response)
-        return True
-
-    def _candidates(self, path: Path) -> list[Connection]:
-        """Return the connections that fit the addresses, the most specific first."""
-        fitting = [c for c in self._connections.values() if _fits(c, path)]
-        return sorted(fitting, key=lambda c: (not c.remote.addresses, not c.local.addresses))
-
-    def _admission(self, message: Message, path: Path) -> tuple[Admission, bool]:
-        """Look for a cookie in the request and decide on it (RFC 7296 §2.6).
-
-        Returns:
-            The decision, and whether the cookie proved the address. What is not admitted is dropped or
-            asked for a cookie here.
-
-        Raises:
-            PeerError: There is no nonce.
-        """
-        nonce_i = get_payload(message.payloads, NoncePayload).data
-        cookie = find_notify(message.payloads, NotifyType.COOKIE)
-        spi_i, source, now = message.header.spi_i, path.remote, self._context.now
-        is_proven = cookie is not None and self._cookies.is_valid(
-            cookie.data, nonce_i=nonce_i, source=source, spi_i=spi_i, now=now
-        )
-        admission = self._context.half_open.admission(source, is_proven=is_proven)
-        if admission is Admission.DROP:
-            detail = f"{len(self._context.half_open)} are half-open"
-            self._drop(path, DropReason.IKE_HALF_OPEN_LIMIT, detail)
-        elif admission is Admission.WANT_COOKIE:
-            wanted = self._cookies.make(nonce_i=nonce_i, source=source, spi_i=spi_i, now=now)
-            self._drop(path, DropReason.IKE_COOKIE, "a cookie was asked for")
-            self._refuse(message.header, path, NotifyPayload(NotifyType.COOKIE, wanted))
-        return admission, is_proven
 
 
 def _wake(ike_sa: IkeSa, child: Child) -> None:
@@ -457,11 +347,6 @@ def _wake(ike_sa: IkeSa, child: Child) -> None:
 
 
 _COMING_UP = frozenset({IkeSaState.CONNECTING, IkeSaState.AUTHENTICATING})
-
-
-def _fits(connection: Connection, path: Path) -> bool:
-    local, remote = connection.local.addresses, connection.remote.addresses
-    return (not local or path.local in local) and (not remote or path.remote in remote)
 
 
 def _find_child(connection: Connection, name: str | None) -> Child:

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from gateway.ike.events import PathChanged
+from gateway.ike.path import Path
 from gateway.ike.wire.payloads import TsiPayload
 from gateway.ipsec.identity import IdType
 from tests.fakes.link import Nat
@@ -110,3 +111,64 @@ def test_a_rekey_after_a_nat_got_another_address_uses_the_new_one():
     assert outbound.encapsulation.destination_port == pair.bob.ike_sa.path.remote_port
     assert pair.bob.ike_sa.path.remote == nat.outside
     pair.check(children=1)
+
+
+# --- only what IKE_SA_INIT proved ---------------------------------------------------------------
+
+FORGED = ip_address("203.0.113.80")
+
+
+def with_a_forged_ike_auth(pair):
+    """Let Alice, whose key Bob has, send IKE_AUTH with the address of somebody else as its source."""
+    lost = pair.link.fate
+    pair.link.fate = lambda packet: () if packet.number == 2 else (0.0,)
+    pair.alice.initiate()
+    pair.settle()
+    pair.link.fate = lost
+    auth = pair.sent(pair.alice)[1].data
+    port = pair.sent(pair.alice)[1].source[1]
+    pair.bob.receive(auth, Path(BOB, port, FORGED, port))
+    pair.settle()
+
+
+def test_a_peer_gets_no_policy_for_an_address_it_only_pretends_to_send_from():
+    # Dynamic selectors and a peer with any address: who holds a key could otherwise have the packets to any
+    # host sent into its Child SA.
+    pair = Pair(bob={"remote_address": None, "local_lan": "", "remote_lan": ""}, alice={"remote_lan": ""})
+    with_a_forged_ike_auth(pair)
+
+    assert pair.bob.ike_sa.path.remote == ALICE
+    for child_sa in pair.bob.child_sas:
+        assert not any(ts.contains(FORGED) for ts in child_sa.remote_ts)
+
+
+def test_nor_if_it_lets_us_find_a_nat():
+    pair = Pair(
+        bob={"remote_address": None, "local_lan": "", "remote_lan": ""},
+        alice={"local_lan": "", "remote_lan": "", "ike_options": {"encapsulation": True}},
+    )
+    with_a_forged_ike_auth(pair)
+
+    assert pair.bob.ike_sa.nat_remote
+    (child_sa,) = pair.bob.child_sas
+    assert child_sa.remote_ts == selectors(f"{ALICE}/32")
+
+
+def test_after_an_ike_rekey_it_is_still_the_address_of_ike_sa_init():
+    pair = Pair(
+        bob={"remote_address": None, "local_lan": "", "remote_lan": ""},
+        alice={"local_lan": "", "remote_lan": "", "ike_options": {"encapsulation": True}},
+    )
+    pair.establish()
+    pair.alice.rekey_ike()
+    pair.settle()
+    pair.alice.check_liveness()
+    request = pair.sent(pair.alice)[-1]
+    pair.bob.receive(request.data, Path(BOB, 4500, FORGED, 4500))
+    assert pair.bob.ike_sa.path.remote == FORGED
+    pair.settle()
+
+    pair.alice.rekey_child()
+    pair.run_for(20.0)
+
+    assert pair.bob.child_sa.remote_ts == selectors(f"{ALICE}/32")

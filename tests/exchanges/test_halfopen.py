@@ -11,13 +11,14 @@ from gateway.ike.path import Path
 from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType
 from gateway.ipsec.drop_reason import DropReason
+from tests.fakes.link import Nat
 from tests.fakes.pair import ALICE, ALICE_LAN, BOB, BOB_LAN, Pair
 
 LIMITS = EndpointOptions(
     cookie_threshold=8,
-    cookie_threshold_per_address=3,
+    cookie_threshold_per_prefix=3,
     half_open_limit=16,
-    half_open_per_address=4,
+    half_open_per_prefix=4,
     half_open_timeout_s=30.0,
 )
 
@@ -203,3 +204,52 @@ def test_a_legitimate_peer_gets_through_while_the_flood_goes_on():
             pair.run_for(0.1)
 
     assert [sa.state for sa in pair.alice.ike_sas] == ["established"]
+
+
+def test_a_site_behind_one_address_of_a_nat_gets_in_although_an_attacker_is_behind_it_too():
+    # The attacker receives at the same address, so it has cookies as well; its half-open IKE SAs are old
+    # ones by the time Alice's comes, and make room for it.
+    pair, template = flood_target()
+    outside = ip_address("203.0.113.7")
+    pair.link.nats = [Nat(inside=ALICE, outside=outside)]
+    path = Path(BOB, 500, outside, 500)
+    for number in range(200):
+        before = len(pair.sent(pair.bob))
+        pair.bob.receive(request(template, number), path)
+        for answer in pair.sent(pair.bob)[before:]:
+            cookie = pair.tap.open(answer.data).notify(NotifyType.COOKIE)
+            if cookie is not None:
+                pair.bob.receive(request(template, number, cookie), path)
+
+    pair.run_for(3.0)  # Alice's request is repeated meanwhile
+
+    assert [sa.state for sa in pair.alice.ike_sas] == ["established"]
+
+
+def test_what_is_told_of_those_that_made_room_is_no_event_per_datagram():
+    pair, template = flood_target()
+    for number in range(200):
+        answer = attack(pair, template, number)
+        if answer is not None and (cookie := answer.notify(NotifyType.COOKIE)) is not None:
+            attack(pair, template, number, cookie)
+
+    dropped = [event.reason for event in pair.bob.events(DatagramDropped)]
+    assert dropped.count(DropReason.IKE_HALF_OPEN_LIMIT) > 100
+    assert pair.bob.events(IkeSaFailed) == []
+
+
+def test_a_request_whose_first_cookie_is_stale_is_asked_for_another():
+    # RFC 7296 §2.6: a cookie that is no good counts as none.
+    pair, template = flood_target()
+    for number in range(8):
+        attack(pair, template, number)
+    stale = attack(pair, template, 100).notify(NotifyType.COOKIE)
+    pair.clock.jump_to(pair.now + 200.0)
+    for number in range(8, 16):
+        attack(pair, template, number)
+
+    fresh = attack(pair, template, 100, stale).notify(NotifyType.COOKIE)
+
+    assert fresh.data != stale.data
+    assert len(half_open(pair)) == 8
+    assert str(attack(pair, template, 100, fresh)) == "IKE_SA_INIT {SAr1, KEr, Nr}"

@@ -90,10 +90,15 @@ def esp_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
 
 
 def configured_selectors(ike_sa: IkeSa, child: Child) -> tuple[Selectors, Selectors]:
-    """Return local and remote selectors; an empty side means the IKE SA's own address there."""
+    """Return local and remote selectors; an empty side means the IKE SA's own address there.
+
+    That is the address of IKE_SA_INIT: whoever derived keys from that exchange was there. Where later messages
+    come from is only what their sender wrote, and the peer must not choose whose packets we protect.
+    """
+    place = ike_sa.init_path
     return (
-        child.local_ts or (TrafficSelector.from_prefix(ike_sa.path.local),),
-        child.remote_ts or (TrafficSelector.from_prefix(ike_sa.path.remote),),
+        child.local_ts or (TrafficSelector.from_prefix(place.local),),
+        child.remote_ts or (TrafficSelector.from_prefix(place.remote),),
     )
 
 

@@ -19,13 +19,13 @@ class Context:
     __slots__ = (
         "_datagrams",
         "_events",
+        "_init_requests",
         "_last_id",
         "_requests",
         "authenticated",
         "child_owners",
         "entropy",
         "half_open",
-        "init_requests",
         "lingering",
         "now",
         "options",
@@ -45,8 +45,7 @@ class Context:
         """Which IKE SA has a Child SA now; kept by the IKE SAs."""
         self.half_open = HalfOpenTable(options)
         """Our half-open IKE SAs as responder, by where their request came from (RFC 7296 §2.6)."""
-        self.init_requests: dict[tuple[Path, bytes], IkeSaId] = {}
-        """The IKE SAs we responded for, by where IKE_SA_INIT came from and its SPI."""
+        self._init_requests: dict[bytes, dict[Path, IkeSaId]] = {}
         self.told: set[ChildSaId] = set()
         """Child SAs whose existence an event told, and whose end none did."""
         self.lingering: dict[ChildSaId, tuple[SaId, ...]] = {}
@@ -88,6 +87,23 @@ class Context:
     def draw(self) -> float:
         """Return a number from [0, 1), for jitter."""
         return int.from_bytes(self.entropy(6), "big") / (1 << 48)
+
+    # --- IKE_SA_INIT requests -----------------------------------------------------------------------
+
+    def note_init(self, path: Path, spi_i: bytes, ike_sa_id: IkeSaId) -> None:
+        """Remember the IKE SA that an IKE_SA_INIT request made, by where it came from and its SPI."""
+        self._init_requests.setdefault(spi_i, {})[path] = ike_sa_id
+
+    def find_init(self, path: Path, spi_i: bytes) -> IkeSaId | None:
+        """Return the IKE SA that an IKE_SA_INIT request with this SPI from there made."""
+        made = self._init_requests.get(spi_i)
+        return None if made is None else made.get(path)
+
+    def forget_init(self, path: Path, spi_i: bytes) -> None:
+        """Forget it; what is not known is fine."""
+        made = self._init_requests.get(spi_i)
+        if made is not None and made.pop(path, None) is not None and not made:
+            del self._init_requests[spi_i]
 
     # --- outboxes ---------------------------------------------------------------------------------
 

@@ -69,6 +69,11 @@ def _begin_liveness(_ike_sa: IkeSa, _plan: Plan) -> Steps[None] | None:
     return informational.check_liveness()
 
 
+def _begin_invalid_spi(_ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
+    assert plan.spi is not None
+    return informational.report_invalid_spi(plan.spi)
+
+
 _PLANS: dict[PlanKind, Callable[[IkeSa, Plan], Steps[None] | None]] = {
     PlanKind.NEW_CHILD: _begin_new_child,
     PlanKind.REKEY_CHILD: _begin_rekey_child,
@@ -76,6 +81,7 @@ _PLANS: dict[PlanKind, Callable[[IkeSa, Plan], Steps[None] | None]] = {
     PlanKind.DELETE_CHILD: _begin_delete_child,
     PlanKind.DELETE_IKE: _begin_delete_ike,
     PlanKind.LIVENESS: _begin_liveness,
+    PlanKind.INVALID_SPI: _begin_invalid_spi,
 }
 
 

@@ -26,6 +26,7 @@ from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, Payload, all_payloads
 from gateway.ipsec.proposal import ProtocolId
+from gateway.ipsec.sa import Spi
 
 MAX_EARLY_DELETES: Final = 64
 _FATAL = {
@@ -40,6 +41,12 @@ _FATAL = {
 def check_liveness() -> Steps[None]:
     """Send an empty request: whoever answers lives (RFC 7296 §2.4)."""
     yield from request(ExchangeType.INFORMATIONAL, [])
+
+
+def report_invalid_spi(spi: Spi) -> Steps[None]:
+    """Tell the peer that its ESP has an SPI we do not know (RFC 7296 §1.5); whoever answers lives."""
+    notify = NotifyPayload(NotifyType.INVALID_SPI, encode_spi(spi))
+    yield from request(ExchangeType.INFORMATIONAL, [notify])
 
 
 def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[None]:

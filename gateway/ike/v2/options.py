@@ -10,15 +10,27 @@ class EndpointOptions:
     cookie_threshold: int = 32
     """From this many half-open IKE SAs on, an IKE_SA_INIT request must bring a cookie (RFC 7296 §2.6)."""
     half_open_limit: int = 1024
-    """With this many half-open IKE SAs, further IKE_SA_INIT requests are dropped, cookie or not."""
-    cookie_threshold_per_address: int = 8
-    """The same for the half-open IKE SAs of one address that brought no cookie."""
-    half_open_per_address: int = 32
-    """The limit for one address among those that brought a cookie, so that none uses up the whole table."""
+    """With this many half-open IKE SAs, the oldest of the fullest prefix makes room for another."""
+    cookie_threshold_per_prefix: int = 8
+    """The same for the half-open IKE SAs of one IPv4 address or IPv6 /64 that brought no cookie."""
+    half_open_per_prefix: int = 256
+    """How many one IPv4 address or IPv6 /64 may have that brought a cookie; twice as many an IPv4 /24 or IPv6
+    /56, four times as many an IPv6 /48. With more, the oldest of them makes room: a whole site behind one
+    address of a NAT gets on, and so does everybody else."""
     half_open_timeout_s: float = 30.0
     """A responder forgets an IKE SA that is not authenticated after this long."""
+    half_open_message_bytes: int = 16384
+    """Longest fragmented message of a peer that is not authenticated, inside; afterwards it is 65535."""
+    reassembly_timeout_s: float = 30.0
+    """The fragments of a message that is not whole are forgotten this long after the first of them came."""
     cookie_secret_lifetime_s: float = 60.0
     """How long a cookie secret makes new cookies; those of the secret before it are still accepted."""
+    answers_per_s: float = 200.0
+    """INVALID_IKE_SPI, and INVALID_MAJOR_VERSION, are said so often in all (RFC 7296 §2.21.4)."""
+    answer_pause_s: float = 1.0
+    """How long one IPv4 address or IPv6 /64 waits for the next of these."""
+    hint_pause_s: float = 10.0
+    """A peer is checked for liveness because of what nobody authenticated at most this often."""
     request_deadline_s: float = 15.0
     """How long an SPI, an installation or a credential is waited for; then it counts as refused."""
     child_limit: int = 1024

@@ -4,8 +4,7 @@ A rule a change must keep: classify, authenticate, check the state, and only the
 (`_take_request`).
 """
 
-from gateway.ike.crypto.cipher import IntegrityFailed
-from gateway.ike.errors import InvalidSyntax, PeerError
+from gateway.ike.errors import PeerError
 from gateway.ike.events import ChildSaId, DatagramDropped, Failure, FailureReason
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
@@ -14,14 +13,16 @@ from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.dispatch import is_legal, refuse, respond
 from gateway.ike.v2.exchange import AwaitResponse, Plan, PlanKind, Received, SendRequest
+from gateway.ike.v2.hints import Hints
 from gateway.ike.v2.ike_sa import IkeSa, Task, unresponsive
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
+from gateway.ike.v2.opening import Opener
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.states import ChildSaState, IkeSaState
 from gateway.ike.v2.window import GiveUp, Incoming, Retransmit
 from gateway.ike.wire.header import ExchangeType
-from gateway.ike.wire.message import EncryptedPayload, Message
+from gateway.ike.wire.message import EncryptedFragment, Message
 from gateway.ike.wire.payloads import DeletePayload, Payload
 from gateway.ike.wire.rules import check_rules
 from gateway.ipsec.drop_reason import DropReason
@@ -31,12 +32,14 @@ from gateway.ipsec.proposal import ProtocolId
 class Scheduler:
     """Sends every input to the IKE SA and the exchange it is for."""
 
-    __slots__ = ("_context", "_ike_sas", "_runner")
+    __slots__ = ("_context", "_hints", "_ike_sas", "_opener", "_runner")
 
-    def __init__(self, context: Context, ike_sas: IkeSaTable, runner: Runner) -> None:
+    def __init__(self, context: Context, ike_sas: IkeSaTable, runner: Runner, hints: Hints) -> None:
+        self._hints = hints
         self._context = context
         self._ike_sas = ike_sas
         self._runner = runner
+        self._opener = Opener(context)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -57,21 +60,19 @@ class Scheduler:
         if incoming not in (Incoming.NEW_REQUEST, Incoming.ANSWERED_REQUEST):
             self._drop(path, DropReason.IKE_MESSAGE_ID, f"{incoming.value}: {header.message_id}")
             return
-        payloads = self._open(ike_sa, message, path)
-        if payloads is None:
-            return
         if incoming is Incoming.ANSWERED_REQUEST:
-            if ike_sa.state is IkeSaState.DELETED and message.datagram != ike_sa.last_request:
-                self._drop(path, DropReason.IKE_UNKNOWN_SPI, "the IKE SA has ended")
-                return
-            ike_sa.send(ike_sa.responses.cached_response, path)
+            self._repeat_response(ike_sa, message, path)
+            return
+        opened = self._opener.open(ike_sa, message, path)
+        if opened is None:
             return
         if not is_legal(ike_sa, header.exchange_type):
             detail = f"exchange {header.exchange_type} while {ike_sa.state.value}"
             self._drop(path, DropReason.IKE_UNEXPECTED, detail)
             return
+        payloads = opened.payloads
         ike_sa.responses.accept(header.message_id)
-        ike_sa.last_request = message.datagram
+        ike_sa.last_request = opened.datagram
         ike_sa.heard()
         self._follow_path(ike_sa, path)
         received = Received(
@@ -79,7 +80,7 @@ class Scheduler:
             message_id=header.message_id,
             payloads=() if isinstance(payloads, PeerError) else payloads,
             path=path,
-            datagram=message.datagram,
+            datagram=opened.datagram,
         )
         try:
             if isinstance(payloads, PeerError):
@@ -89,9 +90,27 @@ class Scheduler:
         except PeerError as error:
             steps = refuse(ike_sa, error)
         self._runner.answer(ike_sa, steps, received)
+        self._hints.take_invalid_spi(ike_sa, received)
+
+    def _repeat_response(self, ike_sa: IkeSa, message: Message, path: Path) -> None:
+        """Answer a request that was answered before, byte for byte (RFC 7296 §2.1).
+
+        Of a fragmented one only the first fragment is answered (RFC 7383 §2.6.1), lest every retransmission
+        be answered once per fragment.
+        """
+        if isinstance(message.protected, EncryptedFragment) and message.protected.number != 1:
+            return
+        if self._opener.unseal(ike_sa, message, path) is None:
+            return
+        if ike_sa.state is IkeSaState.DELETED and message.datagram != ike_sa.last_request:
+            self._drop(path, DropReason.IKE_UNKNOWN_SPI, "the IKE SA has ended")
+            return
+        ike_sa.send(ike_sa.responses.cached_response, path)
 
     def _take_response(self, ike_sa: IkeSa, message: Message, path: Path) -> None:
         header, task = message.header, ike_sa.initiating
+        if message.protected is None:
+            self._hints.take_unprotected(ike_sa, message, path)
         incoming = ike_sa.requests.classify(header.message_id)
         if incoming is not Incoming.RESPONSE or task is None:
             self._drop(path, DropReason.IKE_MESSAGE_ID, f"{incoming.value}: {header.message_id}")
@@ -102,9 +121,10 @@ class Scheduler:
         if ike_sa.state is IkeSaState.CONNECTING:
             self._take_init_response(ike_sa, task, message, path)
             return
-        payloads = self._open(ike_sa, message, path)
-        if payloads is None:
+        opened = self._opener.open(ike_sa, message, path)
+        if opened is None:
             return
+        payloads = opened.payloads
         ike_sa.requests.complete(header.message_id)
         ike_sa.arm_retransmission()
         ike_sa.heard()
@@ -125,7 +145,7 @@ class Scheduler:
             message_id=header.message_id,
             payloads=payloads,
             path=path,
-            datagram=message.datagram,
+            datagram=opened.datagram,
         )
         self._runner.take_response(task, received)
 
@@ -148,22 +168,13 @@ class Scheduler:
         )
         self._runner.take_response(task, received)
 
-    def _open(self, ike_sa: IkeSa, message: Message, path: Path) -> tuple[Payload, ...] | PeerError | None:
-        """Return the payloads inside SK; the error of an authentic but malformed message; None if dropped."""
-        if ike_sa.protection is None or not isinstance(message.protected, EncryptedPayload):
-            self._drop(path, DropReason.IKE_UNEXPECTED, "a protected message was expected")
-            return None
-        try:
-            return ike_sa.protection.open(message)
-        except IntegrityFailed as error:
-            self._drop(path, DropReason.IKE_INTEGRITY, str(error))
-            return None
-        except InvalidSyntax as error:
-            return error
-
     def _follow_path(self, ike_sa: IkeSa, path: Path) -> None:
-        """Follow a peer behind a NAT, or one that floats to port 4500, now that it is authentic."""
-        floats = ike_sa.state is IkeSaState.HALF_OPEN
+        """Follow a peer behind a NAT, or one that floats to port 4500, now that it is authentic.
+
+        Only a NAT changes addresses; who else sends from another than IKE_SA_INIT was answered at forges it.
+        """
+        is_same_place = (path.local, path.remote) == (ike_sa.path.local, ike_sa.path.remote)
+        floats = ike_sa.state is IkeSaState.HALF_OPEN and is_same_place
         if path != ike_sa.path and (floats or (ike_sa.nat.remote and not ike_sa.nat.local)):
             ike_sa.follow_path(path)
 
@@ -188,6 +199,8 @@ class Scheduler:
         match key.timer:
             case Timer.RETRANSMIT:
                 self._retransmit(ike_sa)
+            case Timer.REASSEMBLY:
+                ike_sa.fragments.clear()
             case Timer.HALF_OPEN:
                 detail = f"no valid IKE_AUTH within {options.half_open_timeout_s:g} s"
                 self._runner.end(ike_sa, Failure(reason=FailureReason.TIMEOUT, detail=detail))
@@ -222,6 +235,8 @@ class Scheduler:
     def _retransmit(self, ike_sa: IkeSa) -> None:
         due = ike_sa.requests.tick(self._context.now)
         match due:
+            case Retransmit() if self._runner.divide_smaller(ike_sa):
+                pass
             case Retransmit():
                 ike_sa.send(due.datagrams)
                 ike_sa.arm_retransmission()
