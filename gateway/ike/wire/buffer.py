@@ -3,7 +3,13 @@
 Everything a `Reader` cannot deliver is an `InvalidSyntax`; it never returns fewer bytes than asked for.
 """
 
+import struct
+from typing import Any, Final
+
 from gateway.ike.errors import InvalidSyntax, LocalError
+
+_U16: Final = struct.Struct("!H")
+_U32: Final = struct.Struct("!I")
 
 
 class Reader:
@@ -29,22 +35,37 @@ class Reader:
 
     def u8(self) -> int:
         """Return the next byte."""
-        return self._integer(1)
+        start = self._position
+        if start >= self._end:
+            raise self._short(1)
+        self._position = start + 1
+        return self._data[start]
 
     def u16(self) -> int:
         """Return the next two bytes as a number."""
-        return self._integer(2)
+        value: int = self.unpack(_U16)[0]
+        return value
 
     def u32(self) -> int:
         """Return the next four bytes as a number."""
-        return self._integer(4)
+        value: int = self.unpack(_U32)[0]
+        return value
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """Return the fields of a fixed part, whose layout is in network byte order."""
+        start = self._position
+        stop = start + layout.size
+        if stop > self._end:
+            raise self._short(layout.size)
+        self._position = stop
+        return layout.unpack_from(self._data, start)
 
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
         start = self._position
         stop = start + size
         if size < 0 or stop > self._end:
-            raise InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - start} left")
+            raise self._short(size)
         self._position = stop
         return self._data[start:stop]
 
@@ -56,7 +77,7 @@ class Reader:
         """Pass over `size` bytes, which RFC 7296 calls RESERVED and wants ignored on receipt."""
         stop = self._position + size
         if stop > self._end:
-            raise InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - self._position} left")
+            raise self._short(size)
         self._position = stop
 
     def sub(self, size: int, what: str) -> "Reader":
@@ -70,13 +91,8 @@ class Reader:
         if self._position != self._end:
             raise InvalidSyntax(f"{self._what}: {self._end - self._position} bytes too many")
 
-    def _integer(self, size: int) -> int:
-        start = self._position
-        stop = start + size
-        if stop > self._end:
-            raise InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - start} left")
-        self._position = stop
-        return int.from_bytes(self._data[start:stop], "big")
+    def _short(self, size: int) -> InvalidSyntax:
+        return InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - self._position} left")
 
 
 class Writer:
@@ -102,6 +118,13 @@ class Writer:
     def u32(self, value: int) -> None:
         """Append four bytes."""
         self._integer(value, 4)
+
+    def pack(self, layout: struct.Struct, *fields: int | bytes) -> None:
+        """Append a fixed part, whose layout is in network byte order."""
+        try:
+            self._data += layout.pack(*fields)
+        except struct.error as error:
+            raise LocalError(f"{fields} do not fit into a part of an IKE message: {error}") from None
 
     def raw(self, data: bytes) -> None:
         """Append bytes as they are."""

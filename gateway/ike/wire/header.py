@@ -1,14 +1,17 @@
 """The IKE header: SPIs, version, exchange type, flags, Message ID, length (RFC 7296 §3.1)."""
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.buffer import Writer
 
 HEADER_BYTES: Final = 28
 SPI_BYTES: Final = 8
+_LAYOUT: Final = struct.Struct("!8s8sBBBBII")
+"""SPIs, next payload, version, exchange type, flags, Message ID, length."""
 NO_SPI: Final = bytes(SPI_BYTES)
 """The responder's SPI before it has chosen one."""
 MAJOR_VERSION: Final = 2
@@ -101,13 +104,16 @@ def parse_header(datagram: bytes) -> IkeHeader:
     """
     if len(datagram) < HEADER_BYTES:
         raise InvalidSyntax(f"datagram is {len(datagram)} bytes, an IKE header has {HEADER_BYTES}")
-    reader = Reader(datagram, "IKE header", 0, HEADER_BYTES)
-    spi_i = reader.take(SPI_BYTES)
-    spi_r = reader.take(SPI_BYTES)
-    next_payload = reader.u8()
-    version = reader.u8()
-    exchange_type = reader.u8()
-    flags = reader.u8()
+    (
+        spi_i,
+        spi_r,
+        next_payload,
+        version,
+        exchange_type,
+        flags,
+        message_id,
+        length,
+    ) = _LAYOUT.unpack_from(datagram)
     return IkeHeader(
         spi_i=spi_i,
         spi_r=spi_r,
@@ -116,8 +122,8 @@ def parse_header(datagram: bytes) -> IkeHeader:
         minor_version=version & 0x0F,
         exchange_type=exchange_type,
         flags=flags,
-        message_id=reader.u32(),
-        length=reader.u32(),
+        message_id=message_id,
+        length=length,
     )
 
 
@@ -125,11 +131,14 @@ def write_header(writer: Writer, header: IkeHeader) -> None:
     """Append the header as it is; `message.encode_message` fills in next payload and length."""
     if len(header.spi_i) != SPI_BYTES or len(header.spi_r) != SPI_BYTES:
         raise LocalError(f"an IKE SPI is {SPI_BYTES} bytes, got {len(header.spi_i)} and {len(header.spi_r)}")
-    writer.raw(header.spi_i)
-    writer.raw(header.spi_r)
-    writer.u8(header.next_payload)
-    writer.u8(header.major_version << 4 | header.minor_version)
-    writer.u8(header.exchange_type)
-    writer.u8(header.flags)
-    writer.u32(header.message_id)
-    writer.u32(header.length)
+    writer.pack(
+        _LAYOUT,
+        header.spi_i,
+        header.spi_r,
+        header.next_payload,
+        header.major_version << 4 | header.minor_version,
+        header.exchange_type,
+        header.flags,
+        header.message_id,
+        header.length,
+    )

@@ -5,6 +5,7 @@ message may hold is checked by `rules`; opening and sealing is done by `protecte
 keeps exactly the bytes that came: those of IKE_SA_INIT are signed in AUTH (§2.15).
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +23,11 @@ from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payload_codec import critical_octet, is_critical_bit, parse_payload, write_payload
 from gateway.ike.wire.payloads import Payload, PayloadType
 
-GENERIC_HEADER_BYTES: Final = 4
+_GENERIC_HEADER: Final = struct.Struct("!BBH")
+"""Next payload, C bit, length (RFC 7296 §3.2)."""
+GENERIC_HEADER_BYTES: Final = _GENERIC_HEADER.size
+FRAGMENT_HEADER_BYTES: Final = 4
+"""Fragment Number and Total Fragments (RFC 7383 §2.5)."""
 MAX_PAYLOADS: Final = 256
 """More than any honest message holds; bounds the work a stranger's 64 KiB can cause."""
 _NEXT_PAYLOAD_OFFSET: Final = 16
@@ -61,7 +66,7 @@ class EncryptedFragment:
     @property
     def associated_bytes(self) -> int:
         """Return how many bytes of the datagram are associated data (RFC 7383 §2.5)."""
-        return self.offset + GENERIC_HEADER_BYTES + 4
+        return self.offset + GENERIC_HEADER_BYTES + FRAGMENT_HEADER_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +129,10 @@ def _parse_one(payload_type: int, reader: Reader, payloads: list[Payload]) -> in
     """Read one payload with its generic header; return the type of the next one."""
     if len(payloads) == MAX_PAYLOADS:
         raise InvalidSyntax(f"more than {MAX_PAYLOADS} payloads in one message")
-    next_payload = reader.u8()
-    critical = is_critical_bit(reader.u8())
-    body = reader.sub(reader.u16() - GENERIC_HEADER_BYTES, f"payload of type {payload_type}")
-    payloads.append(parse_payload(payload_type, critical, body))
-    return next_payload
+    next_payload, octet, length = reader.unpack(_GENERIC_HEADER)
+    body = reader.sub(length - GENERIC_HEADER_BYTES, f"payload of type {payload_type}")
+    payloads.append(parse_payload(payload_type, is_critical_bit(octet), body))
+    return int(next_payload)
 
 
 def _parse_protected(payload_type: int, reader: Reader) -> EncryptedPayload | EncryptedFragment:
@@ -185,7 +189,7 @@ def encode_encrypted_head(
         fragment: Number and total of an SKF payload; None for SK.
     """
     payload_type = PayloadType.SK if fragment is None else PayloadType.SKF
-    payload_bytes = GENERIC_HEADER_BYTES + (0 if fragment is None else 4) + body_bytes
+    payload_bytes = GENERIC_HEADER_BYTES + (0 if fragment is None else FRAGMENT_HEADER_BYTES) + body_bytes
     if payload_bytes > 0xFFFF:
         raise LocalError(f"an Encrypted payload of {payload_bytes} bytes does not fit into its length field")
     writer = Writer()
@@ -202,8 +206,8 @@ def encode_encrypted_head(
 def _write_chain(writer: Writer, payloads: Sequence[Payload]) -> None:
     for index, payload in enumerate(payloads):
         start = len(writer)
-        writer.u8(first_type(payloads[index + 1 : index + 2]))
-        writer.u8(critical_octet(payload))
-        writer.u16(0)
+        following = payloads[index + 1].type if index + 1 < len(payloads) else PayloadType.NONE
+        # The length is filled in below.
+        writer.pack(_GENERIC_HEADER, following, critical_octet(payload), 0)
         write_payload(writer, payload)
         writer.set_u16(start + 2, len(writer) - start)

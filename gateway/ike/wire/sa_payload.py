@@ -5,6 +5,7 @@ The records here hold what came, the unknown included, so that it can be printed
 a whole proposal with an unknown protocol or transform type, a single transform with an unknown attribute.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,12 @@ _KNOWN_TYPES: Final = frozenset(TransformType)
 _LAST: Final = 0
 _MORE_PROPOSALS: Final = 2
 _MORE_TRANSFORMS: Final = 3
+_SUBSTRUCTURE: Final = struct.Struct("!BxH")
+"""Whether more follow, RESERVED, length of the whole substructure."""
+_PROPOSAL: Final = struct.Struct("!BBBB")
+"""Number, protocol, SPI size, number of transforms."""
+_TRANSFORM: Final = struct.Struct("!BxH")
+"""Type, RESERVED, ID."""
 _SPI_SIZES: Final = {ProtocolId.IKE: (0, 8), ProtocolId.AH: (4,), ProtocolId.ESP: (4,)}
 
 
@@ -123,17 +130,13 @@ def parse_proposals(reader: Reader) -> tuple[WireProposal, ...]:
 
 
 def _parse_proposal(reader: Reader) -> tuple[WireProposal, bool]:
-    marker = reader.u8()
+    marker, length = reader.unpack(_SUBSTRUCTURE)
     if marker not in (_LAST, _MORE_PROPOSALS):
         raise InvalidSyntax(f"proposal: last-substructure byte is {marker}, RFC 7296 §3.3.1 wants 0 or 2")
-    reader.skip(1)
-    body = reader.sub(reader.u16() - 4, "proposal")
-    number = body.u8()
-    protocol = body.u8()
-    spi_size = body.u8()
-    count = body.u8()
+    body = reader.sub(length - _SUBSTRUCTURE.size, "proposal")
+    number, protocol, spi_size, count = body.unpack(_PROPOSAL)
     spi = body.take(spi_size)
-    if spi_size not in _SPI_SIZES.get(protocol, (spi_size,)):  # type: ignore[call-overload]  # int keys
+    if spi_size not in _SPI_SIZES.get(protocol, (spi_size,)):
         raise InvalidSyntax(f"proposal {number}: SPI of protocol {protocol} is {spi_size} bytes")
     transforms = []
     more = count > 0
@@ -148,14 +151,11 @@ def _parse_proposal(reader: Reader) -> tuple[WireProposal, bool]:
 
 
 def _parse_transform(reader: Reader) -> tuple[WireTransform, bool]:
-    marker = reader.u8()
+    marker, length = reader.unpack(_SUBSTRUCTURE)
     if marker not in (_LAST, _MORE_TRANSFORMS):
         raise InvalidSyntax(f"transform: last-substructure byte is {marker}, RFC 7296 §3.3.2 wants 0 or 3")
-    reader.skip(1)
-    body = reader.sub(reader.u16() - 4, "transform")
-    transform_type = body.u8()
-    body.skip(1)
-    transform_id = body.u16()
+    body = reader.sub(length - _SUBSTRUCTURE.size, "transform")
+    transform_type, transform_id = body.unpack(_TRANSFORM)
     attributes = []
     while body.remaining:
         attributes.append(_parse_attribute(body))
@@ -178,12 +178,11 @@ def write_proposals(writer: Writer, proposals: Sequence[WireProposal]) -> None:
         raise LocalError("an SA payload holds at least one proposal")
     for index, proposal in enumerate(proposals):
         start = len(writer)
-        writer.u8(_LAST if index == len(proposals) - 1 else _MORE_PROPOSALS)
-        writer.zeros(3)
-        writer.u8(proposal.number)
-        writer.u8(proposal.protocol)
-        writer.u8(len(proposal.spi))
-        writer.u8(len(proposal.transforms))
+        # The length is filled in below.
+        writer.pack(_SUBSTRUCTURE, _LAST if index == len(proposals) - 1 else _MORE_PROPOSALS, 0)
+        writer.pack(
+            _PROPOSAL, proposal.number, proposal.protocol, len(proposal.spi), len(proposal.transforms)
+        )
         writer.raw(proposal.spi)
         for position, transform in enumerate(proposal.transforms):
             _write_transform(writer, transform, last=position == len(proposal.transforms) - 1)
@@ -192,11 +191,8 @@ def write_proposals(writer: Writer, proposals: Sequence[WireProposal]) -> None:
 
 def _write_transform(writer: Writer, transform: WireTransform, *, last: bool) -> None:
     start = len(writer)
-    writer.u8(_LAST if last else _MORE_TRANSFORMS)
-    writer.zeros(3)
-    writer.u8(transform.type)
-    writer.zeros(1)
-    writer.u16(transform.id)
+    writer.pack(_SUBSTRUCTURE, _LAST if last else _MORE_TRANSFORMS, 0)
+    writer.pack(_TRANSFORM, transform.type, transform.id)
     for attribute in transform.attributes:
         if isinstance(attribute.value, bytes):
             writer.u16(attribute.type)

@@ -138,11 +138,11 @@ def test_every_changed_byte_parses_or_is_invalid_syntax(payload, octets):
 @pytest.mark.parametrize(
     ("payload_type", "octets", "reason"),
     [
-        (PayloadType.SA, "", "test: 1 bytes wanted, 0 left"),
+        (PayloadType.SA, "", "test: 4 bytes wanted, 0 left"),
         (PayloadType.SA, "01000008 01010000", "last-substructure byte is 1"),
-        (PayloadType.SA, "00000004", "proposal: 1 bytes wanted"),
+        (PayloadType.SA, "00000004", "proposal: 4 bytes wanted, 0 left"),
         (PayloadType.SA, "00000003", "-1 bytes wanted"),
-        (PayloadType.SA, "00000008 01010001", "proposal: 1 bytes wanted, 0 left"),
+        (PayloadType.SA, "00000008 01010001", "proposal: 4 bytes wanted, 0 left"),
         (PayloadType.SA, "00000010 01010002 00000008 01000014", "2 transforms announced, 1 found"),
         (PayloadType.SA, "00000018 01010001 03000008 01000014 00000008 02000005", "1 transforms announced"),
         (PayloadType.SA, "0000000c 01030400 01020304 00", "1 bytes too many"),
