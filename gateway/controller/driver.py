@@ -57,6 +57,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._clock = clock if clock is not None else self._loop.time
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
         self._draining = False
         self._stopped = False
 
@@ -87,9 +88,7 @@ class Driver:
     def stop(self) -> None:
         """Cancel the timer; nothing is driven any more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
 
     def _drain(self) -> None:
         if self._draining or self._stopped:
@@ -116,14 +115,19 @@ class Driver:
         return bool(datagrams or requests or events)
 
     def _arm(self) -> None:
+        deadline = self._endpoint.next_deadline()
+        if deadline == self._armed_for or self._stopped:
+            return
+        self._disarm()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._tick)
+            self._armed_for = deadline
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        deadline = self._endpoint.next_deadline()
-        if deadline is None or self._stopped:
-            return
-        self._timer = self._loop.call_later(max(0.0, deadline - self._clock()), self._tick)
+        self._timer = self._armed_for = None
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer = self._armed_for = None
         self.command(lambda endpoint, now: endpoint.tick(now))

@@ -148,9 +148,7 @@ class UdpTransport:
                 if not data.startswith(NON_ESP_MARKER):
                     continue
                 data = data[len(NON_ESP_MARKER) :]
-            # A scope identifier (`fe80::1%eth0`) is not part of the address.
-            remote = ip_address(str(sender[0]).partition("%")[0])
-            self._receive(data, Path(local, port.port, remote, int(sender[1])))
+            self._receive(data, Path(local, port.port, address_of(sender[0]), sender[1]))
             if self._ports is None or port not in self._ports.ports:
                 return
 
@@ -166,6 +164,14 @@ class UdpTransport:
             pass
         self.release()
         self._lost()
+
+
+def address_of(text: str) -> IpAddress:
+    """Return the address of a socket address; several times as fast as `ip_address`, for floods."""
+    if ":" not in text:
+        return IPv4Address(socket.inet_aton(text))
+    # A scope identifier (`fe80::1%eth0`) is not part of the address.
+    return IPv6Address(socket.inet_pton(socket.AF_INET6, text.partition("%")[0]))
 
 
 def destination_of(control: list[tuple[int, int, bytes]]) -> IpAddress | None:
