@@ -39,6 +39,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         paris.ctl("up", "paris-tokyo")
         sites.a.host.run("ping", "-c3", "-i0.1", "-W5", sites.b.host_address)
         yield Pair(sites, paris, tokyo)
+        for gateway in (paris, tokyo):
+            assert "process_died" not in gateway.log()
 
 
 @pytest.fixture
