@@ -24,7 +24,16 @@ from gateway.api.convert import (
 from gateway.api.violations import Violations, at
 from gateway.config.secrets import SecretError, SecretReference, SecretSource, resolve_secret
 from gateway.controller.facade import WantedConnection
-from gateway.ipsec.connection import Child, Connection, IkeOptions, Side, Start
+from gateway.ipsec.connection import (
+    Child,
+    Childless,
+    Connection,
+    IkeOptions,
+    LossAction,
+    Side,
+    Start,
+    Unique,
+)
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.identity import ANY_IDENTITY, Identity, parse_identity
 from gateway.ipsec.lifetime import Limit
@@ -42,12 +51,19 @@ from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
 START: Final = EnumBridge(Start, cpb.Start, unspecified=Start.NONE)
+UNIQUE: Final = EnumBridge(Unique, cpb.Unique, unspecified=Unique.REPLACE)
+CHILDLESS: Final = EnumBridge(Childless, cpb.Childless, unspecified=Childless.ALLOW)
+LOSS_ACTION: Final = EnumBridge(LossAction, cpb.LossAction)
 
 ANY_ADDRESS: Final = "%any"
 MAX_RETRANSMIT_TRIES: Final = 100
 MAX_NAME: Final = 64
+MAX_IKE_SAS_PER_PEER: Final = 10_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# RFC 1123 §2.1. No top-level domain begins with a digit: what does is an address with a mistake.
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\.?$)({_LABEL}\.)*(?![0-9]){_LABEL}\.?")
 
 
 def read_connections(messages: Iterable[cpb.Connection]) -> tuple[WantedConnection, ...]:
@@ -82,8 +98,8 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     for i, word in enumerate(allow_weak):
         if not any(find_keyword(word, protocol) for protocol in (ProtocolId.IKE, ProtocolId.ESP)):
             violations.add(at(path, "allow_weak", i), f"'{word}' is no algorithm, as 3des or modp1024")
-    local = _read_side(message.local, at(path, "local"), violations)
-    remote = _read_side(message.remote, at(path, "remote"), violations)
+    local = _read_side(message.local, at(path, "local"), violations, may_be_names=False)
+    remote = _read_side(message.remote, at(path, "remote"), violations, may_be_names=True)
     if local.id == ANY_IDENTITY:
         violations.add(
             at(path, "local.id"), "is what we say we are, so it cannot be %any; leave it out for our address"
@@ -146,13 +162,20 @@ def _unique(names: Iterable[str], path: str, field: str, violations: Violations)
         seen.setdefault(name, i)
 
 
-def _read_side(message: cpb.Side, path: str, violations: Violations) -> Side:
-    addresses = tuple(_read_addresses(message, path, violations))
+def _read_side(message: cpb.Side, path: str, violations: Violations, *, may_be_names: bool) -> Side:
+    places = tuple(_read_places(message, path, violations, may_be_names=may_be_names))
     identity = _read_identity(message.id, at(path, "id"), violations) if message.id else None
-    return Side(addresses=addresses, id=identity)
+    return Side(
+        addresses=tuple(place for place in places if not isinstance(place, str)),
+        names=tuple(place for place in places if isinstance(place, str)),
+        id=identity,
+    )
 
 
-def _read_addresses(message: cpb.Side, path: str, violations: Violations) -> Iterable[IpAddress]:
+def _read_places(
+    message: cpb.Side, path: str, violations: Violations, *, may_be_names: bool
+) -> Iterable[IpAddress | str]:
+    """Return addresses and host names, without those in which something is wrong."""
     if message.address and message.addresses:
         violations.add(at(path, "addresses"), "is given beside address; give one of them")
     texts = [(at(path, "addresses", i), text) for i, text in enumerate(message.addresses)]
@@ -161,6 +184,9 @@ def _read_addresses(message: cpb.Side, path: str, violations: Violations) -> Ite
     if [text for _, text in texts] == [ANY_ADDRESS]:
         return
     for where, text in texts:
+        if may_be_names and _HOST_NAME.fullmatch(text):
+            yield text.lower().rstrip(".")
+            continue
         address = read_address(text, where, violations)
         if address is None:
             continue
@@ -180,7 +206,7 @@ def _read_identity(text: str, path: str, violations: Violations) -> Identity | N
 def _common_family(local: Side, remote: Side, path: str, violations: Violations) -> None:
     ours = {address.version for address in local.addresses}
     theirs = {address.version for address in remote.addresses}
-    if ours and theirs and not ours & theirs:
+    if ours and theirs and not ours & theirs and not remote.names:
         violations.add(
             at(path, "remote"),
             f"has only IPv{theirs.pop()} addresses, but local has only IPv{ours.pop()} ones",
@@ -276,6 +302,8 @@ def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations
     _between(retransmit_base, 1, 10, at(path, "retransmit_base"), violations)
     tries = message.retransmit_tries if message.HasField("retransmit_tries") else default.retransmit_tries
     _between(tries, 1, MAX_RETRANSMIT_TRIES, at(path, "retransmit_tries"), violations)
+    per_peer = message.ike_sas_per_peer if message.HasField("ike_sas_per_peer") else default.ike_sas_per_peer
+    _between(per_peer, 1, MAX_IKE_SAS_PER_PEER, at(path, "ike_sas_per_peer"), violations)
     return IkeOptions(
         proposals=_read_proposals(message.proposals, ProtocolId.IKE, path, allow_weak, violations),
         rekey_s=seconds("rekey", default.rekey_s),
@@ -288,6 +316,10 @@ def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations
         retransmit_base=retransmit_base,
         retransmit_tries=tries,
         encapsulation=message.encapsulation,
+        unique=UNIQUE.read(message.unique, at(path, "unique"), violations) or default.unique,
+        ike_sas_per_peer=per_peer,
+        childless=CHILDLESS.read(message.childless, at(path, "childless"), violations) or default.childless,
+        reauth_s=seconds("reauth", default.reauth_s),
     )
 
 
@@ -312,8 +344,9 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
     _common_selector_family(local_ts, remote_ts, path, violations)
     action = ACTION.read(message.action, at(path, "action"), violations) or default.action
     start = START.read(message.start, at(path, "start"), violations) or default.start
-    if action is not Action.PROTECT and start is not Start.NONE:
-        violations.add(at(path, "start"), f"is for action protect, not {action.value}; leave it out")
+    for name in ("start", "dpd_action", "close_action"):
+        if action is not Action.PROTECT and getattr(message, name) not in (0, cpb.START_NONE):
+            violations.add(at(path, name), f"is for action protect, not {action.value}; leave it out")
     rekey_s: float | None = default.rekey.seconds
     if message.HasField("rekey"):
         rekey_s = read_duration(message.rekey, at(path, "rekey"), violations) or None
@@ -342,7 +375,14 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         copy_df=message.copy_df if message.HasField("copy_df") else default.copy_df,
         priority=message.priority if message.HasField("priority") else default.priority,
         placement=read_placement(message.placement, at(path, "placement"), violations),
+        dpd_action=_read_loss_action(message, "dpd_action", path, violations),
+        close_action=_read_loss_action(message, "close_action", path, violations),
     )
+
+
+def _read_loss_action(message: cpb.Child, name: str, path: str, violations: Violations) -> LossAction | None:
+    number = getattr(message, name)
+    return LOSS_ACTION.read(number, at(path, name), violations) if number else None
 
 
 def _holds(selector: TrafficSelector, address: IpAddress) -> bool:
@@ -410,7 +450,7 @@ def write_connection(connection: Connection, *, psk_is_set: bool) -> cpb.Connect
 
 
 def _write_side(side: Side, *, psk_is_set: bool) -> cpb.Side:
-    addresses = [str(address) for address in side.addresses]
+    addresses = [*map(str, side.addresses), *side.names]
     return cpb.Side(
         address=addresses[0] if len(addresses) == 1 else "",
         addresses=addresses if len(addresses) > 1 else (),
@@ -430,6 +470,10 @@ def _write_ike(ike: IkeOptions) -> cpb.Ike:
         retransmit_base=ike.retransmit_base,
         retransmit_tries=ike.retransmit_tries,
         encapsulation=ike.encapsulation,
+        unique=UNIQUE.write(ike.unique),
+        ike_sas_per_peer=ike.ike_sas_per_peer,
+        childless=CHILDLESS.write(ike.childless),
+        reauth=write_duration(ike.reauth_s),
     )
 
 
@@ -452,4 +496,10 @@ def _write_child(child: Child) -> cpb.Child:
         copy_df=child.copy_df,
         priority=child.priority,
         placement=write_placement(child.placement),
+        dpd_action=_write_loss_action(child.dpd_action),
+        close_action=_write_loss_action(child.close_action),
     )
+
+
+def _write_loss_action(action: LossAction | None) -> str | None:
+    return None if action is None else LOSS_ACTION.write(action)

@@ -22,6 +22,40 @@ class Fragmentation(Enum):
     """Neither said nor done; IP may have to fragment, which many networks drop."""
 
 
+class Unique(Enum):
+    """What becomes of IKE SAs with the same pair of identities when there is a new one."""
+
+    REPLACE = "replace"
+    """The new one takes the place of the others as soon as it carries their traffic."""
+    REJECT = "reject"
+    """The new one is refused, unless it comes from the address that the old one is with."""
+    ALLOW = "allow"
+    """They stay side by side, until the peer says INITIAL_CONTACT (RFC 7296 §2.4)."""
+    NEVER = "never"
+    """They stay side by side, whatever the peer says."""
+
+
+class Childless(Enum):
+    """Whether an IKE SA may come up without a Child SA (RFC 6023)."""
+
+    ALLOW = "allow"
+    """If the peer wants it, or if no Child SA is to start and the peer can."""
+    FORCE = "force"
+    """Always: the first Child SA is made by CREATE_CHILD_SA like the others, with its own key exchange."""
+    NEVER = "never"
+
+
+class LossAction(Enum):
+    """What is done when a Child SA is lost."""
+
+    CLEAR = "clear"
+    """Nothing: it is gone until somebody asks for it."""
+    TRAP = "trap"
+    """The next packet that its policy protects brings it up again."""
+    RESTART = "restart"
+    """It is brought up again at once, and so often until it is."""
+
+
 class Start(Enum):
     """When a Child SA is brought up."""
 
@@ -38,10 +72,20 @@ class Side:
     """One end of a connection."""
 
     addresses: tuple[IpAddress, ...] = ()
-    """Empty means any (`%any`): as local, whatever the kernel chooses; as remote, respond only."""
+    """Tried in this order. Empty: as local, whatever the kernel chooses; as remote, see `names`."""
+    names: tuple[str, ...] = ()
+    """Host names of the remote side, tried after the addresses, resolved anew for each attempt.
+
+    Neither these nor addresses mean any peer (`%any`), for which we only respond.
+    """
     id: Identity | None = None
     """`None` means the address in use as ID_IPV4_ADDR/ID_IPV6_ADDR; for the peer, that it may be any."""
     auth: Authentication = PSK_AUTHENTICATION
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known where this side is, so that we can initiate to it."""
+        return bool(self.addresses or self.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +108,13 @@ class IkeOptions:
     """After the last one, and its wait, the peer is dead (RFC 7296 §2.4)."""
     encapsulation: bool = False
     """Force UDP encapsulation as if a NAT had been found."""
+    unique: Unique = Unique.REPLACE
+    ike_sas_per_peer: int = 16
+    """So many IKE SAs one pair of identities may have; the oldest goes for another."""
+    childless: Childless = Childless.ALLOW
+    reauth_s: float = 0.0
+    """After this time, less jitter, authenticate anew, with a new IKE SA; at most `over_s` later the old one
+    ends. 0: never."""
     fragmentation: Fragmentation = Fragmentation.YES
     fragment_packet_bytes: int = 1280
     """Largest IP packet that a message may fill before it is fragmented.
@@ -95,6 +146,22 @@ class Child:
     copy_df: bool = True
     priority: int = 1000
     placement: Placement = Placement()
+    dpd_action: LossAction | None = None
+    """When the peer is dead, or the SA lost otherwise. None: what `start` says, see `on_loss`."""
+    close_action: LossAction | None = None
+    """When the peer deletes it. None: what `start` says."""
+
+    def on_loss(self, *, by_peer: bool) -> LossAction:
+        """Return what to do when the peer deleted it (`by_peer`) or it was lost otherwise."""
+        wanted = self.close_action if by_peer else self.dpd_action
+        return _AFTER[self.start] if wanted is None else wanted
+
+
+_AFTER = {
+    Start.NONE: LossAction.CLEAR,
+    Start.START: LossAction.RESTART,
+    Start.ON_TRAFFIC: LossAction.TRAP,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

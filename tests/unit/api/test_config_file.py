@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from gateway.api.config_file import ConfigError, Problem, load_config, parse_config
 from gateway.api.convert_connection import write_connection
 from gateway.api.plain import to_yaml
-from gateway.ipsec.connection import Child, Connection, IkeOptions, Side, Start
+from gateway.ipsec.connection import (
+    Child,
+    Childless,
+    Connection,
+    IkeOptions,
+    LossAction,
+    Side,
+    Start,
+    Unique,
+)
 from gateway.ipsec.identity import parse_identity
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Engine, Placement
@@ -38,7 +47,7 @@ connections:
     id: gw-paris.example
     auth: {psk: {value: 0x00ff}}
   remote:
-    address: 192.0.2.2
+    addresses: [192.0.2.2, GW-tokyo.example]
     id: "%any"
     auth: {psk: {value: 0sAP8=}}
   ike:
@@ -51,6 +60,10 @@ connections:
     retransmit_base: 1.5
     retransmit_tries: 7
     encapsulation: true
+    unique: reject
+    ike_sas_per_peer: 3
+    childless: force
+    reauth: 12h
   allow_weak: [modp1024]
   children:
   - name: lan
@@ -70,6 +83,8 @@ connections:
     copy_df: false
     priority: 10
     placement: {require: xdp}
+    dpd_action: restart
+    close_action: clear
   - name: ospf
     action: bypass
 """
@@ -96,7 +111,11 @@ def test_every_field_reaches_its_record() -> None:
             addresses=tuple(TrafficSelector.parse(a).start for a in ("192.0.2.1", "2001:db8::1")),
             id=parse_identity("gw-paris.example"),
         ),
-        remote=Side(addresses=(TrafficSelector.parse("192.0.2.2").start,), id=parse_identity("%any")),
+        remote=Side(
+            addresses=(TrafficSelector.parse("192.0.2.2").start,),
+            names=("gw-tokyo.example",),
+            id=parse_identity("%any"),
+        ),
         ike=IkeOptions(
             proposals=(
                 parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),
@@ -110,6 +129,10 @@ def test_every_field_reaches_its_record() -> None:
             retransmit_base=1.5,
             retransmit_tries=7,
             encapsulation=True,
+            unique=Unique.REJECT,
+            ike_sas_per_peer=3,
+            childless=Childless.FORCE,
+            reauth_s=43200.0,
         ),
         children=(
             Child(
@@ -131,6 +154,8 @@ def test_every_field_reaches_its_record() -> None:
                 copy_df=False,
                 priority=10,
                 placement=Placement(prefer=(Engine.XDP,), require=Engine.XDP),
+                dpd_action=LossAction.RESTART,
+                close_action=LossAction.CLEAR,
             ),
             Child(name="ospf", action=Action.BYPASS),
         ),
@@ -195,7 +220,7 @@ def with_child(line: str) -> str:
 
 CHILD_KEYS = (
     "name, local_ts, remote_ts, mode, action, esp, start, rekey, rekey_bytes, rekey_packets, over_fraction, "
-    "jitter, replay_window, copy_dscp, copy_df, priority, placement"
+    "jitter, replay_window, copy_dscp, copy_df, priority, placement, dpd_action, close_action"
 )
 CHILD = "connections[0].children[0]"
 
@@ -409,6 +434,33 @@ BAD = {
             "6:43: connections[0].local.addresses[0]: '192.0.2.1x' is not an IPv4 or IPv6 address, as"
             " 192.0.2.1 or 2001:db8::1",
         ],
+    ),
+    "a name of ours": (
+        with_connection("local: {address: gw.example}"),
+        [
+            "6:20: connections[0].local.address: 'gw.example' is not an IPv4 or IPv6 address, as 192.0.2.1 or"
+            " 2001:db8::1"
+        ],
+    ),
+    "neither address nor name": (
+        MINIMAL.replace("192.0.2.2", "192.0.2.2.5"),
+        [
+            "3:21: connections[0].remote.address: '192.0.2.2.5' is not an IPv4 or IPv6 address, as 192.0.2.1"
+            " or 2001:db8::1"
+        ],
+    ),
+    "no such choice": (
+        with_connection("ike: {unique: keep, childless: yes, ike_sas_per_peer: 0, reauth: soon}"),
+        [
+            "6:17: connections[0].ike.unique: 'keep' is unknown; expected one of replace, reject, allow, never",
+            "6:34: connections[0].ike.childless: 'yes' is unknown; expected one of allow, force, never",
+            "6:57: connections[0].ike.ike_sas_per_peer: 0 is not between 1 and 10000",
+            "6:68: connections[0].ike.reauth: 'soon' is not a duration, as 90s, 15m, 1h or 1h30m",
+        ],
+    ),
+    "loss of what cannot be lost": (
+        with_child("action: bypass\n    dpd_action: restart"),
+        [f"7:17: {CHILD}.dpd_action: is for action protect, not bypass; leave it out"],
     ),
     "no host's address": (
         with_connection("local: {address: 0.0.0.0}"),

@@ -11,12 +11,47 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Unique(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNIQUE_UNSPECIFIED: _ClassVar[Unique]
+    UNIQUE_REPLACE: _ClassVar[Unique]
+    UNIQUE_REJECT: _ClassVar[Unique]
+    UNIQUE_ALLOW: _ClassVar[Unique]
+    UNIQUE_NEVER: _ClassVar[Unique]
+
+class Childless(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHILDLESS_UNSPECIFIED: _ClassVar[Childless]
+    CHILDLESS_ALLOW: _ClassVar[Childless]
+    CHILDLESS_FORCE: _ClassVar[Childless]
+    CHILDLESS_NEVER: _ClassVar[Childless]
+
+class LossAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOSS_ACTION_UNSPECIFIED: _ClassVar[LossAction]
+    LOSS_ACTION_CLEAR: _ClassVar[LossAction]
+    LOSS_ACTION_TRAP: _ClassVar[LossAction]
+    LOSS_ACTION_RESTART: _ClassVar[LossAction]
+
 class Start(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     START_UNSPECIFIED: _ClassVar[Start]
     START_NONE: _ClassVar[Start]
     START_START: _ClassVar[Start]
     START_ON_TRAFFIC: _ClassVar[Start]
+UNIQUE_UNSPECIFIED: Unique
+UNIQUE_REPLACE: Unique
+UNIQUE_REJECT: Unique
+UNIQUE_ALLOW: Unique
+UNIQUE_NEVER: Unique
+CHILDLESS_UNSPECIFIED: Childless
+CHILDLESS_ALLOW: Childless
+CHILDLESS_FORCE: Childless
+CHILDLESS_NEVER: Childless
+LOSS_ACTION_UNSPECIFIED: LossAction
+LOSS_ACTION_CLEAR: LossAction
+LOSS_ACTION_TRAP: LossAction
+LOSS_ACTION_RESTART: LossAction
 START_UNSPECIFIED: Start
 START_NONE: Start
 START_START: Start
@@ -77,7 +112,7 @@ class PreSharedKey(_message.Message):
     def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., env: _Optional[str] = ..., credential: _Optional[str] = ..., is_set: _Optional[bool] = ...) -> None: ...
 
 class Ike(_message.Message):
-    __slots__ = ("proposals", "rekey", "over_time", "jitter", "dpd_delay", "retransmit_timeout", "retransmit_base", "retransmit_tries", "encapsulation")
+    __slots__ = ("proposals", "rekey", "over_time", "jitter", "dpd_delay", "retransmit_timeout", "retransmit_base", "retransmit_tries", "encapsulation", "unique", "ike_sas_per_peer", "childless", "reauth")
     PROPOSALS_FIELD_NUMBER: _ClassVar[int]
     REKEY_FIELD_NUMBER: _ClassVar[int]
     OVER_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +122,10 @@ class Ike(_message.Message):
     RETRANSMIT_BASE_FIELD_NUMBER: _ClassVar[int]
     RETRANSMIT_TRIES_FIELD_NUMBER: _ClassVar[int]
     ENCAPSULATION_FIELD_NUMBER: _ClassVar[int]
+    UNIQUE_FIELD_NUMBER: _ClassVar[int]
+    IKE_SAS_PER_PEER_FIELD_NUMBER: _ClassVar[int]
+    CHILDLESS_FIELD_NUMBER: _ClassVar[int]
+    REAUTH_FIELD_NUMBER: _ClassVar[int]
     proposals: _containers.RepeatedScalarFieldContainer[str]
     rekey: _duration_pb2.Duration
     over_time: _duration_pb2.Duration
@@ -96,10 +135,14 @@ class Ike(_message.Message):
     retransmit_base: float
     retransmit_tries: int
     encapsulation: bool
-    def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ...) -> None: ...
+    unique: Unique
+    ike_sas_per_peer: int
+    childless: Childless
+    reauth: _duration_pb2.Duration
+    def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ..., unique: _Optional[_Union[Unique, str]] = ..., ike_sas_per_peer: _Optional[int] = ..., childless: _Optional[_Union[Childless, str]] = ..., reauth: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Child(_message.Message):
-    __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement")
+    __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement", "dpd_action", "close_action")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
     REMOTE_TS_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +160,8 @@ class Child(_message.Message):
     COPY_DF_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    DPD_ACTION_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_ACTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     local_ts: _containers.RepeatedScalarFieldContainer[str]
     remote_ts: _containers.RepeatedScalarFieldContainer[str]
@@ -134,7 +179,9 @@ class Child(_message.Message):
     copy_df: bool
     priority: int
     placement: _ipsec_pb2.Placement
-    def __init__(self, name: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., action: _Optional[_Union[_ipsec_pb2.Action, str]] = ..., esp: _Optional[_Union[Esp, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rekey_bytes: _Optional[int] = ..., rekey_packets: _Optional[int] = ..., over_fraction: _Optional[float] = ..., jitter: _Optional[float] = ..., replay_window: _Optional[int] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ...) -> None: ...
+    dpd_action: LossAction
+    close_action: LossAction
+    def __init__(self, name: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., action: _Optional[_Union[_ipsec_pb2.Action, str]] = ..., esp: _Optional[_Union[Esp, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rekey_bytes: _Optional[int] = ..., rekey_packets: _Optional[int] = ..., over_fraction: _Optional[float] = ..., jitter: _Optional[float] = ..., replay_window: _Optional[int] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., dpd_action: _Optional[_Union[LossAction, str]] = ..., close_action: _Optional[_Union[LossAction, str]] = ...) -> None: ...
 
 class Esp(_message.Message):
     __slots__ = ("proposals",)
