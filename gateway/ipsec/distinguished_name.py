@@ -320,6 +320,32 @@ def match(pattern: bytes, name: bytes) -> int | None:
     return wildcards
 
 
+def equal(name: bytes, other: bytes) -> bool:
+    """Say whether two DNs are the same name, as `match` compares them but with no wildcard in either."""
+    try:
+        return _comparable_name(name) == _comparable_name(other)
+    except ValueError:
+        return False
+
+
+def is_below(name: bytes, base: bytes) -> bool:
+    """Say whether a DN begins with all RDNs of another (RFC 5280 §4.2.1.10, directoryName)."""
+    try:
+        wanted, given = _comparable_name(base), _comparable_name(name)
+    except ValueError:
+        return False
+    return given[: len(wanted)] == wanted
+
+
+def _comparable_name(name: bytes) -> list[list[tuple[str, tuple[int, bytes] | str]]]:
+    """Return a DN in a form that is equal for equal names.
+
+    Raises:
+        ValueError: The bytes are not the DER of a DN.
+    """
+    return [sorted(((a.oid, _comparable(a)) for a in rdn), key=repr) for rdn in decode(name)]
+
+
 def _by_oid(attribute: Attribute) -> str:
     return attribute.oid
 

@@ -43,7 +43,7 @@ class SignatureProblem(IkeError):
 
 # --- public keys --------------------------------------------------------------------------------
 
-_Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
+LibraryKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 _Private = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 _CURVES: Final[Mapping[str, KeyKind]] = {
@@ -118,9 +118,10 @@ def key_hash(public_key_der: bytes) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _loaded(der: bytes) -> _Public:
+def load_public_key(der: bytes) -> LibraryKey:
+    """Return the library's object for a key that `public_key_of` has seen."""
     key = serialization.load_der_public_key(der)
-    assert isinstance(key, _Public)
+    assert isinstance(key, LibraryKey)
     return key
 
 
@@ -230,7 +231,7 @@ def verify(key: PublicKey, scheme: SignatureScheme, signature: bytes, octets: by
     """
     if key.kind not in FACTS[scheme].kinds:
         raise SignatureProblem(f"the signature is {scheme.value}, the key is {key.kind.value}")
-    loaded = _loaded(key.der)
+    loaded = load_public_key(key.der)
     try:
         match loaded:
             case rsa.RSAPublicKey():
