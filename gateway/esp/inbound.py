@@ -39,7 +39,7 @@ class OuterHeader(NamedTuple):
     """`None` where ESP came without UDP."""
     header: bytes = b""
     """The IP header with its options or extension headers, where the socket shows it; transport mode keeps
-    it. Empty: one is made from the other fields."""
+    it, and AH authenticates it. Empty: one is made from the other fields."""
 
 
 class Opened(NamedTuple):
@@ -54,13 +54,18 @@ class Opened(NamedTuple):
     """Address and port of a peer that moved behind its NAT: authenticated, newest, and told once."""
 
 
-def parse_outer(packet: bytes) -> tuple[OuterHeader, bytes]:
-    """Take the outer headers off a whole IP packet that carries ESP, with or without UDP.
+def parse_outer(packet: bytes, protocol: int = PROTOCOL_ESP) -> tuple[OuterHeader, bytes]:
+    """Take the outer headers off a whole IP packet that carries ESP, with or without UDP, or AH.
 
     For sockets and captures that show the IP header.
 
+    Args:
+        packet: From the IP header on.
+        protocol: ESP or AH: what is expected.
+
     Raises:
-        PacketDropped: MALFORMED, UNSUPPORTED (neither ESP nor UDP), or FRAGMENT (RFC 4303 §3.4.1).
+        PacketDropped: MALFORMED, UNSUPPORTED (another protocol), or FRAGMENT (RFC 4303 §3.4.1, RFC 4302
+            §3.4.1).
     """
     flow = parse_flow(packet)
     if flow.is_fragment:
@@ -76,10 +81,10 @@ def parse_outer(packet: bytes) -> tuple[OuterHeader, bytes]:
     if not offset <= end <= len(packet):
         raise PacketDropped(DropReason.MALFORMED, f"IP length {end}, {len(packet)} bytes")
     outer = OuterHeader(source, destination, tos, ttl, None, packet[:offset])
-    if flow.protocol == PROTOCOL_ESP:
+    if flow.protocol == protocol:
         return outer, packet[offset:end]
-    if flow.protocol != PROTOCOL_UDP:
-        raise PacketDropped(DropReason.UNSUPPORTED, f"protocol {flow.protocol} is neither ESP nor UDP")
+    if flow.protocol != PROTOCOL_UDP or protocol != PROTOCOL_ESP:
+        raise PacketDropped(DropReason.UNSUPPORTED, f"protocol {flow.protocol}, expected {protocol}")
     if end < offset + UDP_HEADER_BYTES:
         raise PacketDropped(DropReason.MALFORMED, "UDP header is truncated")
     return outer._replace(udp_source_port=flow.source_port), packet[offset + UDP_HEADER_BYTES : end]
@@ -145,8 +150,8 @@ class InboundSa:
         if self._is_tunnel:
             packet = decapsulate(payload, next_header, outer.tos)
         else:
-            packet = self._rebuild(payload, next_header, outer)
-        self._check_selectors(packet)
+            packet = rebuild(payload, next_header, outer, self._selectors)
+        check_selectors(packet, self._selectors)
         size = len(packet) if self._is_tunnel else len(payload)
         self.usage.admit(size)
         self.usage.account(size, sequence, now)
@@ -178,22 +183,32 @@ class InboundSa:
         self._source = (outer.source, outer.udp_source_port)
         return ip_address(outer.source), outer.udp_source_port
 
-    def _rebuild(self, payload: bytes, next_header: int, outer: OuterHeader) -> bytes:
-        """Return the whole packet of transport mode (RFC 4303 §3.4.4.1, step 5)."""
-        if next_header in (PROTOCOL_IPV4, PROTOCOL_IPV6) and not self._selectors.names_protocol(next_header):
-            raise PacketDropped(DropReason.MODE_MISMATCH, f"next header {next_header} in transport mode")
-        header = outer.header or make_bare_header(outer.source, outer.destination, outer.tos, outer.ttl)
-        packet = with_payload(header, next_header, payload)
-        if outer.udp_source_port is None:
-            return packet
-        return fix_transport_checksum(packet, next_header, len(header))
 
-    def _check_selectors(self, packet: bytes) -> None:
-        """Check that the packet is one that the SA may carry (RFC 4301 §5.2, step 4)."""
-        flow = parse_flow(packet)
-        if not self._selectors.permits_inbound(flow):
-            raise PacketDropped(
-                DropReason.SELECTOR_MISMATCH,
-                f"{flow.source_address} {flow.source_port} -> {flow.destination_address}"
-                f" {flow.destination_port} protocol {flow.protocol}",
-            )
+def rebuild(payload: bytes, next_header: int, outer: OuterHeader, selectors: SelectorSet) -> bytes:
+    """Return the whole packet of transport mode (RFC 4303 §3.4.4.1, step 5; RFC 4302 §3.1.1).
+
+    Raises:
+        PacketDropped: MODE_MISMATCH, MALFORMED or TOO_BIG.
+    """
+    if next_header in (PROTOCOL_IPV4, PROTOCOL_IPV6) and not selectors.names_protocol(next_header):
+        raise PacketDropped(DropReason.MODE_MISMATCH, f"next header {next_header} in transport mode")
+    header = outer.header or make_bare_header(outer.source, outer.destination, outer.tos, outer.ttl)
+    packet = with_payload(header, next_header, payload)
+    if outer.udp_source_port is None:
+        return packet
+    return fix_transport_checksum(packet, next_header, len(header))
+
+
+def check_selectors(packet: bytes, selectors: SelectorSet) -> None:
+    """Check that the packet is one that the SA may carry (RFC 4301 §5.2, step 4).
+
+    Raises:
+        PacketDropped: SELECTOR_MISMATCH, or what `parse_flow` raises.
+    """
+    flow = parse_flow(packet)
+    if not selectors.permits_inbound(flow):
+        raise PacketDropped(
+            DropReason.SELECTOR_MISMATCH,
+            f"{flow.source_address} {flow.source_port} -> {flow.destination_address}"
+            f" {flow.destination_port} protocol {flow.protocol}",
+        )

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.esp import ah
 from gateway.esp.checksum import update_checksum
 from gateway.esp.errors import PacketDropped
 from gateway.esp.flow import parse_flow
@@ -14,7 +15,7 @@ from gateway.esp.packet import (
     UDP_HEADER_BYTES,
 )
 from gateway.esp.transform import layout
-from gateway.ipsec.sa import Mode, SecurityAssociation
+from gateway.ipsec.sa import IpsecProtocol, Mode, SecurityAssociation
 
 _TCP_HEADER_BYTES: Final = 20
 _TCP_CHECKSUM: Final = 16
@@ -30,26 +31,35 @@ def outer_bytes(sa: SecurityAssociation) -> int:
 
 def max_overhead(sa: SecurityAssociation) -> int:
     """Return the most bytes a packet can grow by: headers, IV, ICV, trailer and the longest padding."""
-    esp = layout(sa)
     own_header = 0 if sa.mode is Mode.TUNNEL else outer_bytes(sa) - _udp_bytes(sa)
+    if sa.protocol is IpsecProtocol.AH:
+        return outer_bytes(sa) - own_header + ah.header_bytes(sa)
+    esp = layout(sa)
     return outer_bytes(sa) - own_header + esp.overhead_bytes + esp.alignment_bytes - 1
 
 
 def effective_mtu(sa: SecurityAssociation, path_mtu: int) -> int:
     """Return the largest IP packet, header included, that this SA carries in one outer packet of `path_mtu`.
 
-    Payload and trailer fill whole alignment units, so this is not just the MTU less a constant. 0 when
+    Of ESP payload and trailer fill whole alignment units, so this is not just the MTU less a constant. 0 when
     nothing fits. In transport mode the packet is taken to have no IPv4 options or extension headers; with
     some, and a block cipher, up to one block less may fit.
     """
-    esp = layout(sa)
-    room = path_mtu - outer_bytes(sa) - HEADER_BYTES - esp.iv_bytes - esp.icv_bytes
-    payload = room - room % esp.alignment_bytes - TRAILER_BYTES
+    payload = _payload_room(sa, path_mtu - outer_bytes(sa))
     if payload <= 0:
         return 0
     if sa.mode is Mode.TUNNEL:
         return payload
     return payload + outer_bytes(sa) - _udp_bytes(sa)
+
+
+def _payload_room(sa: SecurityAssociation, room: int) -> int:
+    """Return how much payload ESP or AH takes into so many bytes behind the outer header."""
+    if sa.protocol is IpsecProtocol.AH:
+        return room - ah.header_bytes(sa)
+    esp = layout(sa)
+    room -= HEADER_BYTES + esp.iv_bytes + esp.icv_bytes
+    return room - room % esp.alignment_bytes - TRAILER_BYTES
 
 
 def tcp_mss(mtu: int, version: int) -> int:

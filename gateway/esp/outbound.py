@@ -39,6 +39,18 @@ class Sealed(NamedTuple):
     """Outer TTL or hop limit."""
 
 
+def tos_mask(sa: SecurityAssociation) -> int:
+    """Return which bits of the inner TOS go to the outer header: all, or ECN only (RFC 4301 §5.1.2)."""
+    return _ANY_TOS if sa.copy_dscp else _ECN
+
+
+def choose_df(sa: SecurityAssociation, wanted: DfPolicy | None) -> DfPolicy:
+    """Return what the outer DF bit becomes: what is wanted, else what the SA says (RFC 4301 §8.1)."""
+    if wanted is not None:
+        return wanted
+    return DfPolicy.COPY if sa.copy_df else DfPolicy.CLEAR
+
+
 class OutboundSa:
     """The sending side of one SA. It owns the sequence number: never have two of them for one key."""
 
@@ -69,10 +81,8 @@ class OutboundSa:
         self.sequence = next_sequence - 1
         """The last sequence number sent."""
         self.usage = Usage(sa.lifetime, self._last_sequence)
-        self._tos_mask = _ANY_TOS if sa.copy_dscp else _ECN
-        if df is None:
-            df = DfPolicy.COPY if sa.copy_df else DfPolicy.CLEAR
-        self._df_policy = df
+        self._tos_mask = tos_mask(sa)
+        self._df_policy = choose_df(sa, df)
         self._tfc_bytes = sa.tfc_padding_bytes if sa.mode is Mode.TUNNEL else 0
         self._encapsulation = sa.encapsulation
         self.destination: IpAddress = sa.destination

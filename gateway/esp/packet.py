@@ -35,6 +35,7 @@ PROTOCOL_IPV6: Final = 41
 PROTOCOL_ROUTING: Final = 43
 PROTOCOL_FRAGMENT: Final = 44
 PROTOCOL_ESP: Final = 50
+PROTOCOL_AH: Final = 51
 PROTOCOL_ICMPV6: Final = 58
 PROTOCOL_NONE: Final = 59
 """No next header: a dummy packet, made to hide traffic (RFC 4303 §2.6)."""

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from gateway.esp.errors import PacketDropped, UnsupportedSa
+from gateway.esp.integrity import MACS, MacSuite
 from gateway.esp.packet import HEADER, HEADER_BYTES, Layout
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
@@ -232,47 +233,32 @@ _BLOCKS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Hmac:
-    digest: str
-    key_bytes: int
-    icv_bytes: int
-
-
-_HMACS: Final = {
-    Integ.HMAC_SHA1_96: _Hmac("sha1", 20, 12),
-    Integ.HMAC_SHA2_256_128: _Hmac("sha256", 32, 16),
-    Integ.HMAC_SHA2_384_192: _Hmac("sha384", 48, 24),
-    Integ.HMAC_SHA2_512_256: _Hmac("sha512", 64, 32),
-}
-
-
-def _seal_hmac(sa: SecurityAssociation, cipher: _Block, mac: _Hmac, entropy: Entropy) -> Seal:
+def _seal_separate(sa: SecurityAssociation, cipher: _Block, suite: MacSuite, entropy: Entropy) -> Seal:
     encrypt = cipher.make_encrypt(sa.encryption_key.reveal(), entropy)
-    key, digest, icv_bytes = sa.integrity_key.reveal(), mac.digest, mac.icv_bytes
+    mac = suite.make(sa.integrity_key.reveal())
     spi = sa.spi
 
     def seal(sequence: int, plaintext: bytes) -> bytes:
         esp = HEADER.pack(spi, sequence) + encrypt(sequence, plaintext)
-        return esp + hmac.digest(key, esp, digest)[:icv_bytes]
+        return esp + mac(esp)
 
     def seal_esn(sequence: int, plaintext: bytes) -> bytes:
         # The high half is authenticated behind the packet and not sent (RFC 4303 §2.2.1).
         esp = HEADER.pack(spi, sequence & _LOW) + encrypt(sequence, plaintext)
-        return esp + hmac.digest(key, esp + _SEQUENCE_HIGH.pack(sequence >> 32), digest)[:icv_bytes]
+        return esp + mac(esp + _SEQUENCE_HIGH.pack(sequence >> 32))
 
     return seal_esn if sa.esn else seal
 
 
-def _open_hmac(sa: SecurityAssociation, cipher: _Block, mac: _Hmac) -> Open:
+def _open_separate(sa: SecurityAssociation, cipher: _Block, suite: MacSuite) -> Open:
     decrypt = cipher.make_decrypt(sa.encryption_key.reveal())
-    key, digest, icv_bytes = sa.integrity_key.reveal(), mac.digest, mac.icv_bytes
+    mac, icv_bytes = suite.make(sa.integrity_key.reveal()), suite.icv_bytes
     is_esn = sa.esn
 
     def open_(esp: bytes, sequence: int) -> bytes:
         covered = esp[:-icv_bytes]
         signed = covered + _SEQUENCE_HIGH.pack(sequence >> 32) if is_esn else covered
-        if not hmac.compare_digest(hmac.digest(key, signed, digest)[:icv_bytes], esp[-icv_bytes:]):
+        if not hmac.compare_digest(mac(signed), esp[-icv_bytes:]):
             raise _bad_icv()
         return decrypt(covered[HEADER_BYTES:])
 
@@ -291,7 +277,7 @@ def check_sa(sa: SecurityAssociation, direction: Direction) -> None:
     if sa.direction is not direction:
         raise UnsupportedSa("direction", f"SA is {sa.direction.value}, expected {direction.value}")
     if sa.protocol is not IpsecProtocol.ESP:
-        raise UnsupportedSa("protocol", f"{sa.protocol.name} is not carried by the ESP core")
+        raise UnsupportedSa("protocol", f"{sa.protocol.name} SA where one of ESP is expected")
 
 
 def layout(sa: SecurityAssociation) -> Layout:
@@ -319,7 +305,7 @@ def make_seal(sa: SecurityAssociation, entropy: Entropy) -> Seal:
         return _seal_aead(sa, aead, entropy)
     cipher, mac = _separate(sa)
     _check_separate(sa, cipher, mac)
-    return _seal_hmac(sa, cipher, mac, entropy)
+    return _seal_separate(sa, cipher, mac, entropy)
 
 
 def make_open(sa: SecurityAssociation) -> Open:
@@ -334,7 +320,7 @@ def make_open(sa: SecurityAssociation) -> Open:
         return _open_aead(sa, aead)
     cipher, mac = _separate(sa)
     _check_separate(sa, cipher, mac)
-    return _open_hmac(sa, cipher, mac)
+    return _open_separate(sa, cipher, mac)
 
 
 def supported_encryption() -> tuple[tuple[Encr, int], ...]:
@@ -345,14 +331,14 @@ def supported_encryption() -> tuple[tuple[Encr, int], ...]:
 
 def supported_integrity() -> tuple[Integ, ...]:
     """Return every integrity algorithm of this core."""
-    return tuple(_HMACS)
+    return tuple(MACS)
 
 
-def _separate(sa: SecurityAssociation) -> tuple[_Block, _Hmac]:
+def _separate(sa: SecurityAssociation) -> tuple[_Block, MacSuite]:
     cipher = _BLOCKS.get(sa.encryption)
     if cipher is None:
         raise UnsupportedSa("encryption", f"encryption algorithm {sa.encryption!r} is not supported")
-    mac = _HMACS.get(sa.integrity)
+    mac = MACS.get(sa.integrity)
     if mac is None:
         # Encryption without integrity is not offered at all (RFC 8221 §4).
         raise UnsupportedSa("integrity", f"integrity algorithm {sa.integrity!r} is not supported")
@@ -365,7 +351,7 @@ def _check_aead(sa: SecurityAssociation, suite: _Aead) -> None:
     _check_key(sa, suite.key_bits, suite.salt_bytes)
 
 
-def _check_separate(sa: SecurityAssociation, cipher: _Block, mac: _Hmac) -> None:
+def _check_separate(sa: SecurityAssociation, cipher: _Block, mac: MacSuite) -> None:
     _check_key(sa, cipher.key_bits, cipher.salt_bytes)
     if len(sa.integrity_key) != mac.key_bytes:
         raise UnsupportedSa(

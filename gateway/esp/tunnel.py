@@ -32,7 +32,7 @@ _IPV4: Final = Struct("!BBHHHBBH4s4s")
 _IPV6: Final = Struct("!IHBB16s16s")
 
 BuildOuter = Callable[[bytes, int, bool, int], bytes]
-"""(ESP packet, TOS, DF, identification) -> the whole outer IP packet; IPv6 has no use for the last two."""
+"""(ESP or AH packet, TOS, DF, identification) -> the outer IP packet; IPv6 has no use for the last two."""
 
 
 class DfPolicy(Enum):
@@ -71,16 +71,22 @@ def inspect_inner(packet: bytes) -> Inner:
 
 
 def make_outer(
-    source: IpAddress, destination: IpAddress, encapsulation: UdpEncapsulation | None, ttl: int = OUTER_TTL
+    source: IpAddress,
+    destination: IpAddress,
+    encapsulation: UdpEncapsulation | None,
+    ttl: int = OUTER_TTL,
+    *,
+    protocol: int = PROTOCOL_ESP,
 ) -> BuildOuter:
-    """Return the callable that puts the outer headers of one SA before an ESP packet."""
-    if source.version == 4:
-        return _make_ipv4(source.packed, destination.packed, encapsulation, ttl)
-    return _make_ipv6(source.packed, destination.packed, encapsulation, ttl)
+    """Return the callable that puts the outer headers of one SA before an ESP packet, or an AH one."""
+    protocol = PROTOCOL_UDP if encapsulation else protocol
+    make = _make_ipv4 if source.version == 4 else _make_ipv6
+    return make(source.packed, destination.packed, encapsulation, ttl, protocol)
 
 
-def _make_ipv4(source: bytes, destination: bytes, udp: UdpEncapsulation | None, ttl: int) -> BuildOuter:
-    protocol = PROTOCOL_UDP if udp else PROTOCOL_ESP
+def _make_ipv4(
+    source: bytes, destination: bytes, udp: UdpEncapsulation | None, ttl: int, protocol: int
+) -> BuildOuter:
     constant_sum = ones_sum(_IPV4.pack(0x45, 0, 0, 0, 0, ttl, protocol, 0, source, destination))
     overhead = IPV4_HEADER_BYTES + (UDP_HEADER_BYTES if udp else 0)
     pack = _IPV4.pack
@@ -104,13 +110,15 @@ def _make_ipv4(source: bytes, destination: bytes, udp: UdpEncapsulation | None, 
     return build_udp
 
 
-def _make_ipv6(source: bytes, destination: bytes, udp: UdpEncapsulation | None, hop_limit: int) -> BuildOuter:
+def _make_ipv6(
+    source: bytes, destination: bytes, udp: UdpEncapsulation | None, hop_limit: int, protocol: int
+) -> BuildOuter:
     pack = _IPV6.pack
     if udp is None:
 
         def build(esp: bytes, tos: int, is_df: bool, identification: int) -> bytes:  # noqa: ARG001  IPv4's
             first = 6 << 28 | tos << 20
-            return pack(first, len(esp), PROTOCOL_ESP, hop_limit, source, destination) + esp
+            return pack(first, len(esp), protocol, hop_limit, source, destination) + esp
 
         return build
 
@@ -118,7 +126,7 @@ def _make_ipv6(source: bytes, destination: bytes, udp: UdpEncapsulation | None, 
 
     def build_udp(esp: bytes, tos: int, is_df: bool, identification: int) -> bytes:  # noqa: ARG001  IPv4's
         first = 6 << 28 | tos << 20
-        ip_header = pack(first, UDP_HEADER_BYTES + len(esp), PROTOCOL_UDP, hop_limit, source, destination)
+        ip_header = pack(first, UDP_HEADER_BYTES + len(esp), protocol, hop_limit, source, destination)
         return ip_header + make_udp_header(udp, esp, addresses) + esp
 
     return build_udp

@@ -33,17 +33,18 @@ class Suite:
 
     @property
     def encryption_key(self) -> bytes:
-        return _bytes(f"{self.name} encryption", self.key_bits // 8 + self.salt_bytes)
+        return material(f"{self.name} encryption", self.key_bits // 8 + self.salt_bytes)
 
     @property
     def integrity_key(self) -> bytes:
-        return _bytes(f"{self.name} integrity", self.integrity_bytes)
+        return material(f"{self.name} integrity", self.integrity_bytes)
 
     def __str__(self) -> str:
         return self.name
 
 
-def _bytes(label: str, count: int) -> bytes:
+def material(label: str, count: int) -> bytes:
+    """Return reproducible bytes: another label, other bytes."""
     return hashlib.shake_128(label.encode()).digest(count)
 
 
@@ -52,6 +53,8 @@ _MACS = {
     "sha256": (Integ.HMAC_SHA2_256_128, 32),
     "sha384": (Integ.HMAC_SHA2_384_192, 48),
     "sha512": (Integ.HMAC_SHA2_512_256, 64),
+    "aesxcbc": (Integ.AES_XCBC_96, 16),
+    "aescmac": (Integ.AES_CMAC_96, 16),
 }
 SUITES = (
     *(Suite(f"aes{bits}gcm16", Encr.AES_GCM_16, bits, 4) for bits in (128, 192, 256)),
@@ -86,7 +89,7 @@ def make_entropy(seed: str = "entropy") -> Any:
     def entropy(size: int) -> bytes:
         nonlocal count
         count += 1
-        return _bytes(f"{seed} {count}", size)
+        return material(f"{seed} {count}", size)
 
     return entropy
 

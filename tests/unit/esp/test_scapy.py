@@ -2,8 +2,9 @@
 
 The oracle is scapy 2.8's `scapy.layers.ipsec`, with one exception: it has no truncated AES-GCM tags (it hands
 the AEAD interface of `cryptography` an ICV of 8 or 12 bytes, which that refuses). For AES-GCM-8 and -12 the
-oracle is `test_truncated_gcm.py`: GHASH and GCTR written out from NIST SP 800-38D. The two together are
-complete: `test_matrix_has_no_empty_cell`.
+oracle is `test_truncated_gcm.py`: GHASH and GCTR written out from NIST SP 800-38D. Nor has it AES-XCBC-96: it
+is given one that is written out from RFC 3566 (`written_out.xcbc`). All together are complete:
+`test_matrix_has_no_empty_cell`.
 """
 
 from itertools import product
@@ -11,7 +12,7 @@ from itertools import product
 import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting
-from scapy.layers.ipsec import ESP
+from scapy.layers.ipsec import AUTH_ALGOS, ESP, AuthAlgo
 from scapy.layers.ipsec import SecurityAssociation as ScapySa
 from scapy.packet import Raw
 
@@ -31,6 +32,7 @@ from tests.unit.esp.samples import (
     ip_packet,
     outbound,
 )
+from tests.unit.esp.written_out import XcbcMac
 
 IP_CLASS = {4: IP, 6: IPv6}
 SCAPY_CIPHER = {
@@ -50,7 +52,10 @@ SCAPY_MAC = {
     Integ.HMAC_SHA2_256_128: "SHA2-256-128",
     Integ.HMAC_SHA2_384_192: "SHA2-384-192",
     Integ.HMAC_SHA2_512_256: "SHA2-512-256",
+    Integ.AES_CMAC_96: "AES-CMAC-96",
+    Integ.AES_XCBC_96: "AES-XCBC-96",
 }
+AUTH_ALGOS["AES-XCBC-96"] = AuthAlgo("AES-XCBC-96", XcbcMac, bytes, icv_size=12, key_size=(16,))
 ICV_BYTES = {Encr.AES_CCM_12: 12, Encr.AES_CCM_8: 8}
 CONSTRUCTED = (Encr.AES_GCM_12, Encr.AES_GCM_8)
 

@@ -1,9 +1,8 @@
-"""AES-GCM-8 and -12 against NIST SP 800-38D, written out here; of AES only the block cipher is borrowed."""
+"""AES-GCM-8 and -12 against NIST SP 800-38D, written out in `written_out.gcm`."""
 
 from itertools import product
 
 import pytest
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from gateway.esp.inbound import parse_outer
 from gateway.esp.packet import trailer
@@ -21,6 +20,7 @@ from tests.unit.esp.samples import (
     outbound,
     outer_header,
 )
+from tests.unit.esp.written_out import gcm
 
 TRUNCATED = {Encr.AES_GCM_12: 12, Encr.AES_GCM_8: 8, Encr.AES_GCM_16: 16}
 GCM_SUITES = [suite for suite in SUITES if suite.encryption in TRUNCATED]
@@ -35,32 +35,6 @@ SHAPES = [
         (False, True),
     )
 ]
-
-
-def multiply(x: int, y: int) -> int:
-    """Return the product in GF(2^128) (SP 800-38D §6.3)."""
-    z = 0
-    for bit in range(127, -1, -1):
-        if x >> bit & 1:
-            z ^= y
-        y = y >> 1 ^ (0xE1 << 120 if y & 1 else 0)
-    return z
-
-
-def gcm(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> tuple[bytes, bytes]:
-    """Return ciphertext and full tag (SP 800-38D §7.1, with a nonce of 96 bits)."""
-    block = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update
-
-    def pad(data: bytes) -> bytes:
-        return data + bytes(-len(data) % 16)
-
-    stream = b"".join(block(nonce + n.to_bytes(4)) for n in range(2, len(plaintext) // 16 + 3))
-    ciphertext = bytes(a ^ b for a, b in zip(plaintext, stream, strict=False))
-    hashed = pad(aad) + pad(ciphertext) + (len(aad) * 8).to_bytes(8) + (len(ciphertext) * 8).to_bytes(8)
-    h, ghash = int.from_bytes(block(bytes(16))), 0
-    for at in range(0, len(hashed), 16):
-        ghash = multiply(ghash ^ int.from_bytes(hashed[at : at + 16]), h)
-    return ciphertext, (ghash ^ int.from_bytes(block(nonce + b"\0\0\0\1"))).to_bytes(16)
 
 
 def build(suite: Suite, payload: bytes, next_header: int, sequence: int, esn: bool) -> bytes:
