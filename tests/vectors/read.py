@@ -15,9 +15,18 @@ WIRESHARK = VECTORS / "wireshark"
 
 
 @cache
+def _wycheproof(name: str) -> dict[str, Any]:
+    return json.loads((VECTORS / "wycheproof" / f"{name}.json").read_text())
+
+
 def wycheproof(name: str) -> list[dict[str, Any]]:
     """Return the test groups of one Wycheproof file."""
-    return json.loads((VECTORS / "wycheproof" / f"{name}.json").read_text())["testGroups"]
+    return _wycheproof(name)["testGroups"]
+
+
+def wycheproof_size(name: str) -> int:
+    """Return how many cases the file itself says it has."""
+    return _wycheproof(name)["numberOfTests"]
 
 
 def kdf(name: str) -> Any:

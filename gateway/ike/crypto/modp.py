@@ -1,8 +1,8 @@
 """The MODP groups with 2 as generator, from their definitions (RFC 7296 App. B, RFC 2409 §6, RFC 3526).
 
 The exponentiation is OpenSSL's: constant-time in the exponent, as Python's `pow` is not, and ten times as
-fast. The library has deprecated finite-field Diffie-Hellman in favour of curves. IKEv2 cannot do without (group
-14 is a MUST, RFC 8247 §2.4), hence the upper bound on the library's version in pyproject.toml.
+fast. The library has deprecated finite-field Diffie-Hellman in favour of curves. IKEv2 cannot do without
+(group 14 is a MUST, RFC 8247 §2.4), hence the upper bound on the library's version in pyproject.toml.
 """
 
 from functools import cache

@@ -1,10 +1,25 @@
 """The algorithms that an IKE SA runs on, taken out of the proposal both sides agreed on."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.ike.errors import LocalError
-from gateway.ipsec.algorithms import ENCR, INTEG, PRF, Encr, Integ, Ke, Prf, TransformType
+from gateway.ipsec.algorithms import (
+    ENCR,
+    INTEG,
+    PRF,
+    Encr,
+    Integ,
+    Ke,
+    Prf,
+    ProtocolId,
+    TransformType,
+    iana_name,
+)
+from gateway.ipsec.implemented import is_implemented
 from gateway.ipsec.proposal import Proposal
+
+_IKE_TYPES: Final = (TransformType.ENCR, TransformType.PRF, TransformType.INTEG, TransformType.KE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +38,17 @@ class IkeSuite:
         """Return the suite of a chosen IKE proposal.
 
         Raises:
-            LocalError: It does not name exactly one known algorithm of each kind.
+            LocalError: It does not name exactly one algorithm of each kind, or one that IKE must not use
+                (NULL and what only authenticates, RFC 7296 §3.14) or that has no code.
         """
         chosen = {transform.type: transform for transform in proposal.transforms}
         if len(chosen) != len(proposal.transforms):
             raise LocalError("a chosen proposal names one transform of each type")
+        for transform in proposal.transforms:
+            if transform.type in _IKE_TYPES and not is_implemented(
+                ProtocolId.IKE, transform.type, transform.id
+            ):
+                raise LocalError(f"{iana_name(transform.type, transform.id)} is not implemented for IKE")
         try:
             encr = Encr(chosen[TransformType.ENCR].id)
             prf = Prf(chosen[TransformType.PRF].id)

@@ -268,6 +268,18 @@ def test_suite_of_an_offer_or_of_an_incomplete_proposal_is_refused():
         IkeSuite.of(Proposal(ProtocolId.IKE, offer.transforms[:1]))
 
 
+@pytest.mark.parametrize(
+    "encr", [Encr.NULL, Encr.NULL_AUTH_AES_GMAC, Encr.AES_GCM_16_IIV, Encr.BLOWFISH, 1026]
+)
+def test_suite_that_does_not_encrypt_or_has_no_code_is_refused(encr):
+    """RFC 7296 §3.14, RFC 8247 §2.1: whoever made the proposal, IKE does not run on it."""
+    chosen = parse_proposal("aes128-sha256-x25519", ProtocolId.IKE)
+    wrong = Transform(TransformType.ENCR, encr, 128)
+
+    with pytest.raises(LocalError, match="is not implemented for IKE"):
+        IkeSuite.of(Proposal(ProtocolId.IKE, (wrong, *chosen.transforms[1:])))
+
+
 def test_suite_of_a_key_length_the_algorithm_does_not_have_is_refused():
     chosen = parse_proposal("aes128-sha256-x25519", ProtocolId.IKE)
 
