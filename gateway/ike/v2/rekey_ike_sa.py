@@ -109,18 +109,21 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
         yield Adopt()
         return
     rival, rival_sa = _take_rival(ike_sa)
-    if rival is not None and rival_sa is not None:
-        if min(terms.nonces) < min(rival.nonces):
-            # The lowest nonce is ours: so is the successor that goes (RFC 7296 §2.8.2).
-            made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
-            ike_sa.newborn = made
-            yield Adopt()
-            _await_peer(ike_sa, rival_sa)
-            return
-        rival_sa.set_timer(Timer.IKE_LINGER, ike_sa.context.now + ike_sa.context.options.delete_grace_s)
+    if rival is not None and rival_sa is not None and min(terms.nonces) < min(rival.nonces):
+        # The lowest nonce is ours: so is the successor that goes (RFC 7296 §2.8.2).
+        made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
+        ike_sa.newborn = made
+        yield Adopt()
+        _await_peer(ike_sa, rival_sa)
+        return
     ike_sa.newborn = made
     yield Adopt()
     hand_over(ike_sa, made)
+    if rival_sa is not None:
+        # The peer has to see all four nonces too, or what it made stays here as an orphan: so the old IKE SA
+        # goes when the redundant one does, which shows that our response has come (`Runner.end`).
+        rival_sa.set_timer(Timer.IKE_LINGER, ike_sa.context.now + ike_sa.context.options.delete_grace_s)
+        return
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
     raise IkeSaGone(REPLACED)
 
@@ -301,6 +304,7 @@ def _make(old: IkeSa, terms: _Terms, *, is_initiator: bool) -> IkeSa:
     )
     made.is_successor = True
     made.local_id, made.remote_id, made.nat = old.local_id, old.remote_id, old.nat
+    made.max_packet_bytes = old.max_packet_bytes
     made.nonce_i, made.nonce_r = terms.nonces
     keys = derive_rekeyed_ike_keys(
         IkeSuite.of(terms.proposal),
@@ -360,6 +364,11 @@ def hand_over(old: IkeSa, new: IkeSa) -> None:
     for child_sa in old.children.values():
         new.add_child(child_sa)
     old.children = {}
+    for task in old.background:
+        # What is still being installed belongs to the Child SAs, not to the IKE SA that negotiated them.
+        task.ike_sa = new
+    new.background += old.background
+    old.background = []
     new.rivals, new.settled = old.rivals, old.settled
     old.rivals, old.settled = {}, set()
     new.rekey_attempts = {number: n for number, n in old.rekey_attempts.items() if number}
@@ -373,7 +382,7 @@ def hand_over(old: IkeSa, new: IkeSa) -> None:
         new.delayed[subject] = plan
         new.set_timer(Timer.PAUSE, deadline or old.context.now, subject)
     old.delayed = {}
-    old.successor = new
+    old.successor, new.predecessor = new, None
     new.is_told = True
     old.context.emit(IkeSaRekeyed(old=old.info(), new=new.info()))
 

@@ -51,6 +51,7 @@ from gateway.ike.v2.fragmentation import SENDINGS_BEFORE_SMALLER, smaller_packet
 from gateway.ike.v2.ike_sa import IkeSa, Task, TaskRole
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.window import Datagrams
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import encode_message
 from gateway.ipsec.connection import Child
@@ -257,7 +258,7 @@ class Runner:
         message_id = 0 if step.is_restart else ike_sa.requests.next_id
         header = ike_sa.header(step.exchange_type, message_id, is_response=False)
         if ike_sa.protection is None:
-            datagrams = (encode_message(header, step.payloads),)
+            datagrams: Datagrams = (encode_message(header, step.payloads),)
         else:
             datagrams = ike_sa.seal(header, step.payloads)
         if step.is_restart:
@@ -367,6 +368,11 @@ class Runner:
             ike_sa.keys.wipe()
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
         self._ike_sas.remove(ike_sa, as_ghost=may_repeat)
+        old = ike_sa.predecessor
+        if old is not None and old.state is IkeSaState.REKEYED:
+            # This was the redundant one of two successors: the peer knows which one stays (RFC 7296 §2.8.2).
+            replaced = Failure(reason=FailureReason.REPLACED, detail="the IKE SA was rekeyed")
+            self.ask(old, Plan(kind=PlanKind.DELETE_IKE, failure=replaced), first=True)
         if was is IkeSaState.REKEYED or ike_sa.successor is not None:
             return
         if was is IkeSaState.HALF_OPEN and not ike_sa.connection.remote.addresses:
