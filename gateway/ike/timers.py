@@ -14,6 +14,8 @@ class Timer(Enum):
 
     RETRANSMIT = "retransmit"
     """Our request is unanswered (RFC 7296 §2.1)."""
+    REASSEMBLY = "reassembly"
+    """The rest of a fragmented message did not come (RFC 7383 §2.6)."""
     HALF_OPEN = "half_open"
     """A responder's IKE SA was not authenticated in time (RFC 7296 §2.6)."""
     REQUEST_DEADLINE = "request_deadline"

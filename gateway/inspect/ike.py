@@ -10,7 +10,8 @@ from gateway.ike.errors import PeerError
 from gateway.ike.wire.header import MAJOR_VERSION, ExchangeType, HeaderFlag, IkeHeader, parse_header
 from gateway.ike.wire.message import EncryptedFragment, EncryptedPayload, Message, parse_message
 from gateway.ike.wire.payloads import Payload
-from gateway.ike.wire.protected import Plaintext, Reassembly, strip_padding
+from gateway.ike.wire.protected import Plaintext, strip_padding
+from gateway.ike.wire.reassembly import Reassembly
 from gateway.inspect.describe import Description, describe_payload, enum_name
 from gateway.inspect.keys import IkeKey
 from gateway.inspect.opening import Opened, Opener

@@ -200,7 +200,7 @@ class IkeSa:
         self.last_request = b""
         """The datagram of the peer's last request; of a fragmented one, of its first fragment."""
         self.max_packet_bytes: int | None = None
-        """Largest IP packet our messages fill before they are fragmented; None: both did not agree on that."""
+        """Largest IP packet our messages fill before they are fragmented; None: that was not agreed on."""
         self.fragments = FragmentQueue()
         self.had_initial_contact = False
         """The peer said INITIAL_CONTACT."""
@@ -403,7 +403,7 @@ class IkeSa:
         )
 
     def seal(self, header: IkeHeader, payloads: Sequence[Payload], path: Path | None = None) -> Datagrams:
-        """Return a protected message, in fragments where it is too large for `path` and both can (RFC 7383)."""
+        """Return a protected message, in fragments where it is too large and both can (RFC 7383)."""
         assert self.protection is not None
         if self.max_packet_bytes is None:
             return (self.protection.seal(header, payloads),)

@@ -23,7 +23,7 @@ from gateway.ike.v2.states import ChildSaState, IkeSaState
 from gateway.ike.v2.window import GiveUp, Incoming, Retransmit
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import EncryptedFragment, Message
-from gateway.ike.wire.payloads import DeletePayload, Payload
+from gateway.ike.wire.payloads import DeletePayload
 from gateway.ike.wire.rules import check_rules
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.proposal import ProtocolId

@@ -11,7 +11,7 @@ Rules a change must keep:
 - Nothing is sent by itself: `tick` returns what is due, and its caller sends it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, NewType
 
@@ -167,22 +167,19 @@ class RequestWindow:
             raise LocalError("there is no outstanding request to restart")
         self._outstanding = self._first_sending(self._outstanding.message_id, datagrams, now)
 
-    def reroute(self, datagrams: Datagrams) -> None:
-        """Replace the outstanding datagrams without touching the clock (another path, other fragments).
+    def divide(self, datagrams: Datagrams, now: float) -> None:
+        """Note that the outstanding request was sent in other, smaller fragments; its waits start again.
+
+        RFC 7383 §2.5.2 wants that, so that one probe does not take the time of the next.
 
         Raises:
             LocalError: Nothing is outstanding.
         """
         request = self._outstanding
         if request is None:
-            raise LocalError("there is no outstanding request to reroute")
-        self._outstanding = Outstanding(
-            message_id=request.message_id,
-            datagrams=datagrams,
-            sent=request.sent,
-            first_sent_at=request.first_sent_at,
-            due_at=request.due_at,
-        )
+            raise LocalError("there is no outstanding request to divide")
+        again = self._first_sending(request.message_id, datagrams, now)
+        self._outstanding = replace(again, first_sent_at=request.first_sent_at)
 
     def classify(self, message_id: int) -> Incoming:
         """Tell what a response with this Message ID is."""

@@ -1,7 +1,8 @@
-"""Sealing and opening of protected messages: SK, and SKF reassembled (RFC 7296 §3.14, RFC 5282, RFC 7383).
+"""Sealing and opening of protected messages: SK, and the fragments SKF (RFC 7296 §3.14, RFC 5282, RFC 7383).
 
 ```
  SK body:  | IV | ciphertext of (payloads | padding | Pad Length) | ICV |
+ SKF body: the same of a part of the payloads, Fragment Number and Total Fragments before it
 ```
 
 A `SkSealer` owns everything that makes IVs under its key; there is exactly one per key, and a retransmission
@@ -19,20 +20,19 @@ from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import InvalidSyntax, LocalError
 from gateway.ike.wire.header import HEADER_BYTES, IkeHeader
 from gateway.ike.wire.message import (
+    FRAGMENT_HEADER_BYTES,
     GENERIC_HEADER_BYTES,
     EncryptedFragment,
-    EncryptedPayload,
     Message,
     encode_encrypted_head,
     encode_payloads,
     first_type,
     parse_payloads,
 )
-from gateway.ike.wire.payloads import Payload
+from gateway.ike.wire.payloads import Payload, PayloadType
 
 MAX_FRAGMENTS: Final = 64
-"""Of one message; with 64 KiB in all this bounds what a peer can make us hold (RFC 7383 §2.6)."""
-MAX_REASSEMBLED_BYTES: Final = 65535
+"""Of one message, ours or the peer's: a thousand may be, and nobody needs them (RFC 7383 §2.5)."""
 _COUNTER_IV_BYTES: Final = 8
 
 
@@ -71,23 +71,28 @@ class SkSealer:
     ) -> tuple[bytes, ...]:
         """Return the message in as many SKF messages as needed, or in one SK (RFC 7383 §2.5).
 
+        A message that would take more than `MAX_FRAGMENTS` is divided into that many larger ones.
+
         Args:
             header: Of every fragment.
             payloads: What goes inside.
             max_bytes: Largest IKE message, UDP header and non-ESP marker excluded.
+
+        Raises:
+            LocalError: `max_bytes` leaves no room for data.
         """
-        plaintext = encode_payloads(payloads)
+        plaintext, first = encode_payloads(payloads), first_type(payloads)
         overhead = HEADER_BYTES + GENERIC_HEADER_BYTES + self._overhead_bytes
         if overhead + len(plaintext) <= max_bytes:
-            return (self._seal(header, first_type(payloads), plaintext, None),)
-        room = max_bytes - overhead - 4
+            return (self._seal(header, first, plaintext, None),)
+        room = max_bytes - overhead - FRAGMENT_HEADER_BYTES
         if room < 1:
             raise LocalError(f"a fragment of {max_bytes} bytes has no room for data")
+        room = max(room, -(-len(plaintext) // MAX_FRAGMENTS))
         parts = [plaintext[start : start + room] for start in range(0, len(plaintext), room)]
-        if len(parts) > MAX_FRAGMENTS:
-            raise LocalError(f"message of {len(plaintext)} bytes needs {len(parts)} fragments")
+        # Only the first fragment tells the type of the first payload (§2.5).
         return tuple(
-            self._seal(header, first_type(payloads) if number == 1 else 0, part, (number, len(parts)))
+            self._seal(header, first if number == 1 else PayloadType.NONE, part, (number, len(parts)))
             for number, part in enumerate(parts, start=1)
         )
 
@@ -208,58 +213,3 @@ def strip_padding(padded: bytes) -> bytes:
     if not padded or padded[-1] >= len(padded):
         raise InvalidSyntax("the Pad Length of the Encrypted payload is impossible")
     return padded[: len(padded) - 1 - padded[-1]]
-
-
-# --- reassembly ---------------------------------------------------------------------------------
-
-
-class Reassembly:
-    """The fragments of one message, each verified before it is added (RFC 7383 §2.6)."""
-
-    __slots__ = ("_bytes", "_first_payload", "_parts", "_total")
-
-    def __init__(self) -> None:
-        self._parts: dict[int, bytes] = {}
-        self._total = 0
-        self._first_payload = 0
-        self._bytes = 0
-
-    def add(self, fragment: EncryptedFragment, plaintext: Plaintext) -> Plaintext | None:
-        """Add one fragment; return the whole plaintext when it was the last one missing.
-
-        A larger total than before starts over, a smaller one is ignored, and so is a number seen
-        already (§2.6.1).
-
-        Raises:
-            InvalidSyntax: More fragments or bytes than we hold.
-        """
-        if fragment.total > MAX_FRAGMENTS:
-            raise InvalidSyntax(f"message in {fragment.total} fragments, we take up to {MAX_FRAGMENTS}")
-        if fragment.total < self._total or (fragment.total == self._total and fragment.number in self._parts):
-            return None
-        if fragment.total > self._total:
-            self._parts.clear()
-            self._total = fragment.total
-            self._bytes = 0
-        if self._bytes + len(plaintext.data) > MAX_REASSEMBLED_BYTES:
-            raise InvalidSyntax(f"reassembled message is longer than {MAX_REASSEMBLED_BYTES} bytes")
-        self._parts[fragment.number] = plaintext.data
-        self._bytes += len(plaintext.data)
-        if fragment.number == 1:
-            self._first_payload = plaintext.first_payload
-        if len(self._parts) < self._total:
-            return None
-        return Plaintext(
-            self._first_payload, b"".join(self._parts[number] for number in range(1, self._total + 1))
-        )
-
-
-__all__ = [
-    "EncryptedPayload",
-    "Plaintext",
-    "Reassembly",
-    "SkOpener",
-    "SkProtection",
-    "SkSealer",
-    "strip_padding",
-]

@@ -142,23 +142,27 @@ def test_a_request_restarted_for_a_cookie_keeps_its_message_id_and_starts_its_wa
     assert window.next_id == 1
 
 
-def test_a_rerouted_request_keeps_its_clock():
+def test_a_request_in_smaller_fragments_starts_its_waits_again():
+    """RFC 7383 §2.5.2: each size that is probed gets the waits of a first sending."""
     window = RequestWindow(BACKOFF)
     window.send(REQUEST, now=0.0)
+    window.tick(1.0)
 
-    window.reroute((b"the same in fragments",))
+    window.divide((b"fragment 1", b"fragment 2"), now=3.0)
 
-    assert window.next_deadline == 1.0
-    assert window.tick(1.0) == Retransmit((b"the same in fragments",))
+    assert window.next_deadline == 4.0
+    assert window.tick(4.0) == Retransmit((b"fragment 1", b"fragment 2"))
+    assert window.outstanding.sent == 2
+    assert window.outstanding.first_sent_at == 0.0
 
 
-def test_only_an_outstanding_request_is_restarted_or_rerouted():
+def test_only_an_outstanding_request_is_restarted_or_divided():
     window = RequestWindow(BACKOFF)
 
     with pytest.raises(LocalError):
         window.restart(REQUEST, now=0.0)
     with pytest.raises(LocalError):
-        window.reroute(REQUEST)
+        window.divide(REQUEST, now=0.0)
 
 
 def test_an_abandoned_request_is_never_sent_again_and_its_message_id_stays_used():

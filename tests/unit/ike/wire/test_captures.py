@@ -27,7 +27,8 @@ from gateway.ike.wire.payloads import (
     find_payload,
     get_payload,
 )
-from gateway.ike.wire.protected import Plaintext, Reassembly, SkOpener, strip_padding
+from gateway.ike.wire.protected import Plaintext, SkOpener, strip_padding
+from gateway.ike.wire.reassembly import Reassembly
 from gateway.ike.wire.rules import check_rules
 from gateway.inspect.keys import read_keys
 from gateway.ipsec.algorithms import Encr, Prf

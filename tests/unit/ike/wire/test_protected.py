@@ -7,18 +7,17 @@ from gateway.ike.crypto.keymat import derive_ike_keys
 from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import InvalidSyntax, LocalError
 from gateway.ike.wire.header import ExchangeType, IkeHeader
-from gateway.ike.wire.message import EncryptedFragment, encode_message, parse_message
+from gateway.ike.wire.message import encode_message, parse_message
 from gateway.ike.wire.notify import NotifyType, parse_window_size
 from gateway.ike.wire.payloads import NotifyPayload, find_notify
 from gateway.ike.wire.protected import (
     MAX_FRAGMENTS,
-    Plaintext,
-    Reassembly,
     SkOpener,
     SkProtection,
     SkSealer,
     strip_padding,
 )
+from gateway.ike.wire.reassembly import Reassembly
 from gateway.ipsec.algorithms import ENCR, Encr, Integ, Prf
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
 from gateway.ipsec.secret import Secret
@@ -213,55 +212,41 @@ def test_cbc_is_padded_to_blocks_and_an_aead_is_not():
     assert len(sizes) == 20
 
 
-# --- reassembly (RFC 7383 §2.6) -------------------------------------------------------------------
-
-
-def part(number, total, data=b"x", first_payload=0):
-    fragment = EncryptedFragment(offset=28, first_payload=first_payload, number=number, total=total, body=b"")
-    return fragment, Plaintext(first_payload, data)
-
-
-def test_fragments_are_joined_by_number_with_the_first_payload_of_fragment_one():
-    reassembly = Reassembly()
-
-    assert reassembly.add(*part(3, 3, b"c")) is None
-    assert reassembly.add(*part(1, 3, b"a", 41)) is None
-    assert reassembly.add(*part(2, 3, b"b")) == Plaintext(41, b"abc")
-
-
-def test_fragment_seen_already_changes_nothing():
-    reassembly = Reassembly()
-
-    assert reassembly.add(*part(1, 2, b"a", 41)) is None
-    assert reassembly.add(*part(1, 2, b"other", 42)) is None
-    assert reassembly.add(*part(2, 2, b"b")) == Plaintext(41, b"ab")
-    assert reassembly.add(*part(2, 2, b"b")) is None
-
-
-def test_larger_total_starts_over_and_smaller_total_is_ignored():
-    """A sender that got no answer may fragment smaller (RFC 7383 §2.5.2)."""
-    reassembly = Reassembly()
-
-    assert reassembly.add(*part(1, 2, b"old", 41)) is None
-    assert reassembly.add(*part(1, 3, b"a", 41)) is None
-    assert reassembly.add(*part(2, 2, b"old")) is None
-    assert reassembly.add(*part(2, 3, b"b")) is None
-    assert reassembly.add(*part(3, 3, b"c")) == Plaintext(41, b"abc")
-
-
-def test_number_of_fragments_and_bytes_are_bounded():
-    with pytest.raises(InvalidSyntax, match="65 fragments"):
-        Reassembly().add(*part(1, MAX_FRAGMENTS + 1))
-    reassembly = Reassembly()
-    reassembly.add(*part(1, 3, bytes(40000)))
-    with pytest.raises(InvalidSyntax, match="longer than 65535"):
-        reassembly.add(*part(2, 3, bytes(40000)))
-
-
-def test_message_that_needs_too_many_fragments_is_our_mistake():
+def test_only_the_first_fragment_tells_the_type_of_the_first_payload():
+    """RFC 7383 §2.5: Next Payload is that of the first inner payload in fragment 1, and 0 in all others."""
     initiator, _ = pair(WORDS[0])
 
-    with pytest.raises(LocalError, match="fragments"):
-        initiator.seal_fragments(HEADER, (NotifyPayload(16390, bytes(60000)),), 100)
+    fragments = [parse_message(d).protected for d in initiator.seal_fragments(HEADER, PAYLOADS, 300)]
+
+    assert [fragment.first_payload for fragment in fragments] == [41] + [0] * (len(fragments) - 1)
+    assert [(f.number, f.total) for f in fragments] == [(n, 5) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_fragments_fill_the_limit_as_far_as_blocks_allow(words):
+    initiator, _ = pair(words)
+    block_bytes = initiator._sealer._cipher.block_bytes
+
+    fragments = initiator.seal_fragments(HEADER, PAYLOADS, 400)
+
+    assert all(400 - 2 * block_bytes < len(fragment) <= 400 for fragment in fragments[:-1])
+
+
+def test_a_message_that_would_need_too_many_fragments_gets_larger_ones():
+    initiator, responder = pair(WORDS[0])
+    payloads = (NotifyPayload(16390, bytes(60000)),)
+
+    fragments = initiator.seal_fragments(HEADER, payloads, 100)
+
+    assert len(fragments) == MAX_FRAGMENTS
+    reassembly = Reassembly()
+    parts = [parse_message(fragment) for fragment in fragments]
+    whole = [reassembly.add(m.protected, responder.open_plaintext(m)) for m in parts][-1]
+    assert whole.payloads() == payloads
+
+
+def test_a_limit_without_room_for_data_is_our_mistake():
+    initiator, _ = pair(WORDS[0])
+
     with pytest.raises(LocalError, match="no room"):
         initiator.seal_fragments(HEADER, PAYLOADS, 50)
