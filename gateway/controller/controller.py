@@ -40,8 +40,8 @@ from gateway.controller.operations import Operations
 from gateway.controller.policies import conflicts
 from gateway.controller.protection import Protection
 from gateway.controller.report import Report
-from gateway.controller.sa_binding import BindingTiming, SaBinding
-from gateway.controller.sa_upkeep import SaUpkeep, UpkeepTiming
+from gateway.controller.sa_binding import SaBinding
+from gateway.controller.sa_upkeep import SaUpkeep
 from gateway.controller.spi_pool import SpiPool
 from gateway.controller.stranger_limit import StrangerLimit
 from gateway.controller.udp import TransportFactory, UdpTransport, source_address
@@ -100,8 +100,6 @@ class ControllerOptions:
     datapath_address: str = "in-process"
     endpoint: EndpointOptions = EndpointOptions()
     retry: RetryTiming = RetryTiming()
-    binding: BindingTiming = BindingTiming()
-    upkeep: UpkeepTiming = UpkeepTiming()
     patience_s: float = 5.0
     """How long an operation waits for a datapath that is just (re)starting."""
     stop_s: float = 2.0
@@ -159,7 +157,7 @@ class Controller:
         self._report = Report(self._core.ike_sa)
         self._stranger_limit = StrangerLimit()
         self._pool = SpiPool(datapath, self._clock)
-        self._binding = SaBinding(datapath, self._pool, self._core.resolve, options.binding)
+        self._binding = SaBinding(datapath, self._pool, self._core.resolve)
         self._connections = Connections(
             command=self._core.command,
             clock=self._clock,
@@ -181,7 +179,6 @@ class Controller:
             configured=self._wanted.values,
             obtain_ports=obtain_ports,
             wall_clock=wall_clock,
-            timing=options.upkeep,
         )
 
     # --- life -----------------------------------------------------------------------------------
@@ -435,20 +432,10 @@ class Controller:
         repeated = self._operations.repeated("terminate", target, request_id)
         if repeated is not None:
             return repeated
-        ike_sas: tuple[IkeSaId, ...] = ()
-        child_sas: tuple[ChildSaId, ...] = ()
-        if target.ike_sa_id is not None:
-            ike_sas = (self._ike_sa(target.ike_sa_id).ike_sa_id,)
-        elif target.child_sa_id is not None:
-            child_sas = (self._child_sa(target.child_sa_id).child_sa_id,)
-        else:
-            connection = self._connection_of(target)
-            for key in self._protected_children(connection, target.child):
+        ike_sas, child_sas = self._sas_of(target)
+        if target.connection:
+            for key in self._protected_children(self._connection_of(target), target.child):
                 self._connections.down(key)
-            if target.child:
-                child_sas = tuple(sa.child_sa_id for sa in self._children_of(connection.name, target.child))
-            else:
-                ike_sas = tuple(sa.ike_sa_id for sa in self.ike_sas() if sa.connection == connection.name)
         operation = self._operations.begin(
             "terminate", target, request_id, gone_ike=ike_sas, gone_children=child_sas
         )
@@ -463,33 +450,17 @@ class Controller:
         repeated = self._operations.repeated("rekey", target, request_id)
         if repeated is not None:
             return repeated
-        ike_sas: tuple[IkeSaId, ...] = ()
-        child_sas: tuple[ChildSaId, ...] = ()
-        if target.ike_sa_id is not None:
-            ike_sas = (self._ike_sa(target.ike_sa_id).ike_sa_id,)
-        elif target.child_sa_id is not None:
-            child_sas = (self._child_sa(target.child_sa_id).child_sa_id,)
-        elif target.child:
-            connection = self._connection_of(target)
-            self._protected_children(connection, target.child)
-            child_sas = tuple(
-                sa.child_sa_id for sa in self._children_of(connection.name, target.child) if is_carrying(sa)
+        ike_sas, child_sas = self._sas_of(target, to_rekey=True)
+        if target.child and not child_sas:
+            raise ControlError(
+                ControlErrorReason.CHILD_SA_NOT_FOUND,
+                f"{target.connection}/{target.child} has no Child SA to rekey: bring it up first",
             )
-            if not child_sas:
-                raise ControlError(
-                    ControlErrorReason.CHILD_SA_NOT_FOUND,
-                    f"{connection.name}/{target.child} has no Child SA to rekey: bring it up first",
-                )
-        else:
-            connection = self._connection_of(target)
-            ike_sas = tuple(
-                sa.ike_sa_id for sa in self.ike_sas() if sa.connection == connection.name and is_serving(sa)
+        if not ike_sas and not child_sas:
+            raise ControlError(
+                ControlErrorReason.IKE_SA_NOT_FOUND,
+                f"{target.connection} has no IKE SA to rekey: bring it up first",
             )
-            if not ike_sas:
-                raise ControlError(
-                    ControlErrorReason.IKE_SA_NOT_FOUND,
-                    f"{connection.name} has no IKE SA to rekey: bring it up first",
-                )
         operation = self._operations.begin(
             "rekey", target, request_id, rekeyed_ike=ike_sas, rekeyed_children=child_sas
         )
@@ -529,14 +500,27 @@ class Controller:
             )
         return tuple((connection.name, name) for name in names if not child or name == child)
 
-    def _children_of(self, connection: str, child: str) -> tuple[ChildSaInfo, ...]:
-        child_sas = self._core.child_sas()
-        gone = (ChildSaState.REKEYED.value, ChildSaState.DELETING.value, ChildSaState.DELETED.value)
-        return tuple(
-            sa
-            for sa in child_sas
-            if (sa.connection, sa.child) == (connection, child) and sa.state not in gone
-        )
+    def _sas_of(
+        self, target: Target, *, to_rekey: bool = False
+    ) -> tuple[tuple[IkeSaId, ...], tuple[ChildSaId, ...]]:
+        """Return the IKE SAs or Child SAs that a target means; `to_rekey` only those of a connection that can be.
+
+        Raises:
+            ControlError: There is no such connection, child, IKE SA or Child SA.
+        """
+        if target.ike_sa_id is not None:
+            return (self._ike_sa(target.ike_sa_id).ike_sa_id,), ()
+        if target.child_sa_id is not None:
+            return (), (self._child_sa(target.child_sa_id).child_sa_id,)
+        keys = self._protected_children(self._connection_of(target), target.child)
+        if target.child:
+            is_meant = is_carrying if to_rekey else _is_there
+            child_sas = self._core.child_sas()
+            return (), tuple(
+                sa.child_sa_id for sa in child_sas if (sa.connection, sa.child) in keys and is_meant(sa)
+            )
+        ike_sas = (sa for sa in self.ike_sas() if sa.connection == target.connection)
+        return tuple(sa.ike_sa_id for sa in ike_sas if is_serving(sa) or not to_rekey), ()
 
     def _ike_sa(self, ike_sa_id: int) -> IkeSaInfo:
         found = self._core.ike_sa(IkeSaId(ike_sa_id))
@@ -659,3 +643,12 @@ class Controller:
     def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream of events; see `ControlFacade.watch`."""
         return self._history.watch(after_sequence)
+
+
+_GONE = frozenset(
+    state.value for state in (ChildSaState.REKEYED, ChildSaState.DELETING, ChildSaState.DELETED)
+)
+
+
+def _is_there(child_sa: ChildSaInfo) -> bool:
+    return child_sa.state not in _GONE

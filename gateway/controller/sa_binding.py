@@ -18,7 +18,7 @@ be slow or gone needs:
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from typing import Final
 
 from gateway.controller.spi_pool import SpiPool
 from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, InstalledSa, ItemResult
@@ -33,16 +33,13 @@ _log = get_logger(__name__)
 _TRANSIENT = frozenset({ErrorReason.UNAVAILABLE})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BindingTiming:
-    """Deadlines towards the datapath, in seconds; the whole stays below the core's own deadline."""
-
-    deadline_s: float = 12.0
-    attempt_s: float = 4.0
-    retry_s: float = 0.25
-    removal_retry_s: float = 1.0
-    takeover_s: float = 0.25
-    """How long a new outbound SA waits while an unrelated older one serves its Child."""
+DEADLINE_S: Final = 12.0
+"""For everything that one request of the core takes; it stays below the core's own deadline."""
+ATTEMPT_S: Final = 4.0
+RETRY_S: Final = 0.25
+REMOVAL_RETRY_S: Final = 1.0
+TAKEOVER_S: Final = 0.25
+"""How long a new outbound SA waits while an unrelated older one serves its Child."""
 
 
 class SaBinding:
@@ -52,7 +49,6 @@ class SaBinding:
         datapath: Where the SAs go.
         pool: Reserved inbound SPIs.
         resolve: Gives the core its answer.
-        timing: Deadlines.
     """
 
     def __init__(
@@ -60,12 +56,10 @@ class SaBinding:
         datapath: Datapath,
         pool: SpiPool,
         resolve: Callable[[RequestId, Result], None],
-        timing: BindingTiming = BindingTiming(),
     ) -> None:
         self._datapath = datapath
         self._pool = pool
         self._resolve = resolve
-        self._timing = timing
         self._installed: dict[SaId, InstalledSa] = {}
         self._removals: dict[SaId, None] = {}
         self._removal_begun = asyncio.Event()
@@ -152,15 +146,15 @@ class SaBinding:
 
     async def _allocate(self, request: SpiRequest) -> None:
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._timing.deadline_s
+        give_up_at = loop.time() + DEADLINE_S
         while True:
             try:
                 spi = await self._pool.take()
             except (DatapathError, TimeoutError) as error:
-                if loop.time() + self._timing.retry_s >= give_up_at:
+                if loop.time() + RETRY_S >= give_up_at:
                     self._resolve(request.request_id, _refusal(error))
                     return
-                await asyncio.sleep(self._timing.retry_s)
+                await asyncio.sleep(RETRY_S)
             else:
                 self._resolve(request.request_id, SpiAllocated(spi))
                 return
@@ -172,7 +166,7 @@ class SaBinding:
                 answer = await self._install_inbound(sa)
             else:
                 await self._wait_to_take_over(request)
-                async with asyncio.timeout(self._timing.deadline_s):
+                async with asyncio.timeout(DEADLINE_S):
                     (answer,) = await self._datapath.install_sas([sa], self.generation)
         except (DatapathError, TimeoutError) as error:
             # It may have arrived all the same. Nobody will ask for it any more.
@@ -195,7 +189,7 @@ class SaBinding:
         if request.replaces is not None:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timing.takeover_s):
+            async with asyncio.timeout(TAKEOVER_S):
                 while self._is_served(request.sa):
                     self._removal_begun.clear()
                     await self._removal_begun.wait()
@@ -211,17 +205,17 @@ class SaBinding:
 
     async def _install_inbound(self, sa: SecurityAssociation) -> ItemResult:
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._timing.deadline_s
+        give_up_at = loop.time() + DEADLINE_S
         while True:
             try:
-                async with asyncio.timeout(min(self._timing.attempt_s, give_up_at - loop.time())):
+                async with asyncio.timeout(min(ATTEMPT_S, give_up_at - loop.time())):
                     (answer,) = await self._datapath.install_sas([sa], self.generation)
             except (DatapathError, TimeoutError) as error:
                 transient = isinstance(error, TimeoutError) or error.reason in _TRANSIENT
-                if not transient or loop.time() + self._timing.retry_s >= give_up_at:
+                if not transient or loop.time() + RETRY_S >= give_up_at:
                     raise
                 _log.debug("install_retried", sa_id=sa.sa_id, connection=sa.connection, error=str(error))
-                await asyncio.sleep(self._timing.retry_s)
+                await asyncio.sleep(RETRY_S)
             else:
                 return answer
 
@@ -229,11 +223,11 @@ class SaBinding:
         while self._removals:
             batch = tuple(self._removals)
             try:
-                async with asyncio.timeout(self._timing.attempt_s):
+                async with asyncio.timeout(ATTEMPT_S):
                     answers = await self._datapath.remove_sas(batch)
             except (DatapathError, TimeoutError) as error:
                 _log.debug("removal_retried", sas=len(batch), error=str(error))
-                await asyncio.sleep(self._timing.removal_retry_s)
+                await asyncio.sleep(REMOVAL_RETRY_S)
                 continue
             for sa_id, answer in zip(batch, answers, strict=True):
                 self._removals.pop(sa_id, None)

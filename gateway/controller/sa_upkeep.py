@@ -9,7 +9,7 @@ new ones stand (`gateway.controller.adoption`).
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from typing import Final
 
 from gateway.controller.adoption import Adoption
 from gateway.controller.connections import ChildKey, Connections
@@ -57,20 +57,16 @@ from gateway.observe.logs import get_logger
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpkeepTiming:
-    """Times in seconds."""
-
-    adoption_s: float = 100.0
-    """How long SAs of an earlier controller may wait for new ones."""
-    inbound_linger_s: float = 5.0
-    """How long an adopted inbound SA stays after a new one stands."""
-    poll_s: float = 2.0
-    """How often inbound counters are looked at: traffic is a sign of life (RFC 7296 §2.4)."""
-    audit_s: float = 15.0
-    """How often the datapath is asked whether it still has every SA."""
-    follow_s: float = 2.0
-    """How long a datapath may take to follow a peer that moved, before its Child SAs are rekeyed."""
+ADOPTION_S: Final = 100.0
+"""How long SAs of an earlier controller may wait for new ones."""
+INBOUND_LINGER_S: Final = 5.0
+"""How long an adopted inbound SA stays after a new one stands."""
+POLL_S: Final = 2.0
+"""How often inbound counters are looked at: traffic is a sign of life (RFC 7296 §2.4)."""
+AUDIT_S: Final = 15.0
+"""How often the datapath is asked whether it still has every SA."""
+FOLLOW_S: Final = 2.0
+"""How long a datapath may take to follow a peer that moved, before its Child SAs are rekeyed."""
 
 
 class SaUpkeep:
@@ -89,7 +85,6 @@ class SaUpkeep:
         configured: Returns the whole configuration.
         obtain_ports: Gets the IKE sockets.
         wall_clock: Unix time.
-        timing: Times.
     """
 
     def __init__(
@@ -107,7 +102,6 @@ class SaUpkeep:
         configured: Callable[[], Iterable[Connection]],
         obtain_ports: Callable[[], Awaitable[IkePorts]],
         wall_clock: Callable[[], float],
-        timing: UpkeepTiming,
     ) -> None:
         self._address = address
         self._datapath = datapath
@@ -121,7 +115,6 @@ class SaUpkeep:
         self._configured = configured
         self._obtain_ports = obtain_ports
         self._wall_clock = wall_clock
-        self._timing = timing
         self._has_met = False
         self._adoption = Adoption(())
         self._lost: set[SaId] = set()
@@ -212,12 +205,12 @@ class SaUpkeep:
         self._binding.remove(item.sa.sa_id for item in present if item not in known)
         if not known:
             return
-        _log.warning("sas_adopted", sas=len(known), seconds=self._timing.adoption_s)
+        _log.warning("sas_adopted", sas=len(known), seconds=ADOPTION_S)
         self._adoption = Adoption(known)
         self._core.begin_anew(self._configured(), send_initial_contact=False)
         for key in self._adoption.keys:
             self._connections.revive(key)
-        self._after(self._timing.adoption_s, self._end_adoption)
+        self._after(ADOPTION_S, self._end_adoption)
 
     def _retry_adoption(self, key: ChildKey) -> None:
         if key in self._adoption.keys:
@@ -234,16 +227,16 @@ class SaUpkeep:
             sas=len(outbound + inbound),
         )
         self._binding.remove(outbound)
-        self._after(self._timing.inbound_linger_s, lambda: self._binding.remove(inbound))
+        self._after(INBOUND_LINGER_S, lambda: self._binding.remove(inbound))
         if self._adoption.is_over:
-            self._after(self._timing.inbound_linger_s + 1.0, self._reconcile)
+            self._after(INBOUND_LINGER_S + 1.0, self._reconcile)
 
     def _end_adoption(self) -> None:
         left = self._adoption.give_up()
         if left:
             _log.warning("adopted_sas_given_up", sas=len(left))
             self._binding.remove(left)
-            self._after(self._timing.inbound_linger_s, self._reconcile)
+            self._after(INBOUND_LINGER_S, self._reconcile)
 
     def _reconcile(self) -> None:
         async def reconcile() -> None:
@@ -281,7 +274,7 @@ class SaUpkeep:
                     if key[0] == ike_sa.connection:
                         self._retry_adoption(key)
             case PathChanged(ike_sa=ike_sa):
-                self._after(self._timing.follow_s, lambda: self._follow_peer(ike_sa.ike_sa_id))
+                self._after(FOLLOW_S, lambda: self._follow_peer(ike_sa.ike_sa_id))
             case _:
                 pass
 
@@ -396,16 +389,16 @@ class SaUpkeep:
     async def _poll(self) -> None:
         """Tell the core of inbound traffic, and compare the datapath's SAs with ours from time to time."""
         loop = asyncio.get_running_loop()
-        next_audit = loop.time() + self._timing.audit_s
+        next_audit = loop.time() + AUDIT_S
         while True:
-            await asyncio.sleep(self._timing.poll_s)
+            await asyncio.sleep(POLL_S)
             if self.link.capabilities is None or not self._binding.all_installed():
                 continue
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     await self._note_traffic()
                     if loop.time() >= next_audit:
-                        next_audit = loop.time() + self._timing.audit_s
+                        next_audit = loop.time() + AUDIT_S
                         await self._audit()
             except (DatapathError, TimeoutError) as error:
                 _log.debug("poll_failed", error=str(error))
