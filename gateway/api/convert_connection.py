@@ -28,6 +28,7 @@ from gateway.ipsec.connection import (
     Child,
     Childless,
     Connection,
+    Fragmentation,
     IkeOptions,
     LossAction,
     Side,
@@ -52,11 +53,15 @@ from gateway.ipsec.selectors import TrafficSelector
 
 START: Final = EnumBridge(Start, cpb.Start, unspecified=Start.NONE)
 UNIQUE: Final = EnumBridge(Unique, cpb.Unique, unspecified=Unique.REPLACE)
+FRAGMENTATION: Final = EnumBridge(Fragmentation, cpb.Fragmentation, unspecified=Fragmentation.YES)
 CHILDLESS: Final = EnumBridge(Childless, cpb.Childless, unspecified=Childless.ALLOW)
 LOSS_ACTION: Final = EnumBridge(LossAction, cpb.LossAction)
 
 ANY_ADDRESS: Final = "%any"
 MAX_RETRANSMIT_TRIES: Final = 100
+MIN_FRAGMENT_SIZE: Final = 256
+"""Of the IP packet: room for some data beside the headers of IPv6, the IV, ICV and padding of any suite."""
+MAX_FRAGMENT_SIZE: Final = 65535
 MAX_NAME: Final = 64
 MAX_IKE_SAS_PER_PEER: Final = 10_000
 
@@ -304,6 +309,9 @@ def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations
     _between(tries, 1, MAX_RETRANSMIT_TRIES, at(path, "retransmit_tries"), violations)
     per_peer = message.ike_sas_per_peer if message.HasField("ike_sas_per_peer") else default.ike_sas_per_peer
     _between(per_peer, 1, MAX_IKE_SAS_PER_PEER, at(path, "ike_sas_per_peer"), violations)
+    size = message.fragment_size if message.HasField("fragment_size") else default.fragment_packet_bytes
+    _between(size, MIN_FRAGMENT_SIZE, MAX_FRAGMENT_SIZE, at(path, "fragment_size"), violations)
+    fragmentation = FRAGMENTATION.read(message.fragmentation, at(path, "fragmentation"), violations)
     return IkeOptions(
         proposals=_read_proposals(message.proposals, ProtocolId.IKE, path, allow_weak, violations),
         rekey_s=seconds("rekey", default.rekey_s),
@@ -316,6 +324,8 @@ def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations
         retransmit_base=retransmit_base,
         retransmit_tries=tries,
         encapsulation=message.encapsulation,
+        fragmentation=fragmentation or default.fragmentation,
+        fragment_packet_bytes=size,
         unique=UNIQUE.read(message.unique, at(path, "unique"), violations) or default.unique,
         ike_sas_per_peer=per_peer,
         childless=CHILDLESS.read(message.childless, at(path, "childless"), violations) or default.childless,
@@ -470,6 +480,8 @@ def _write_ike(ike: IkeOptions) -> cpb.Ike:
         retransmit_base=ike.retransmit_base,
         retransmit_tries=ike.retransmit_tries,
         encapsulation=ike.encapsulation,
+        fragmentation=FRAGMENTATION.write(ike.fragmentation),
+        fragment_size=ike.fragment_packet_bytes,
         unique=UNIQUE.write(ike.unique),
         ike_sas_per_peer=ike.ike_sas_per_peer,
         childless=CHILDLESS.write(ike.childless),

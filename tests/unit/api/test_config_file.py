@@ -14,6 +14,7 @@ from gateway.ipsec.connection import (
     Child,
     Childless,
     Connection,
+    Fragmentation,
     IkeOptions,
     LossAction,
     Side,
@@ -60,6 +61,8 @@ connections:
     retransmit_base: 1.5
     retransmit_tries: 7
     encapsulation: true
+    fragmentation: no
+    fragment_size: 576
     unique: reject
     ike_sas_per_peer: 3
     childless: force
@@ -129,6 +132,8 @@ def test_every_field_reaches_its_record() -> None:
             retransmit_base=1.5,
             retransmit_tries=7,
             encapsulation=True,
+            fragmentation=Fragmentation.NO,
+            fragment_packet_bytes=576,
             unique=Unique.REJECT,
             ike_sas_per_peer=3,
             childless=Childless.FORCE,
@@ -447,6 +452,13 @@ BAD = {
         [
             "3:21: connections[0].remote.address: '192.0.2.2.5' is not an IPv4 or IPv6 address, as 192.0.2.1"
             " or 2001:db8::1"
+        ],
+    ),
+    "fragmentation that cannot be": (
+        with_connection("ike: {fragmentation: force, fragment_size: 255}"),
+        [
+            "6:24: connections[0].ike.fragmentation: 'force' is unknown; expected one of yes, no",
+            "6:46: connections[0].ike.fragment_size: 255 is not between 256 and 65535",
         ],
     ),
     "no such choice": (

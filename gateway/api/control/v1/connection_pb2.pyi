@@ -11,6 +11,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Fragmentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FRAGMENTATION_UNSPECIFIED: _ClassVar[Fragmentation]
+    FRAGMENTATION_YES: _ClassVar[Fragmentation]
+    FRAGMENTATION_NO: _ClassVar[Fragmentation]
+
 class Unique(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     UNIQUE_UNSPECIFIED: _ClassVar[Unique]
@@ -39,6 +45,9 @@ class Start(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     START_NONE: _ClassVar[Start]
     START_START: _ClassVar[Start]
     START_ON_TRAFFIC: _ClassVar[Start]
+FRAGMENTATION_UNSPECIFIED: Fragmentation
+FRAGMENTATION_YES: Fragmentation
+FRAGMENTATION_NO: Fragmentation
 UNIQUE_UNSPECIFIED: Unique
 UNIQUE_REPLACE: Unique
 UNIQUE_REJECT: Unique
@@ -112,7 +121,7 @@ class PreSharedKey(_message.Message):
     def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., env: _Optional[str] = ..., credential: _Optional[str] = ..., is_set: _Optional[bool] = ...) -> None: ...
 
 class Ike(_message.Message):
-    __slots__ = ("proposals", "rekey", "over_time", "jitter", "dpd_delay", "retransmit_timeout", "retransmit_base", "retransmit_tries", "encapsulation", "unique", "ike_sas_per_peer", "childless", "reauth")
+    __slots__ = ("proposals", "rekey", "over_time", "jitter", "dpd_delay", "retransmit_timeout", "retransmit_base", "retransmit_tries", "encapsulation", "fragmentation", "fragment_size", "unique", "ike_sas_per_peer", "childless", "reauth")
     PROPOSALS_FIELD_NUMBER: _ClassVar[int]
     REKEY_FIELD_NUMBER: _ClassVar[int]
     OVER_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +131,8 @@ class Ike(_message.Message):
     RETRANSMIT_BASE_FIELD_NUMBER: _ClassVar[int]
     RETRANSMIT_TRIES_FIELD_NUMBER: _ClassVar[int]
     ENCAPSULATION_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENTATION_FIELD_NUMBER: _ClassVar[int]
+    FRAGMENT_SIZE_FIELD_NUMBER: _ClassVar[int]
     UNIQUE_FIELD_NUMBER: _ClassVar[int]
     IKE_SAS_PER_PEER_FIELD_NUMBER: _ClassVar[int]
     CHILDLESS_FIELD_NUMBER: _ClassVar[int]
@@ -135,11 +146,13 @@ class Ike(_message.Message):
     retransmit_base: float
     retransmit_tries: int
     encapsulation: bool
+    fragmentation: Fragmentation
+    fragment_size: int
     unique: Unique
     ike_sas_per_peer: int
     childless: Childless
     reauth: _duration_pb2.Duration
-    def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ..., unique: _Optional[_Union[Unique, str]] = ..., ike_sas_per_peer: _Optional[int] = ..., childless: _Optional[_Union[Childless, str]] = ..., reauth: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ..., fragmentation: _Optional[_Union[Fragmentation, str]] = ..., fragment_size: _Optional[int] = ..., unique: _Optional[_Union[Unique, str]] = ..., ike_sas_per_peer: _Optional[int] = ..., childless: _Optional[_Union[Childless, str]] = ..., reauth: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Child(_message.Message):
     __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement", "dpd_action", "close_action")
