@@ -503,7 +503,7 @@ class Controller:
     def _sas_of(
         self, target: Target, *, to_rekey: bool = False
     ) -> tuple[tuple[IkeSaId, ...], tuple[ChildSaId, ...]]:
-        """Return the IKE SAs or Child SAs that a target means; `to_rekey` only those of a connection that can be.
+        """Return the IKE SAs or Child SAs that a target means; of a connection all, or what can be rekeyed.
 
         Raises:
             ControlError: There is no such connection, child, IKE SA or Child SA.

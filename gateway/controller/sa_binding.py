@@ -32,7 +32,6 @@ _log = get_logger(__name__)
 #: What may pass by itself: worth another attempt.
 _TRANSIENT = frozenset({ErrorReason.UNAVAILABLE})
 
-
 DEADLINE_S: Final = 12.0
 """For everything that one request of the core takes; it stays below the core's own deadline."""
 ATTEMPT_S: Final = 4.0

@@ -56,7 +56,6 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
 
-
 ADOPTION_S: Final = 100.0
 """How long SAs of an earlier controller may wait for new ones."""
 INBOUND_LINGER_S: Final = 5.0

@@ -124,6 +124,39 @@ async def test_down_deletes_everything_at_both_ends_and_the_protection_stays(
         assert len(gateway.policies()) == 1
 
 
+async def test_down_of_one_child_leaves_the_ike_sa(paris: Gateway, tokyo: Gateway) -> None:
+    await paris.up()
+
+    begun = await paris.controller.terminate(Target(connection="paris-tokyo", child="lan"))
+    operation = await paris.controller.operation(begun.operation_id, wait_s=10)
+    await pass_time(10)
+
+    assert operation.state is OperationState.SUCCEEDED
+    for gateway in (paris, tokyo):
+        assert len(gateway.controller.ike_sas()) == 1
+        assert not gateway.backend.sad.sas
+
+
+@pytest.mark.parametrize("kind", ["ike_sa_id", "child_sa_id"])
+@pytest.mark.parametrize("verb", ["terminate", "rekey"])
+async def test_an_sa_is_meant_by_its_number_alone(
+    paris: Gateway, tokyo: Gateway, verb: str, kind: str
+) -> None:
+    await paris.up()
+    (ike_sa,) = paris.controller.ike_sas()
+    (child_sa,) = await paris.controller.child_sas()
+    number = ike_sa.ike_sa_id if kind == "ike_sa_id" else child_sa.info.child_sa_id
+    act = paris.controller.terminate if verb == "terminate" else paris.controller.rekey
+
+    with pytest.raises(ControlError, match="999; it may have") as refused:
+        await act(Target(**{kind: 999}))
+    begun = await act(Target(**{kind: number}))
+    operation = await paris.controller.operation(begun.operation_id, wait_s=10)
+
+    assert refused.value.reason.value == kind.upper().replace("ID", "NOT_FOUND")
+    assert operation.state is OperationState.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     "target", [Target(connection="paris-tokyo", child="lan"), Target(connection="paris-tokyo")]
 )
@@ -145,6 +178,8 @@ async def test_a_rekey_replaces_one_sa_and_loses_nothing(
 async def test_rekeying_what_is_down_says_so(paris: Gateway) -> None:
     with pytest.raises(ControlError, match="bring it up first"):
         await paris.controller.rekey(Target(connection="paris-tokyo"))
+    with pytest.raises(ControlError, match="paris-tokyo/lan has no Child SA to rekey"):
+        await paris.controller.rekey(Target(connection="paris-tokyo", child="lan"))
     with pytest.raises(ControlError) as refused:
         await paris.controller.rekey(Target(connection="nowhere"))
     assert refused.value.reason is ControlErrorReason.CONNECTION_NOT_FOUND
