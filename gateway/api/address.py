@@ -11,7 +11,6 @@ import grpc.aio
 from gateway.ipsec.errors import GatewayError
 
 DEFAULT_CONTROL: Final = "unix:/run/ipsecgw/control.sock"
-DEFAULT_DATAPATH: Final = "unix:/run/ipsecgw/datapath.sock"
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
 """Some 200,000 SAs in one list; a batch of ours has a thousand."""

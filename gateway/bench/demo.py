@@ -22,7 +22,6 @@ from gateway.bench.capture import capturing, clear_packets
 from gateway.bench.flows import Transfer, TwoWayFlow, tcp_transfer, two_way_udp
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import SiteToSite, require_root, site_to_site
-from gateway.ipsec.errors import GatewayError
 
 _CONFIG = """\
 connections:
@@ -48,10 +47,6 @@ esp.enable_encryption_decode: TRUE
 esp.enable_authentication_check: TRUE
 """
 _UNUSED = ("172.16.1.0/24", "172.16.2.0/24")
-
-
-class DemoFailed(GatewayError):
-    """A step of the demo did not do what it must."""
 
 
 @dataclass(slots=True)

@@ -88,7 +88,6 @@ class Site:
     host_address: str
     host_address_v6: str
     outside_device: str
-    inside_device: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +248,6 @@ def _site(number: str, host: Namespace, gateway: Namespace, outside: str) -> Sit
         host_address=f"10.{number}.0.10",
         host_address_v6=f"fd00:{number}::10",
         outside_device="outside",
-        inside_device="inside",
     )
 
 

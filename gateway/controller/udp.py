@@ -65,8 +65,6 @@ class UdpTransport:
         self._receive = receive
         self._lost = lost
         self._ports: IkePorts | None = None
-        #: Datagrams that the kernel would not take.
-        self.send_failures = 0
 
     @property
     def is_open(self) -> bool:
@@ -102,10 +100,9 @@ class UdpTransport:
             self.release()
 
     def send(self, path: Path, datagram: bytes) -> None:
-        """Send one datagram; what the kernel refuses is counted, and left to the retransmission."""
+        """Send one datagram; what the kernel refuses is left to the retransmission."""
         port = self._port_for(path)
         if port is None:
-            self.send_failures += 1
             _log.debug(
                 "ike_send_failed", peer=str(path.remote), error="no socket for the local address and port"
             )
@@ -117,7 +114,6 @@ class UdpTransport:
                 [datagram], [source_control(path.local)], 0, (str(path.remote), path.remote_port)
             )
         except OSError as error:
-            self.send_failures += 1
             _log.debug("ike_send_failed", peer=str(path.remote), error=str(error))
 
     def _port_for(self, path: Path) -> IkePort | None:

@@ -95,7 +95,6 @@ class LocalAddress:
     """One address of this machine."""
 
     address: IpAddress
-    prefix_length: int
     link: int
     is_global: bool
     """Neither link-local nor of host scope."""
@@ -250,7 +249,6 @@ def _parse_address(message: Any) -> LocalAddress:
     rt_scope_universe, rt_scope_site = 0, 200
     return LocalAddress(
         address=ip_address(attributes.get("IFA_LOCAL") or attributes["IFA_ADDRESS"]),
-        prefix_length=int(message["prefixlen"]),
         link=int(message["index"]),
         is_global=int(message["scope"]) in (rt_scope_universe, rt_scope_site),
     )

@@ -27,8 +27,6 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_RAISE: Final = 2
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
-_CLOSE_RANGE_CLOEXEC: Final = 4
-_FIRST_OWN_DESCRIPTOR: Final = 3
 _DYNAMIC_IDS: Final = range(61184, 65520)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -204,20 +202,6 @@ def die_with_parent(signal_number: int, parent_pid: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal_number)
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal_number)
-
-
-def close_descriptors_on_exec() -> None:
-    """Mark every descriptor but the standard three close-on-exec, whoever opened it.
-
-    Raises:
-        HostError: The kernel refused; it is older than 5.11.
-    """
-    close_range = 436  # the same number on every architecture
-    result = _libc.syscall(
-        close_range, _FIRST_OWN_DESCRIPTOR, ctypes.c_uint(0xFFFFFFFF), _CLOSE_RANGE_CLOEXEC
-    )
-    if result != 0:
-        raise HostError(f"cannot mark descriptors close-on-exec: {os.strerror(ctypes.get_errno())}")
 
 
 def _prctl(option: int, *arguments: int) -> None:

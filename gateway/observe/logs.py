@@ -66,10 +66,6 @@ class EventLogger:
         """Log that we failed to do our job, with the traceback of `exception` where there is one."""
         self._log(logging.ERROR, event, fields, exception)
 
-    def is_enabled(self, level: str) -> bool:
-        """Say whether lines of this level are written, to save the making of costly fields."""
-        return self._logger.isEnabledFor(LEVELS[level])
-
     @property
     def _logger(self) -> logging.Logger:
         return logging.getLogger(f"{ROOT}.{self.subsystem}")

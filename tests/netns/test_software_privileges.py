@@ -58,16 +58,6 @@ print(child.stdout.readline(), end="", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
-_CLOSE_ON_EXEC = """
-import os, subprocess, sys
-from gateway.host.privileges import close_descriptors_on_exec
-read, write = os.pipe()
-os.set_inheritable(write, True)
-close_descriptors_on_exec()
-code = f"import os\\ntry:\\n os.fstat({write})\\n print('open')\\nexcept OSError:\\n print('closed')"
-print(subprocess.run([sys.executable, "-c", code], close_fds=False, capture_output=True, text=True).stdout)
-"""
-
 
 @pytest.fixture
 def namespace() -> Iterator[Namespace]:
@@ -110,11 +100,3 @@ def _is_running(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def test_descriptors_of_others_are_closed_on_exec() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _CLOSE_ON_EXEC], capture_output=True, text=True, check=True, timeout=20
-    )
-
-    assert done.stdout.strip() == "closed"
