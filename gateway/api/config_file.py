@@ -20,20 +20,27 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.convert import write_duration
-from gateway.api.convert_connection import list_connections, strength_warnings, write_key
+from gateway.api.convert_authentication import out_of_date
+from gateway.api.convert_connection import list_connections, strength_warnings
 from gateway.api.duration import parse_duration
 from gateway.api.plain import DURATION, AnyDescriptor, AnyField, enum_spellings
+from gateway.api.sources import resolve_sources
 from gateway.api.violations import Violations, at
-from gateway.config.secrets import SecretError, SecretReference, SecretSource, resolve_secret
 from gateway.controller.facade import WantedConnection
 from gateway.ipsec.errors import GatewayError
-from gateway.ipsec.secret import Secret
 
 MAX_DEPTH: Final = 32
 """Of nested lists and mappings; ours needs ten."""
 
-_ANSWERS_ONLY: Final = frozenset({"gateway.api.control.v1.PreSharedKey.is_set"})
+_ANSWERS_ONLY: Final = frozenset(
+    f"gateway.api.control.v1.{message}.is_set" for message in ("PreSharedKey", "PrivateKey", "CrlFile")
+)
 """Fields that services answer and no file says."""
+
+_MANY_LINES: Final = frozenset(
+    f"gateway.api.control.v1.{message}.value" for message in ("PrivateKey", "PublicFile", "CrlFile")
+)
+"""Texts that may be PEM."""
 
 _NULL_TAG: Final = "tag:yaml.org,2002:null"
 
@@ -79,14 +86,19 @@ class LoadedConfig:
     """A configuration file that is all right."""
 
     message: cpb.Config
-    """With every PSK as `value`: ready for `ApplyConnections`, never to be printed."""
+    """With every key as `value`: ready for `ApplyConnections`, never to be printed."""
     connections: tuple[WantedConnection, ...]
     warnings: tuple[str, ...] = ()
     """Weak algorithms that the file allows by name, each with its connection."""
 
 
-def load_config(path: Path) -> LoadedConfig:
+def load_config(path: Path, *, at_time: float | None = None) -> LoadedConfig:
     """Read a configuration file and the secrets it refers to.
+
+    Args:
+        path: The file.
+        at_time: Unix time, to refuse certificates that are not valid then; None where a gateway starts, which
+            must protect the other connections whatever became of one certificate.
 
     Raises:
         ConfigError: With every problem of the file.
@@ -104,11 +116,13 @@ def load_config(path: Path) -> LoadedConfig:
     except UnicodeDecodeError as error:
         why = f"is not UTF-8 text (byte {error.start})"
         raise ConfigError([Problem(file=str(path), line=0, column=0, path="", message=why)]) from error
-    return parse_config(text, str(path), path.parent)
+    return parse_config(text, str(path), path.parent, at_time=at_time)
 
 
-def parse_config(text: str, name: str, directory: Path) -> LoadedConfig:
+def parse_config(text: str, name: str, directory: Path, *, at_time: float | None = None) -> LoadedConfig:
     """Read the text of a configuration file; `directory` is what its secret files are relative to.
+
+    `at_time` as of `load_config`.
 
     Raises:
         ConfigError: With every problem of the text, each placed in a file called `name`.
@@ -118,11 +132,16 @@ def parse_config(text: str, name: str, directory: Path) -> LoadedConfig:
     root = _compose(text, walk)
     if root is not None:
         walk.read_message(root, message, "")
-    _resolve_secrets(message, walk, directory)
+    for i, connection in enumerate(message.connections):
+        resolve_sources(connection, at("", "connections", i), directory, walk.judge)
     violations = Violations()
     connections = list_connections(message.connections, violations)
     for violation in violations.found():
         walk.judge(violation.field, violation.description, violation.offset)
+    if at_time is not None and not walk.problems:
+        for i, wanted in enumerate(connections):
+            for where, why in out_of_date(wanted.connection, at("", "connections", i), at_time):
+                walk.judge(where, why)
     if walk.problems:
         raise ConfigError(walk.problems)
     warnings = tuple(
@@ -131,27 +150,6 @@ def parse_config(text: str, name: str, directory: Path) -> LoadedConfig:
         for warning in strength_warnings(wanted.connection)
     )
     return LoadedConfig(message=message, connections=connections, warnings=warnings)
-
-
-def _resolve_secrets(message: cpb.Config, walk: "_Walk", directory: Path) -> None:
-    """Replace every reference to a PSK by its value."""
-    for i, connection in enumerate(message.connections):
-        for name, side in (("local", connection.local), ("remote", connection.remote)):
-            source = side.auth.psk.WhichOneof("source")
-            if source is None:
-                continue
-            psk = side.auth.psk
-            text = Secret(getattr(psk, source).encode())
-            # What stands in for a key that cannot be had keeps the judgement to the reference itself.
-            psk.is_set = True
-            psk.ClearField(source)
-            try:
-                key = resolve_secret(SecretReference(SecretSource(source), text), base=directory)
-            except SecretError as error:
-                walk.judge(f"connections[{i}].{name}.auth.psk.{source}", str(error))
-                continue
-            psk.is_set = False
-            psk.value = write_key(key)
 
 
 # --- YAML ---------------------------------------------------------------------------------------
@@ -455,8 +453,9 @@ def _real(text: str, _: AnyField) -> float:
         raise ValueError(f"'{text}' is not a number, as 0.1") from None
 
 
-def _string(text: str, _: AnyField) -> str:
-    if not text.isprintable():
+def _string(text: str, known: AnyField) -> str:
+    shown = text.replace("\n", "") if known.full_name in _MANY_LINES else text
+    if not shown.isprintable():
         raise ValueError("has a control character or a lone surrogate; take it out")
     return text
 

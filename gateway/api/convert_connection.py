@@ -1,12 +1,12 @@
 """The bridge between the `Connection` message (the configuration's schema) and what the controller takes.
 
-Everything wrong with a connection is noted at once. A PSK goes in and never comes out: an answer says only
-that there is one.
+Everything wrong with a connection is noted at once. How its sides prove who they are is read in
+`convert_authentication`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from gateway.api.control.v1 import connection_pb2 as cpb
@@ -21,9 +21,10 @@ from gateway.api.convert import (
     write_duration,
     write_placement,
 )
+from gateway.api.convert_authentication import is_weak_scheme, read_authentication, write_authentication
 from gateway.api.violations import Violations, at
-from gateway.config.secrets import SecretError, SecretReference, SecretSource, resolve_secret
 from gateway.controller.facade import WantedConnection
+from gateway.ipsec.authentication import WEAK_SCHEMES
 from gateway.ipsec.connection import (
     Child,
     Childless,
@@ -48,7 +49,6 @@ from gateway.ipsec.proposal import (
     parse_proposal,
 )
 from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress, Mode
-from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
 START: Final = EnumBridge(Start, cpb.Start, unspecified=Start.NONE)
@@ -101,7 +101,8 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     _name(message.name, at(path, "name"), violations)
     allow_weak = tuple(message.allow_weak)
     for i, word in enumerate(allow_weak):
-        if not any(find_keyword(word, protocol) for protocol in (ProtocolId.IKE, ProtocolId.ESP)):
+        is_algorithm = any(find_keyword(word, protocol) for protocol in (ProtocolId.IKE, ProtocolId.ESP))
+        if not is_algorithm and not is_weak_scheme(word):
             violations.add(at(path, "allow_weak", i), f"'{word}' is no algorithm, as 3des or modp1024")
     local = _read_side(message.local, at(path, "local"), violations, may_be_names=False)
     remote = _read_side(message.remote, at(path, "remote"), violations, may_be_names=True)
@@ -110,7 +111,9 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
             at(path, "local.id"), "is what we say we are, so it cannot be %any; leave it out for our address"
         )
     _common_family(local, remote, path, violations)
-    psk = _read_psks(message, path, violations)
+    sides = read_authentication(message, path, local.id, violations)
+    local = replace(local, auth=sides.local, id=sides.local_id or local.id)
+    remote = replace(remote, auth=sides.remote)
     ike = _read_ike(message.ike, at(path, "ike"), allow_weak, violations)
     required(message.children, at(path, "children"), "at least one child", violations)
     children = [
@@ -130,7 +133,9 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
         children=tuple(children),
         allow_weak=allow_weak,
     )
-    return WantedConnection(connection=connection, psk=psk)
+    return WantedConnection(
+        connection=connection, psk=sides.psk, private_keys=sides.private_keys, crls=sides.crls
+    )
 
 
 def strength_warnings(connection: Connection) -> tuple[str, ...]:
@@ -138,9 +143,11 @@ def strength_warnings(connection: Connection) -> tuple[str, ...]:
     proposals = [*connection.ike.proposals]
     for child in connection.children:
         proposals += child.proposals
-    warnings = (
+    warnings = [
         warning for proposal in proposals for warning in check_strength(proposal, connection.allow_weak)
-    )
+    ]
+    for side in (connection.local, connection.remote):
+        warnings += [f"{scheme.value} is weak" for scheme in side.auth.signatures if scheme in WEAK_SCHEMES]
     return tuple(dict.fromkeys(warnings))
 
 
@@ -216,60 +223,6 @@ def _common_family(local: Side, remote: Side, path: str, violations: Violations)
             at(path, "remote"),
             f"has only IPv{theirs.pop()} addresses, but local has only IPv{ours.pop()} ones",
         )
-
-
-def _read_psks(message: cpb.Connection, path: str, violations: Violations) -> Secret | None:
-    """Return the one PSK of both sides; `None` means to keep the one that is held."""
-    before = len(violations)
-    said: list[tuple[str, Secret | None]] = []
-    for name, side in (("local", message.local), ("remote", message.remote)):
-        if side.HasField("auth"):
-            where = at(path, f"{name}.auth.psk")
-            if side.auth.WhichOneof("method") is None:
-                violations.add(at(path, f"{name}.auth"), "is required to name a method: psk")
-            else:
-                said.append((where, _read_psk(side.auth.psk, where, violations)))
-    if not said and len(violations) == before:
-        violations.add(
-            at(path, "local.auth"), "is required: auth: {psk: {file: PATH}}, here or on the remote side"
-        )
-    if len(violations) > before:
-        return None
-    keys = [(where, key) for where, key in said if key is not None]
-    if len(keys) == 2 and keys[0][1] != keys[1][1]:
-        violations.add(keys[1][0], "is not the key of the local side; both sides share one key")
-    return keys[0][1] if keys else None
-
-
-def _read_psk(message: cpb.PreSharedKey, path: str, violations: Violations) -> Secret | None:
-    source = message.WhichOneof("source")
-    if source == "value":
-        return _read_key(message.value, at(path, "value"), violations)
-    if source is not None:
-        violations.add(
-            at(path, source), "is for the client to read: send the key as value (`ipsecgw apply` does so)"
-        )
-    elif not message.is_set:
-        violations.add(path, "is required to name one of file, env, credential or value")
-    return None
-
-
-def _read_key(text: str, path: str, violations: Violations) -> Secret | None:
-    """Return the key that a text means; the text never appears in what is noted."""
-    if not text:
-        violations.add(path, "is empty")
-        return None
-    reference = SecretReference(SecretSource.VALUE, Secret(text.encode()))
-    try:
-        return resolve_secret(reference, base=Path())
-    except SecretError as error:
-        violations.add(path, str(error))
-        return None
-
-
-def write_key(key: Secret) -> str:
-    """Return the `value` that means these bytes, whatever they are."""
-    return "0x" + key.reveal().hex()
 
 
 def _read_proposals(
@@ -447,25 +400,37 @@ def _common_selector_family(
 # --- writing ------------------------------------------------------------------------------------
 
 
-def write_connection(connection: Connection, *, psk_is_set: bool) -> cpb.Connection:
+def write_connection(
+    connection: Connection, *, psk_is_set: bool, crls_are_set: bool = False
+) -> cpb.Connection:
     """Return the message, with every default spelled out and no secret."""
     return cpb.Connection(
         name=connection.name,
-        local=_write_side(connection.local, psk_is_set=psk_is_set),
-        remote=_write_side(connection.remote, psk_is_set=psk_is_set),
+        local=_write_side(
+            connection.local,
+            write_authentication(
+                connection.local.auth, is_local=True, psk_is_set=psk_is_set, crls_are_set=crls_are_set
+            ),
+        ),
+        remote=_write_side(
+            connection.remote,
+            write_authentication(
+                connection.remote.auth, is_local=False, psk_is_set=psk_is_set, crls_are_set=crls_are_set
+            ),
+        ),
         ike=_write_ike(connection.ike),
         children=[_write_child(child) for child in connection.children],
         allow_weak=connection.allow_weak,
     )
 
 
-def _write_side(side: Side, *, psk_is_set: bool) -> cpb.Side:
+def _write_side(side: Side, auth: cpb.Authentication | None) -> cpb.Side:
     addresses = [*map(str, side.addresses), *side.names]
     return cpb.Side(
         address=addresses[0] if len(addresses) == 1 else "",
         addresses=addresses if len(addresses) > 1 else (),
         id="" if side.id is None else str(side.id),
-        auth=cpb.Authentication(psk=cpb.PreSharedKey(is_set=True)) if psk_is_set else None,
+        auth=auth,
     )
 
 

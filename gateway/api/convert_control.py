@@ -135,7 +135,9 @@ def write_apply_results(
 def write_entry(status: ConnectionStatus, clock: ClockReading) -> pb.ConnectionEntry:
     """Return a connection and how far it is, without its secret."""
     return pb.ConnectionEntry(
-        connection=write_connection(status.connection, psk_is_set=status.psk_is_set),
+        connection=write_connection(
+            status.connection, psk_is_set=status.psk_is_set, crls_are_set=status.crls_are_set
+        ),
         status=pb.ConnectionStatus(
             state=CONNECTION_STATE.write(status.state),
             ike_sa_ids=status.ike_sas,

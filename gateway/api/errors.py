@@ -31,6 +31,7 @@ _CONTROL_CODES: Final[Mapping[ControlErrorReason, int]] = {
     ControlErrorReason.REQUEST_ID_REUSED: code_pb2.ALREADY_EXISTS,
     ControlErrorReason.NO_REMOTE_ADDRESS: code_pb2.FAILED_PRECONDITION,
     ControlErrorReason.NO_PSK: code_pb2.FAILED_PRECONDITION,
+    ControlErrorReason.NO_CREDENTIAL: code_pb2.FAILED_PRECONDITION,
     ControlErrorReason.CONFLICT: code_pb2.FAILED_PRECONDITION,
     ControlErrorReason.DATAPATH_REFUSED: code_pb2.FAILED_PRECONDITION,
     ControlErrorReason.DATAPATH_UNAVAILABLE: code_pb2.UNAVAILABLE,

@@ -172,7 +172,7 @@ def _with_datapath(
 
 
 def _validate(args: argparse.Namespace) -> int:
-    loaded = load_config(args.file)
+    loaded = load_config(args.file, at_time=time.time())
     names = ", ".join(item.connection.name for item in loaded.connections) or "no connections"
     for warning in loaded.warnings:
         print(f"{args.file}: warning: {warning}", file=sys.stderr)
@@ -181,7 +181,7 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 async def _apply(client: ControlClient, args: argparse.Namespace) -> int:
-    loaded = load_config(args.file)
+    loaded = load_config(args.file, at_time=time.time())
     results = await client.apply(loaded.message.connections, validate_only=args.dry_run, prune=args.prune)
     for result in results:
         would = "would be " if args.dry_run and result.applied in _CHANGES else ""

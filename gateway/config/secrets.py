@@ -1,8 +1,9 @@
-"""Secret references: where a pre-shared key is found, and how its text becomes bytes.
+"""Secret references: where a pre-shared or private key is found, and how its text becomes bytes.
 
 A reference is one of `{file: PATH}`, `{value: TEXT}`, `{env: NAME}`, `{credential: NAME}` (a systemd
 credential). What is found there is taken literally, less one line end, unless it begins with `0x` (hex
-digits) or `0s` (base64), as in strongSwan's secrets. Errors name the place and never the contents.
+digits) or `0s` (base64), as in strongSwan's secrets. A file with a private key is taken byte for byte: it may
+be DER. Errors name the place and never the contents.
 """
 
 import base64
@@ -24,6 +25,12 @@ _log = get_logger(__name__)
 
 MAX_SECRET_BYTES: Final = 4096
 """More is a wrong file, not a key."""
+
+MAX_KEY_FILE_BYTES: Final = 65536
+"""The same for a private key: RSA-8192 in PEM, encrypted, has some 7,000."""
+
+MAX_PUBLIC_FILE_BYTES: Final = 8 << 20
+"""The same for certificates and CRLs."""
 
 CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
 """Set by systemd for a unit with LoadCredential= or SetCredential= (systemd.exec(5))."""
@@ -95,19 +102,77 @@ def resolve_secret(
     Raises:
         SecretError: It is not there, not readable, empty, or not what its `0x` or `0s` promises.
     """
+    found = _found(reference, base, environment, MAX_SECRET_BYTES, allow_readable_by_others)
+    return Secret(_decode(_without_line_end(found), str(reference), MAX_SECRET_BYTES))
+
+
+def resolve_key(
+    reference: SecretReference,
+    *,
+    base: Path,
+    environment: Mapping[str, str] | None = None,
+    allow_readable_by_others: bool = True,
+) -> Secret:
+    """Fetch the private key a reference means, in PEM or DER; arguments as of `resolve_secret`.
+
+    Raises:
+        SecretError: It is not there, not readable, empty, or not what its `0x` or `0s` promises.
+    """
+    found = _found(reference, base, environment, MAX_KEY_FILE_BYTES, allow_readable_by_others)
+    if reference.source in (SecretSource.FILE, SecretSource.CREDENTIAL) and found:
+        # DER may begin with the letters that mean hexadecimal digits elsewhere.
+        return Secret(_limited(found, str(reference), MAX_KEY_FILE_BYTES))
+    return Secret(_decode(found, str(reference), MAX_KEY_FILE_BYTES))
+
+
+def decode_text(text: str) -> bytes:
+    """Return the bytes that a text means: itself, or what follows `0x` or `0s`.
+
+    Raises:
+        SecretError: It is empty, or not what its `0x` or `0s` promises.
+    """
+    return _decode(text.encode(), "{value: ...}", MAX_PUBLIC_FILE_BYTES)
+
+
+def read_public_file(text: str, *, base: Path) -> bytes:
+    """Return the contents of a file that holds no secret: certificates, a public key, a CRL.
+
+    Raises:
+        SecretError: It is not there, not readable, empty, or too long.
+    """
+    path = base / _expanded(text)
+    try:
+        with path.open("rb") as file:
+            contents = file.read(MAX_PUBLIC_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise SecretError(f"the file {path} does not exist") from None
+    except (OSError, ValueError) as error:
+        detail = error.strerror if isinstance(error, OSError) else "not a path"
+        raise SecretError(f"the file {path} cannot be read by uid {os.geteuid()}: {detail}") from None
+    if not contents:
+        raise SecretError(f"the file {path} is empty")
+    return _limited(contents, str(path), MAX_PUBLIC_FILE_BYTES)
+
+
+def _found(
+    reference: SecretReference,
+    base: Path,
+    environment: Mapping[str, str] | None,
+    limit: int,
+    allow_readable_by_others: bool,
+) -> bytes:
     environment = os.environ if environment is None else environment
     text = reference.text.reveal()
     match reference.source:
         case SecretSource.VALUE:
-            found = text
+            return text
         case SecretSource.ENV:
-            found = _from_environment(text.decode(), environment)
+            return _from_environment(text.decode(), environment)
         case SecretSource.FILE:
             path = base / _expanded(text.decode())
-            found = _from_file(path, allow_readable_by_others=allow_readable_by_others)
+            return _from_file(path, limit, allow_readable_by_others=allow_readable_by_others)
         case SecretSource.CREDENTIAL:
-            found = _from_credential(text.decode(), environment)
-    return Secret(_decode(found, str(reference)))
+            return _from_credential(text.decode(), environment, limit)
 
 
 def _expanded(text: str) -> Path:
@@ -123,7 +188,7 @@ def _from_environment(name: str, environment: Mapping[str, str]) -> bytes:
     return os.fsencode(environment[name])
 
 
-def _from_credential(name: str, environment: Mapping[str, str]) -> bytes:
+def _from_credential(name: str, environment: Mapping[str, str], limit: int) -> bytes:
     if not re.fullmatch(r"[A-Za-z0-9_.@:-]+", name) or name in {".", ".."}:
         raise SecretError(f"{name!r} is not the name of a systemd credential")
     directory = environment.get(CREDENTIALS_DIRECTORY)
@@ -138,14 +203,14 @@ def _from_credential(name: str, environment: Mapping[str, str]) -> bytes:
             f"the unit has no credential {name!r}; add LoadCredential={name}:PATH to its [Service] section"
         )
     # systemd keeps others out of the directory, whatever the mode of the file.
-    return _from_file(path, allow_readable_by_others=True, warn=False)
+    return _from_file(path, limit, allow_readable_by_others=True, warn=False)
 
 
-def _from_file(path: Path, *, allow_readable_by_others: bool, warn: bool = True) -> bytes:
+def _from_file(path: Path, limit: int, *, allow_readable_by_others: bool, warn: bool = True) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            contents = file.read(MAX_SECRET_BYTES + 3)
+            contents = file.read(limit + 3)
     except FileNotFoundError:
         raise SecretError(f"the secret file {path} does not exist; write the key there, mode 0600") from None
     except PermissionError:
@@ -161,7 +226,7 @@ def _from_file(path: Path, *, allow_readable_by_others: bool, warn: bool = True)
         if not allow_readable_by_others:
             raise SecretError(f"the secret file {path} can be read by {who}; run: chmod 600 {path}")
         _log.warning("secret_file_readable", path=str(path), by=who, hint=f"chmod 600 {path}")
-    return _without_line_end(contents)
+    return contents
 
 
 def _without_line_end(contents: bytes) -> bytes:
@@ -171,10 +236,15 @@ def _without_line_end(contents: bytes) -> bytes:
     return contents
 
 
-def _decode(found: bytes, where: str) -> bytes:
+def _limited(found: bytes, where: str, limit: int) -> bytes:
+    if len(found) > limit:
+        raise SecretError(f"the secret of {where} is over {limit} bytes; is it the right place?")
+    return found
+
+
+def _decode(found: bytes, where: str, limit: int) -> bytes:
     """Return the key bytes of what was found; errors tell nothing of it."""
-    if len(found) > MAX_SECRET_BYTES:
-        raise SecretError(f"the secret of {where} is over {MAX_SECRET_BYTES} bytes; is it the right place?")
+    _limited(found, where, limit)
     prefix, digits = found[:2], found[2:]
     try:
         if prefix in (b"0x", b"0X"):

@@ -69,10 +69,13 @@ from gateway.ike.events import (
     InstallRequest,
     RemoveSas,
     Request,
+    SignRequest,
     SpiRequest,
+    TrustRequest,
 )
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState
+from gateway.ipsec.authentication import AuthMethod
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
@@ -144,7 +147,7 @@ class Controller:
 
         self._history = History(wall_clock)
         self._operations = Operations(lambda ended: self._history.record(OperationFinished(operation=ended)))
-        self._credentials = Credentials()
+        self._credentials = Credentials(wall_clock)
         self._protection = Protection(datapath, source_address)
         self._transport = make_transport(self._on_datagram, self._on_ports_lost)
         self._core = Core(
@@ -238,6 +241,10 @@ class Controller:
                 self._binding.install(request)
             case CredentialRequest():
                 self._core.resolve(request.request_id, self._credentials.find(request))
+            case SignRequest():
+                self._core.resolve(request.request_id, self._credentials.sign(request))
+            case TrustRequest():
+                self._core.resolve(request.request_id, self._credentials.trust(request))
 
     def on_event(self, event: Event) -> None:
         """Take an event of the core (`Handler`)."""
@@ -305,24 +312,49 @@ class Controller:
         name = item.connection.name
         if name not in self._wanted:
             return Applied.CREATED
-        same_psk = item.psk is None or self._credentials.is_psk(name, item.psk)
-        return Applied.UNCHANGED if same_psk and self._wanted[name] == item.connection else Applied.UPDATED
+        held = self._credentials
+        is_same = (
+            self._wanted[name] == item.connection
+            and (item.psk is None or held.is_psk(name, item.psk))
+            and (item.crls is None or held.are_crls(name, item.crls))
+        )
+        # Private keys are known by their public halves, which are part of the connection.
+        return Applied.UNCHANGED if is_same else Applied.UPDATED
 
     def _refusals(self, wanted: Sequence[WantedConnection], *, prune: bool) -> dict[str, ControlError]:
         refused: dict[str, ControlError] = {}
         future = {} if prune else dict(self._wanted)
         for item in wanted:
             name = item.connection.name
-            if item.psk is None and not self._credentials.has_psk(name):
-                refused[name] = ControlError(
-                    ControlErrorReason.NO_PSK,
-                    f"connection {name} says to keep its pre-shared key, but none is held: give one",
-                )
+            missing = self._missing_credential(item)
+            if missing is not None:
+                refused[name] = missing
             future[name] = item.connection
         for name, why in conflicts(future).items():
             if any(item.connection.name == name for item in wanted):
                 refused.setdefault(name, ControlError(ControlErrorReason.CONFLICT, why))
         return refused
+
+    def _missing_credential(self, item: WantedConnection) -> ControlError | None:
+        """Return what is wrong with what a connection says to keep."""
+        connection, held = item.connection, self._credentials
+        methods = (connection.local.auth.method, connection.remote.auth.method)
+        if AuthMethod.PSK in methods and item.psk is None and not held.has_psk(connection.name):
+            return ControlError(
+                ControlErrorReason.NO_PSK,
+                f"connection {connection.name} says to keep its pre-shared key, but none is held: give one",
+            )
+        if item.private_keys is None and not held.can_sign(connection):
+            return ControlError(
+                ControlErrorReason.NO_CREDENTIAL,
+                f"connection {connection.name} says to keep its private key, but none is held that fits",
+            )
+        if item.crls is None and not held.has_crls(connection.name):
+            return ControlError(
+                ControlErrorReason.NO_CREDENTIAL,
+                f"connection {connection.name} says to keep its CRLs, but none is held: give them",
+            )
+        return None
 
     async def _protect(self, accepted: dict[str, WantedConnection]) -> dict[str, ControlError]:
         """Put the policies of what is about to be configured in force; return what the datapath refuses."""
@@ -354,6 +386,7 @@ class Controller:
     async def _commit(self, accepted: dict[str, WantedConnection], doomed: Sequence[str]) -> None:
         for name, item in accepted.items():
             self._wanted[name] = item.connection
+            self._credentials.configure(item.connection, item.private_keys, item.crls)
             if item.psk is not None:
                 self._credentials.set_psk(name, item.psk)
         for name in doomed:
@@ -398,6 +431,7 @@ class Controller:
         return ConnectionStatus(
             connection=connection,
             psk_is_set=self._credentials.has_psk(connection.name),
+            crls_are_set=self._credentials.has_crls(connection.name),
             state=state,
             ike_sas=tuple(sa.ike_sa_id for sa in ike_sas),
             child_sas=tuple(sa.child_sa_id for sa in child_sas if sa.connection == connection.name),

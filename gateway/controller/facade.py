@@ -21,6 +21,8 @@ from gateway.datapath.backend import (
     SoftExpire,
     Watch,
 )
+from gateway.ike.crypto.revocation import Crl
+from gateway.ike.crypto.signature import PrivateKey
 from gateway.ike.events import (
     ChildSaDeleted,
     ChildSaEstablished,
@@ -57,6 +59,8 @@ class ControlErrorReason(Enum):
     """The connection only responds: it has no remote address to initiate to."""
     NO_PSK = "NO_PSK"
     """A connection was applied with "keep the PSK", but none is held."""
+    NO_CREDENTIAL = "NO_CREDENTIAL"
+    """A connection was applied with "keep the private key" or "keep the CRLs", but none is held that fits."""
     CONFLICT = "CONFLICT"
     """The connection contradicts another one (equal selectors, ...)."""
     DATAPATH_REFUSED = "DATAPATH_REFUSED"
@@ -91,6 +95,10 @@ class WantedConnection:
     connection: Connection
     psk: Secret | None = None
     """`None` keeps the key that is already held for this connection (`NO_PSK` when there is none)."""
+    private_keys: tuple[PrivateKey, ...] | None = ()
+    """Those that its local side signs with; `None` keeps what is held (`NO_CREDENTIAL` without)."""
+    crls: tuple[Crl, ...] | None = ()
+    """Not part of the connection, so that new ones leave its SAs alone; `None` keeps what is held."""
 
 
 class Applied(Enum):
@@ -133,6 +141,7 @@ class ConnectionStatus:
 
     connection: Connection
     psk_is_set: bool
+    crls_are_set: bool = False
     state: ConnectionState
     ike_sas: tuple[int, ...] = ()
     """`ike_sa_id`s."""

@@ -608,6 +608,7 @@ CODES = {
     ControlErrorReason.REQUEST_ID_REUSED: grpc.StatusCode.ALREADY_EXISTS,
     ControlErrorReason.NO_REMOTE_ADDRESS: grpc.StatusCode.FAILED_PRECONDITION,
     ControlErrorReason.NO_PSK: grpc.StatusCode.FAILED_PRECONDITION,
+    ControlErrorReason.NO_CREDENTIAL: grpc.StatusCode.FAILED_PRECONDITION,
     ControlErrorReason.CONFLICT: grpc.StatusCode.FAILED_PRECONDITION,
     ControlErrorReason.DATAPATH_REFUSED: grpc.StatusCode.FAILED_PRECONDITION,
     ControlErrorReason.DATAPATH_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,

@@ -12,8 +12,8 @@ from gateway.api.convert_connection import (
     read_connections,
     strength_warnings,
     write_connection,
-    write_key,
 )
+from gateway.api.sources import write_key
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import InvalidArgument, Violations, at

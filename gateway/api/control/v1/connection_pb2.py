@@ -26,39 +26,57 @@ from gateway.api.types.v1 import ipsec_pb2 as gateway_dot_api_dot_types_dot_v1_d
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gateway/api/control/v1/connection.proto\x12\x16gateway.api.control.v1\x1a gateway/api/types/v1/ipsec.proto\x1a\x1egoogle/protobuf/duration.proto\"A\n\x06\x43onfig\x12\x37\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\".gateway.api.control.v1.Connection\"\xe4\x01\n\nConnection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05local\x18\x02 \x01(\x0b\x32\x1c.gateway.api.control.v1.Side\x12,\n\x06remote\x18\x03 \x01(\x0b\x32\x1c.gateway.api.control.v1.Side\x12(\n\x03ike\x18\x04 \x01(\x0b\x32\x1b.gateway.api.control.v1.Ike\x12/\n\x08\x63hildren\x18\x05 \x03(\x0b\x32\x1d.gateway.api.control.v1.Child\x12\x12\n\nallow_weak\x18\x06 \x03(\t\"l\n\x04Side\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x34\n\x04\x61uth\x18\x04 \x01(\x0b\x32&.gateway.api.control.v1.Authentication\"O\n\x0e\x41uthentication\x12\x33\n\x03psk\x18\x01 \x01(\x0b\x32$.gateway.api.control.v1.PreSharedKeyH\x00\x42\x08\n\x06method\"s\n\x0cPreSharedKey\x12\x14\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x12\r\n\x03\x65nv\x18\x03 \x01(\tH\x00\x12\x14\n\ncredential\x18\x04 \x01(\tH\x00\x12\x0e\n\x06is_set\x18\x05 \x01(\x08\x42\x08\n\x06source\"\xa3\x05\n\x03Ike\x12\x11\n\tproposals\x18\x01 \x03(\t\x12(\n\x05rekey\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tover_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06jitter\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12,\n\tdpd_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12retransmit_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretransmit_base\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10retransmit_tries\x18\x08 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rencapsulation\x18\t \x01(\x08\x12<\n\rfragmentation\x18\n \x01(\x0e\x32%.gateway.api.control.v1.Fragmentation\x12\x1a\n\rfragment_size\x18\x0b \x01(\rH\x03\x88\x01\x01\x12.\n\x06unique\x18\x0c \x01(\x0e\x32\x1e.gateway.api.control.v1.Unique\x12\x1d\n\x10ike_sas_per_peer\x18\r \x01(\rH\x04\x88\x01\x01\x12\x34\n\tchildless\x18\x0e \x01(\x0e\x32!.gateway.api.control.v1.Childless\x12)\n\x06reauth\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07_jitterB\x12\n\x10_retransmit_baseB\x13\n\x11_retransmit_triesB\x10\n\x0e_fragment_sizeB\x13\n\x11_ike_sas_per_peer\"\xce\x05\n\x05\x43hild\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08local_ts\x18\x02 \x03(\t\x12\x11\n\tremote_ts\x18\x03 \x03(\t\x12(\n\x04mode\x18\x04 \x01(\x0e\x32\x1a.gateway.api.types.v1.Mode\x12,\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1c.gateway.api.types.v1.Action\x12(\n\x03\x65sp\x18\x06 \x01(\x0b\x32\x1b.gateway.api.control.v1.Esp\x12,\n\x05start\x18\x07 \x01(\x0e\x32\x1d.gateway.api.control.v1.Start\x12(\n\x05rekey\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0brekey_bytes\x18\t \x01(\x04\x12\x15\n\rrekey_packets\x18\n \x01(\x04\x12\x1a\n\rover_fraction\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06jitter\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rreplay_window\x18\r \x01(\rH\x02\x88\x01\x01\x12\x16\n\tcopy_dscp\x18\x0e \x01(\x08H\x03\x88\x01\x01\x12\x14\n\x07\x63opy_df\x18\x0f \x01(\x08H\x04\x88\x01\x01\x12\x15\n\x08priority\x18\x10 \x01(\rH\x05\x88\x01\x01\x12\x32\n\tplacement\x18\x11 \x01(\x0b\x32\x1f.gateway.api.types.v1.Placement\x12\x36\n\ndpd_action\x18\x13 \x01(\x0e\x32\".gateway.api.control.v1.LossAction\x12\x38\n\x0c\x63lose_action\x18\x14 \x01(\x0e\x32\".gateway.api.control.v1.LossActionB\x10\n\x0e_over_fractionB\t\n\x07_jitterB\x10\n\x0e_replay_windowB\x0c\n\n_copy_dscpB\n\n\x08_copy_dfB\x0b\n\t_priority\"\x18\n\x03\x45sp\x12\x11\n\tproposals\x18\x01 \x03(\t*[\n\rFragmentation\x12\x1d\n\x19\x46RAGMENTATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46RAGMENTATION_YES\x10\x01\x12\x14\n\x10\x46RAGMENTATION_NO\x10\x02*k\n\x06Unique\x12\x16\n\x12UNIQUE_UNSPECIFIED\x10\x00\x12\x12\n\x0eUNIQUE_REPLACE\x10\x01\x12\x11\n\rUNIQUE_REJECT\x10\x02\x12\x10\n\x0cUNIQUE_ALLOW\x10\x03\x12\x10\n\x0cUNIQUE_NEVER\x10\x04*e\n\tChildless\x12\x19\n\x15\x43HILDLESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HILDLESS_ALLOW\x10\x01\x12\x13\n\x0f\x43HILDLESS_FORCE\x10\x02\x12\x13\n\x0f\x43HILDLESS_NEVER\x10\x03*o\n\nLossAction\x12\x1b\n\x17LOSS_ACTION_UNSPECIFIED\x10\x00\x12\x15\n\x11LOSS_ACTION_CLEAR\x10\x01\x12\x14\n\x10LOSS_ACTION_TRAP\x10\x02\x12\x17\n\x13LOSS_ACTION_RESTART\x10\x03*U\n\x05Start\x12\x15\n\x11START_UNSPECIFIED\x10\x00\x12\x0e\n\nSTART_NONE\x10\x01\x12\x0f\n\x0bSTART_START\x10\x02\x12\x14\n\x10START_ON_TRAFFIC\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'gateway/api/control/v1/connection.proto\x12\x16gateway.api.control.v1\x1a gateway/api/types/v1/ipsec.proto\x1a\x1egoogle/protobuf/duration.proto\"A\n\x06\x43onfig\x12\x37\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\".gateway.api.control.v1.Connection\"\xe4\x01\n\nConnection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x05local\x18\x02 \x01(\x0b\x32\x1c.gateway.api.control.v1.Side\x12,\n\x06remote\x18\x03 \x01(\x0b\x32\x1c.gateway.api.control.v1.Side\x12(\n\x03ike\x18\x04 \x01(\x0b\x32\x1b.gateway.api.control.v1.Ike\x12/\n\x08\x63hildren\x18\x05 \x03(\x0b\x32\x1d.gateway.api.control.v1.Child\x12\x12\n\nallow_weak\x18\x06 \x03(\t\"l\n\x04Side\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x34\n\x04\x61uth\x18\x04 \x01(\x0b\x32&.gateway.api.control.v1.Authentication\"\xe0\x01\n\x0e\x41uthentication\x12\x33\n\x03psk\x18\x01 \x01(\x0b\x32$.gateway.api.control.v1.PreSharedKeyH\x00\x12H\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x31.gateway.api.control.v1.CertificateAuthenticationH\x00\x12\x45\n\npublic_key\x18\x03 \x01(\x0b\x32/.gateway.api.control.v1.PublicKeyAuthenticationH\x00\x42\x08\n\x06method\"\x98\x03\n\x19\x43\x65rtificateAuthentication\x12\x31\n\x05\x63\x65rts\x18\x01 \x03(\x0b\x32\".gateway.api.control.v1.PublicFile\x12/\n\x03key\x18\x02 \x01(\x0b\x32\".gateway.api.control.v1.PrivateKey\x12\x30\n\x04keys\x18\x03 \x03(\x0b\x32\".gateway.api.control.v1.PrivateKey\x12\x12\n\nsignatures\x18\x04 \x03(\t\x12/\n\x03\x63\x61s\x18\x05 \x03(\x0b\x32\".gateway.api.control.v1.PublicFile\x12\x39\n\rintermediates\x18\x06 \x03(\x0b\x32\".gateway.api.control.v1.PublicFile\x12-\n\x04\x63rls\x18\x07 \x03(\x0b\x32\x1f.gateway.api.control.v1.CrlFile\x12\x36\n\nrevocation\x18\x08 \x01(\x0e\x32\".gateway.api.control.v1.Revocation\"\x90\x01\n\x17PublicKeyAuthentication\x12/\n\x03key\x18\x01 \x01(\x0b\x32\".gateway.api.control.v1.PrivateKey\x12\x30\n\x04keys\x18\x02 \x03(\x0b\x32\".gateway.api.control.v1.PublicFile\x12\x12\n\nsignatures\x18\x03 \x03(\t\"7\n\nPublicFile\x12\x0f\n\x05value\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x42\x08\n\x06source\"D\n\x07\x43rlFile\x12\x0f\n\x05value\x18\x01 \x01(\tH\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x12\x0e\n\x06is_set\x18\x03 \x01(\x08\x42\x08\n\x06source\"\xa9\x01\n\nPrivateKey\x12\x14\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x12\r\n\x03\x65nv\x18\x03 \x01(\tH\x00\x12\x14\n\ncredential\x18\x04 \x01(\tH\x00\x12\x36\n\npassphrase\x18\x05 \x01(\x0b\x32\".gateway.api.control.v1.Passphrase\x12\x0e\n\x06is_set\x18\x06 \x01(\x08\x42\x08\n\x06source\"a\n\nPassphrase\x12\x14\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x12\r\n\x03\x65nv\x18\x03 \x01(\tH\x00\x12\x14\n\ncredential\x18\x04 \x01(\tH\x00\x42\x08\n\x06source\"s\n\x0cPreSharedKey\x12\x14\n\x05value\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x0e\n\x04\x66ile\x18\x02 \x01(\tH\x00\x12\r\n\x03\x65nv\x18\x03 \x01(\tH\x00\x12\x14\n\ncredential\x18\x04 \x01(\tH\x00\x12\x0e\n\x06is_set\x18\x05 \x01(\x08\x42\x08\n\x06source\"\xa3\x05\n\x03Ike\x12\x11\n\tproposals\x18\x01 \x03(\t\x12(\n\x05rekey\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tover_time\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06jitter\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12,\n\tdpd_delay\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12retransmit_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x0fretransmit_base\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10retransmit_tries\x18\x08 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rencapsulation\x18\t \x01(\x08\x12<\n\rfragmentation\x18\n \x01(\x0e\x32%.gateway.api.control.v1.Fragmentation\x12\x1a\n\rfragment_size\x18\x0b \x01(\rH\x03\x88\x01\x01\x12.\n\x06unique\x18\x0c \x01(\x0e\x32\x1e.gateway.api.control.v1.Unique\x12\x1d\n\x10ike_sas_per_peer\x18\r \x01(\rH\x04\x88\x01\x01\x12\x34\n\tchildless\x18\x0e \x01(\x0e\x32!.gateway.api.control.v1.Childless\x12)\n\x06reauth\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07_jitterB\x12\n\x10_retransmit_baseB\x13\n\x11_retransmit_triesB\x10\n\x0e_fragment_sizeB\x13\n\x11_ike_sas_per_peer\"\xce\x05\n\x05\x43hild\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08local_ts\x18\x02 \x03(\t\x12\x11\n\tremote_ts\x18\x03 \x03(\t\x12(\n\x04mode\x18\x04 \x01(\x0e\x32\x1a.gateway.api.types.v1.Mode\x12,\n\x06\x61\x63tion\x18\x05 \x01(\x0e\x32\x1c.gateway.api.types.v1.Action\x12(\n\x03\x65sp\x18\x06 \x01(\x0b\x32\x1b.gateway.api.control.v1.Esp\x12,\n\x05start\x18\x07 \x01(\x0e\x32\x1d.gateway.api.control.v1.Start\x12(\n\x05rekey\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0brekey_bytes\x18\t \x01(\x04\x12\x15\n\rrekey_packets\x18\n \x01(\x04\x12\x1a\n\rover_fraction\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06jitter\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12\x1a\n\rreplay_window\x18\r \x01(\rH\x02\x88\x01\x01\x12\x16\n\tcopy_dscp\x18\x0e \x01(\x08H\x03\x88\x01\x01\x12\x14\n\x07\x63opy_df\x18\x0f \x01(\x08H\x04\x88\x01\x01\x12\x15\n\x08priority\x18\x10 \x01(\rH\x05\x88\x01\x01\x12\x32\n\tplacement\x18\x11 \x01(\x0b\x32\x1f.gateway.api.types.v1.Placement\x12\x36\n\ndpd_action\x18\x13 \x01(\x0e\x32\".gateway.api.control.v1.LossAction\x12\x38\n\x0c\x63lose_action\x18\x14 \x01(\x0e\x32\".gateway.api.control.v1.LossActionB\x10\n\x0e_over_fractionB\t\n\x07_jitterB\x10\n\x0e_replay_windowB\x0c\n\n_copy_dscpB\n\n\x08_copy_dfB\x0b\n\t_priority\"\x18\n\x03\x45sp\x12\x11\n\tproposals\x18\x01 \x03(\t*m\n\nRevocation\x12\x1a\n\x16REVOCATION_UNSPECIFIED\x10\x00\x12\x15\n\x11REVOCATION_STRICT\x10\x01\x12\x14\n\x10REVOCATION_IFURI\x10\x02\x12\x16\n\x12REVOCATION_RELAXED\x10\x03*[\n\rFragmentation\x12\x1d\n\x19\x46RAGMENTATION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46RAGMENTATION_YES\x10\x01\x12\x14\n\x10\x46RAGMENTATION_NO\x10\x02*k\n\x06Unique\x12\x16\n\x12UNIQUE_UNSPECIFIED\x10\x00\x12\x12\n\x0eUNIQUE_REPLACE\x10\x01\x12\x11\n\rUNIQUE_REJECT\x10\x02\x12\x10\n\x0cUNIQUE_ALLOW\x10\x03\x12\x10\n\x0cUNIQUE_NEVER\x10\x04*e\n\tChildless\x12\x19\n\x15\x43HILDLESS_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43HILDLESS_ALLOW\x10\x01\x12\x13\n\x0f\x43HILDLESS_FORCE\x10\x02\x12\x13\n\x0f\x43HILDLESS_NEVER\x10\x03*o\n\nLossAction\x12\x1b\n\x17LOSS_ACTION_UNSPECIFIED\x10\x00\x12\x15\n\x11LOSS_ACTION_CLEAR\x10\x01\x12\x14\n\x10LOSS_ACTION_TRAP\x10\x02\x12\x17\n\x13LOSS_ACTION_RESTART\x10\x03*U\n\x05Start\x12\x15\n\x11START_UNSPECIFIED\x10\x00\x12\x0e\n\nSTART_NONE\x10\x01\x12\x0f\n\x0bSTART_START\x10\x02\x12\x14\n\x10START_ON_TRAFFIC\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gateway.api.control.v1.connection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_PRIVATEKEY'].fields_by_name['value']._loaded_options = None
+  _globals['_PRIVATEKEY'].fields_by_name['value']._serialized_options = b'\200\001\001'
+  _globals['_PASSPHRASE'].fields_by_name['value']._loaded_options = None
+  _globals['_PASSPHRASE'].fields_by_name['value']._serialized_options = b'\200\001\001'
   _globals['_PRESHAREDKEY'].fields_by_name['value']._loaded_options = None
   _globals['_PRESHAREDKEY'].fields_by_name['value']._serialized_options = b'\200\001\001'
-  _globals['_FRAGMENTATION']._serialized_start=2164
-  _globals['_FRAGMENTATION']._serialized_end=2255
-  _globals['_UNIQUE']._serialized_start=2257
-  _globals['_UNIQUE']._serialized_end=2364
-  _globals['_CHILDLESS']._serialized_start=2366
-  _globals['_CHILDLESS']._serialized_end=2467
-  _globals['_LOSSACTION']._serialized_start=2469
-  _globals['_LOSSACTION']._serialized_end=2580
-  _globals['_START']._serialized_start=2582
-  _globals['_START']._serialized_end=2667
+  _globals['_REVOCATION']._serialized_start=3266
+  _globals['_REVOCATION']._serialized_end=3375
+  _globals['_FRAGMENTATION']._serialized_start=3377
+  _globals['_FRAGMENTATION']._serialized_end=3468
+  _globals['_UNIQUE']._serialized_start=3470
+  _globals['_UNIQUE']._serialized_end=3577
+  _globals['_CHILDLESS']._serialized_start=3579
+  _globals['_CHILDLESS']._serialized_end=3680
+  _globals['_LOSSACTION']._serialized_start=3682
+  _globals['_LOSSACTION']._serialized_end=3793
+  _globals['_START']._serialized_start=3795
+  _globals['_START']._serialized_end=3880
   _globals['_CONFIG']._serialized_start=133
   _globals['_CONFIG']._serialized_end=198
   _globals['_CONNECTION']._serialized_start=201
   _globals['_CONNECTION']._serialized_end=429
   _globals['_SIDE']._serialized_start=431
   _globals['_SIDE']._serialized_end=539
-  _globals['_AUTHENTICATION']._serialized_start=541
-  _globals['_AUTHENTICATION']._serialized_end=620
-  _globals['_PRESHAREDKEY']._serialized_start=622
-  _globals['_PRESHAREDKEY']._serialized_end=737
-  _globals['_IKE']._serialized_start=740
-  _globals['_IKE']._serialized_end=1415
-  _globals['_CHILD']._serialized_start=1418
-  _globals['_CHILD']._serialized_end=2136
-  _globals['_ESP']._serialized_start=2138
-  _globals['_ESP']._serialized_end=2162
+  _globals['_AUTHENTICATION']._serialized_start=542
+  _globals['_AUTHENTICATION']._serialized_end=766
+  _globals['_CERTIFICATEAUTHENTICATION']._serialized_start=769
+  _globals['_CERTIFICATEAUTHENTICATION']._serialized_end=1177
+  _globals['_PUBLICKEYAUTHENTICATION']._serialized_start=1180
+  _globals['_PUBLICKEYAUTHENTICATION']._serialized_end=1324
+  _globals['_PUBLICFILE']._serialized_start=1326
+  _globals['_PUBLICFILE']._serialized_end=1381
+  _globals['_CRLFILE']._serialized_start=1383
+  _globals['_CRLFILE']._serialized_end=1451
+  _globals['_PRIVATEKEY']._serialized_start=1454
+  _globals['_PRIVATEKEY']._serialized_end=1623
+  _globals['_PASSPHRASE']._serialized_start=1625
+  _globals['_PASSPHRASE']._serialized_end=1722
+  _globals['_PRESHAREDKEY']._serialized_start=1724
+  _globals['_PRESHAREDKEY']._serialized_end=1839
+  _globals['_IKE']._serialized_start=1842
+  _globals['_IKE']._serialized_end=2517
+  _globals['_CHILD']._serialized_start=2520
+  _globals['_CHILD']._serialized_end=3238
+  _globals['_ESP']._serialized_start=3240
+  _globals['_ESP']._serialized_end=3264
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Revocation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVOCATION_UNSPECIFIED: _ClassVar[Revocation]
+    REVOCATION_STRICT: _ClassVar[Revocation]
+    REVOCATION_IFURI: _ClassVar[Revocation]
+    REVOCATION_RELAXED: _ClassVar[Revocation]
+
 class Fragmentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FRAGMENTATION_UNSPECIFIED: _ClassVar[Fragmentation]
@@ -45,6 +52,10 @@ class Start(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     START_NONE: _ClassVar[Start]
     START_START: _ClassVar[Start]
     START_ON_TRAFFIC: _ClassVar[Start]
+REVOCATION_UNSPECIFIED: Revocation
+REVOCATION_STRICT: Revocation
+REVOCATION_IFURI: Revocation
+REVOCATION_RELAXED: Revocation
 FRAGMENTATION_UNSPECIFIED: Fragmentation
 FRAGMENTATION_YES: Fragmentation
 FRAGMENTATION_NO: Fragmentation
@@ -101,10 +112,90 @@ class Side(_message.Message):
     def __init__(self, address: _Optional[str] = ..., addresses: _Optional[_Iterable[str]] = ..., id: _Optional[str] = ..., auth: _Optional[_Union[Authentication, _Mapping]] = ...) -> None: ...
 
 class Authentication(_message.Message):
-    __slots__ = ("psk",)
+    __slots__ = ("psk", "certificate", "public_key")
     PSK_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     psk: PreSharedKey
-    def __init__(self, psk: _Optional[_Union[PreSharedKey, _Mapping]] = ...) -> None: ...
+    certificate: CertificateAuthentication
+    public_key: PublicKeyAuthentication
+    def __init__(self, psk: _Optional[_Union[PreSharedKey, _Mapping]] = ..., certificate: _Optional[_Union[CertificateAuthentication, _Mapping]] = ..., public_key: _Optional[_Union[PublicKeyAuthentication, _Mapping]] = ...) -> None: ...
+
+class CertificateAuthentication(_message.Message):
+    __slots__ = ("certs", "key", "keys", "signatures", "cas", "intermediates", "crls", "revocation")
+    CERTS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    CAS_FIELD_NUMBER: _ClassVar[int]
+    INTERMEDIATES_FIELD_NUMBER: _ClassVar[int]
+    CRLS_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    certs: _containers.RepeatedCompositeFieldContainer[PublicFile]
+    key: PrivateKey
+    keys: _containers.RepeatedCompositeFieldContainer[PrivateKey]
+    signatures: _containers.RepeatedScalarFieldContainer[str]
+    cas: _containers.RepeatedCompositeFieldContainer[PublicFile]
+    intermediates: _containers.RepeatedCompositeFieldContainer[PublicFile]
+    crls: _containers.RepeatedCompositeFieldContainer[CrlFile]
+    revocation: Revocation
+    def __init__(self, certs: _Optional[_Iterable[_Union[PublicFile, _Mapping]]] = ..., key: _Optional[_Union[PrivateKey, _Mapping]] = ..., keys: _Optional[_Iterable[_Union[PrivateKey, _Mapping]]] = ..., signatures: _Optional[_Iterable[str]] = ..., cas: _Optional[_Iterable[_Union[PublicFile, _Mapping]]] = ..., intermediates: _Optional[_Iterable[_Union[PublicFile, _Mapping]]] = ..., crls: _Optional[_Iterable[_Union[CrlFile, _Mapping]]] = ..., revocation: _Optional[_Union[Revocation, str]] = ...) -> None: ...
+
+class PublicKeyAuthentication(_message.Message):
+    __slots__ = ("key", "keys", "signatures")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    key: PrivateKey
+    keys: _containers.RepeatedCompositeFieldContainer[PublicFile]
+    signatures: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key: _Optional[_Union[PrivateKey, _Mapping]] = ..., keys: _Optional[_Iterable[_Union[PublicFile, _Mapping]]] = ..., signatures: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PublicFile(_message.Message):
+    __slots__ = ("value", "file")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    file: str
+    def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ...) -> None: ...
+
+class CrlFile(_message.Message):
+    __slots__ = ("value", "file", "is_set")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    IS_SET_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    file: str
+    is_set: bool
+    def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., is_set: _Optional[bool] = ...) -> None: ...
+
+class PrivateKey(_message.Message):
+    __slots__ = ("value", "file", "env", "credential", "passphrase", "is_set")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    PASSPHRASE_FIELD_NUMBER: _ClassVar[int]
+    IS_SET_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    file: str
+    env: str
+    credential: str
+    passphrase: Passphrase
+    is_set: bool
+    def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., env: _Optional[str] = ..., credential: _Optional[str] = ..., passphrase: _Optional[_Union[Passphrase, _Mapping]] = ..., is_set: _Optional[bool] = ...) -> None: ...
+
+class Passphrase(_message.Message):
+    __slots__ = ("value", "file", "env", "credential")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    value: str
+    file: str
+    env: str
+    credential: str
+    def __init__(self, value: _Optional[str] = ..., file: _Optional[str] = ..., env: _Optional[str] = ..., credential: _Optional[str] = ...) -> None: ...
 
 class PreSharedKey(_message.Message):
     __slots__ = ("value", "file", "env", "credential", "is_set")

@@ -33,6 +33,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_REQUEST_ID_REUSED: _ClassVar[ErrorReason]
     ERROR_REASON_NO_REMOTE_ADDRESS: _ClassVar[ErrorReason]
     ERROR_REASON_NO_PSK: _ClassVar[ErrorReason]
+    ERROR_REASON_NO_CREDENTIAL: _ClassVar[ErrorReason]
     ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
     ERROR_REASON_DATAPATH_REFUSED: _ClassVar[ErrorReason]
     ERROR_REASON_DATAPATH_UNAVAILABLE: _ClassVar[ErrorReason]
@@ -97,6 +98,7 @@ ERROR_REASON_OPERATION_NOT_FOUND: ErrorReason
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason
 ERROR_REASON_NO_REMOTE_ADDRESS: ErrorReason
 ERROR_REASON_NO_PSK: ErrorReason
+ERROR_REASON_NO_CREDENTIAL: ErrorReason
 ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_DATAPATH_REFUSED: ErrorReason
 ERROR_REASON_DATAPATH_UNAVAILABLE: ErrorReason
