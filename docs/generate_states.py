@@ -1,4 +1,4 @@
-"""Write docs/ike-states.md: the states of IKE SAs and Child SAs, and what moves them.
+"""Write docs/ike-states.md: states of IKE SAs and Child SAs, what moves them, and collisions.
 
 The source is `gateway/ike/v2/states.py`: the transitions are read from its tables, what a state means from
 the string under it.
@@ -59,6 +59,18 @@ def explain(of: type[Enum], permissions: Mapping[str, frozenset[Enum]]) -> list[
     return lines
 
 
+def grid(table: Mapping[tuple[State, Trigger], Enum], corner: str) -> list[str]:
+    """Return a table with a row for each first part of its keys, and a column for each second part."""
+    rows = list(dict.fromkeys(row for row, _ in table))
+    columns = list(dict.fromkeys(column for _, column in table))
+    lines = [f"| {corner} | {' | '.join(column.value for column in columns)} |"]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for row in rows:
+        cells = [table[row, column].value if (row, column) in table else "" for column in columns]
+        lines.append(f"| **{row.value}** | {' | '.join(cells)} |")
+    return lines
+
+
 def render() -> str:
     """Return the whole page."""
     lines = [
@@ -84,6 +96,24 @@ def render() -> str:
         *explain(states.ChildSaState, {"carries the traffic of its policy": states.CARRYING_STATES}),
         "",
         *diagram(states.CHILD_SA_TRANSITIONS),
+        "",
+        "## Collisions",
+        "",
+        "What a request of the peer's is answered with, by what we are doing at that time (RFC 7296 §2.25). With",
+        "`N(TEMPORARY_FAILURE)` the peer is asked to try again a little later; nothing has happened then.",
+        "",
+        "**Of the IKE SA.** Where a request that names a Child SA is answered as usual, the next table says how.",
+        "",
+        *grid(states.IKE_SA_COLLISIONS, "we are \\ the peer wants to"),
+        "",
+        "**Of a Child SA.**",
+        "",
+        *grid(states.CHILD_SA_COLLISIONS, "with this Child SA we are \\ the peer wants to"),
+        "",
+        "What becomes of a rekey of ours, of a Child SA or of the IKE SA, by whether the peer rekeyed the same one",
+        "while our request was under way (RFC 7296 §2.8.1, §2.8.2):",
+        "",
+        *grid(states.REKEY_OUTCOMES, "the peer answered \\ it rekeyed too"),
     ]
     return "\n".join(lines) + "\n"
 

@@ -3,9 +3,17 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
-from gateway.ike.v2.states import CHILD_SA_TRANSITIONS, IKE_SA_TRANSITIONS
+from gateway.ike.v2.states import (
+    CHILD_SA_COLLISIONS,
+    CHILD_SA_TRANSITIONS,
+    IKE_SA_COLLISIONS,
+    IKE_SA_TRANSITIONS,
+    REKEY_OUTCOMES,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,3 +38,17 @@ def test_the_page_draws_every_transition() -> None:
     tables = (IKE_SA_TRANSITIONS, CHILD_SA_TRANSITIONS)
     known = [(old.value, new.value, why.value) for table in tables for (old, why), new in table.items()]
     assert drawn == known
+
+
+def test_the_page_says_what_becomes_of_every_collision() -> None:
+    page = (ROOT / "docs" / "ike-states.md").read_text()
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \| (.+) \|$", page, re.MULTILINE)
+
+    written = [cell for _, cells in rows for cell in cells.split(" | ") if cell.strip()]
+
+    tables: list[Mapping[tuple[Enum, Enum], Enum]] = [
+        IKE_SA_COLLISIONS,
+        CHILD_SA_COLLISIONS,
+        REKEY_OUTCOMES,
+    ]
+    assert sorted(written) == sorted(entry.value for table in tables for entry in table.values())

@@ -43,8 +43,8 @@ from gateway.ike.v2.exchange import (
     refusal_notify,
     request,
 )
-from gateway.ike.v2.ike_sa import IkeSa, Rival
-from gateway.ike.v2.states import ChildSaState
+from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.states import ChildSaState, RekeyAnswer
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType, parse_ke_method
 from gateway.ike.wire.payloads import (
@@ -151,9 +151,15 @@ def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
     yield from complete(ike_sa, made)
 
 
-def has_lowest(ours: ChildNonces, rival: Rival) -> bool:
-    """Tell whether the lowest of the four nonces is in our exchange: then what we made goes (§2.8.1)."""
-    return min(ours.nonce_i, ours.nonce_r) < min(rival.nonces)
+def rekey_answer(failure: Failure) -> RekeyAnswer:
+    """Return what a rekey that failed was answered with, as the table of outcomes wants it."""
+    return _REKEY_ANSWERS.get(failure.notify, RekeyAnswer.REFUSED)
+
+
+_REKEY_ANSWERS = {
+    NotifyType.TEMPORARY_FAILURE.name: RekeyAnswer.TEMPORARY_FAILURE,
+    NotifyType.CHILD_SA_NOT_FOUND.name: RekeyAnswer.CHILD_SA_NOT_FOUND,
+}
 
 
 def temporary_failure_wait_s(ike_sa: IkeSa, attempt: int) -> float:

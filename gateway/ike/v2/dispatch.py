@@ -8,9 +8,17 @@ from collections.abc import Callable
 from gateway.ike.errors import PeerError
 from gateway.ike.events import Failure, FailureReason
 from gateway.ike.v2 import create_child_sa, ike_auth, ike_sa_init, informational, rekey_child_sa, rekey_ike_sa
+from gateway.ike.v2.collision import reply_in
 from gateway.ike.v2.exchange import IkeSaGone, Plan, PlanKind, Received, SendResponse, Steps
 from gateway.ike.v2.ike_sa import IkeSa
-from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, ChildSaState, IkeSaState
+from gateway.ike.v2.states import (
+    AUTHENTICATED_STATES,
+    SERVING_STATES,
+    ChildSaState,
+    IkeSaState,
+    PeerRequest,
+    Reply,
+)
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NotifyPayload, Payload, SaPayload, find_notify, find_payload
@@ -20,8 +28,8 @@ from gateway.ipsec.proposal import ProtocolId
 # --- for what we plan ---------------------------------------------------------------------------
 
 
-def bring_up(ike_sa: IkeSa, child: Child) -> Steps[None]:
-    """Make the IKE SA and its first Child SA as initiator."""
+def bring_up(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
+    """Make the IKE SA and its first Child SA, if there is to be one, as initiator."""
     yield from ike_sa_init.initiate(ike_sa)
     yield from ike_auth.initiate(ike_sa, child)
 
@@ -104,16 +112,26 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         rekey_ike_sa.take_over(ike_sa)
     if received.exchange_type == ExchangeType.INFORMATIONAL:
         return informational.respond(ike_sa, received)
+    asked = _asked_to_create(received)
+    if reply_in(ike_sa, asked) is Reply.TEMPORARY_FAILURE:
+        return _answer([NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
+    return _RESPONDERS[asked](ike_sa, received)
+
+
+def _asked_to_create(received: Received) -> PeerRequest:
+    """Return what a CREATE_CHILD_SA request is for (RFC 7296 §1.3)."""
     sa = find_payload(received.payloads, SaPayload)
     if sa is not None and any(proposal.protocol == ProtocolId.IKE for proposal in sa.proposals):
-        return rekey_ike_sa.respond(ike_sa, received)
-    if ike_sa.state is not IkeSaState.ESTABLISHED:
-        # RFC 7296 §2.25.2: not while the IKE SA is being rekeyed or closed.
-        return _answer([NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
+        return PeerRequest.REKEY_IKE
     rekey = find_notify(received.payloads, NotifyType.REKEY_SA)
-    if rekey is not None:
-        return rekey_child_sa.respond(ike_sa, received, rekey)
-    return create_child_sa.respond(ike_sa, received)
+    return PeerRequest.NEW_CHILD if rekey is None else PeerRequest.REKEY_CHILD
+
+
+_RESPONDERS: dict[PeerRequest, Callable[[IkeSa, Received], Steps[None]]] = {
+    PeerRequest.NEW_CHILD: create_child_sa.respond,
+    PeerRequest.REKEY_CHILD: rekey_child_sa.respond,
+    PeerRequest.REKEY_IKE: rekey_ike_sa.respond,
+}
 
 
 def _answer(payloads: list[Payload]) -> Steps[None]:

@@ -18,10 +18,11 @@ from gateway.ike.events import Failure, FailureReason
 from gateway.ike.v2 import rekey_child_sa, rekey_ike_sa
 from gateway.ike.v2.child_negotiation import encode_spi
 from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.collision import reply_about, reply_in
 from gateway.ike.v2.create_child_sa import delete_spi
 from gateway.ike.v2.exchange import IkeSaGone, Received, SendResponse, Steps, request
 from gateway.ike.v2.ike_sa import IkeSa
-from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, IkeSaTrigger, PeerRequest, Reply
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, Payload, all_payloads
@@ -90,20 +91,22 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
             raise IkeSaGone(_fatal(notify))
     deletes = all_payloads(received.payloads, DeletePayload)
     if ends_ike_sa(received):
-        if ike_sa.state is IkeSaState.REKEYING:
+        if reply_in(ike_sa, PeerRequest.DELETE_IKE) is Reply.SUCCESSOR_TAKES_OVER:
             rekey_ike_sa.peer_deleted(ike_sa)
         yield SendResponse(payloads=[])
         raise IkeSaGone(Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the IKE SA"))
     answered: list[bytes] = []
     for spi in (spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis):
         child_sa = ike_sa.find_outbound(spi)
-        if child_sa is None:
-            _note_early_delete(ike_sa, spi)
-            continue
-        if child_sa.state is ChildSaState.DELETING:
-            continue
-        answered.append(encode_spi(child_sa.spi_in))
-        yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
+        match reply_about(ike_sa, child_sa, PeerRequest.DELETE_CHILD):
+            case Reply.WITHOUT_DELETE:
+                continue
+            case Reply.REMEMBER:
+                _note_early_delete(ike_sa, spi)
+            case _:
+                assert child_sa is not None
+                answered.append(encode_spi(child_sa.spi_in))
+                yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
     payloads: list[Payload] = [DeletePayload(ProtocolId.ESP, tuple(answered))] if answered else []
     yield SendResponse(payloads=payloads)
 
@@ -116,7 +119,7 @@ def ends_ike_sa(received: Received) -> bool:
 
 def _note_early_delete(ike_sa: IkeSa, spi: bytes) -> None:
     """Remember an SPI that the peer may have made for a request of ours whose response was lost."""
-    if ike_sa.has_child_work and len(ike_sa.early_deletes) < MAX_EARLY_DELETES:
+    if len(ike_sa.early_deletes) < MAX_EARLY_DELETES:
         ike_sa.early_deletes.add(spi)
 
 

@@ -24,24 +24,36 @@ from gateway.ike.errors import PeerError
 from gateway.ike.events import ChildSaRekeyed, Failure, FailureReason
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.collision import reply_about
 from gateway.ike.v2.create_child_sa import (
     Made,
     abandon_child,
     answer_offer,
     delete_spi,
     failure_of,
-    has_lowest,
     install_inbound,
     install_outbound,
     offer_child,
     rejection_notify,
+    rekey_answer,
     temporary_failure_wait_s,
 )
 from gateway.ike.v2.exchange import Denied, IkeSaGone, Plan, PlanKind, Received, SendResponse, Steps
 from gateway.ike.v2.ike_sa import IkeSa, Rival
-from gateway.ike.v2.states import CARRYING_STATES, ChildSaState, ChildSaTrigger
+from gateway.ike.v2.states import (
+    CARRYING_STATES,
+    REKEY_OUTCOMES,
+    ChildSaState,
+    ChildSaTrigger,
+    Contest,
+    PeerRequest,
+    RekeyAnswer,
+    RekeyOutcome,
+    Reply,
+    rekey_contest,
+)
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import NotifyPayload
+from gateway.ike.wire.payloads import NotifyPayload, find_notify
 from gateway.ipsec.proposal import ProtocolId
 
 REPLACED = Failure(reason=FailureReason.REPLACED, detail="the Child SA was rekeyed")
@@ -60,14 +72,23 @@ def initiate(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
         _rekey_failed(ike_sa, old, failure_of(error))
         return
     rival = ike_sa.rivals.pop(old.child_sa_id, None)
-    if rival is not None and (has_lowest(made.nonces, rival) or old.child_sa_id not in ike_sa.children):
+    outcome = REKEY_OUTCOMES[RekeyAnswer.MADE, _contest(ike_sa, old, made, rival)]
+    if outcome is RekeyOutcome.DELETE_OURS and rival is not None:
         yield from _lose(ike_sa, old, made, rival)
         return
-    if rival is not None:
-        redundant = _child(ike_sa, rival.successor)
-        if redundant is not None:
-            ike_sa.set_child_timer(Timer.CHILD_LINGER, redundant, ike_sa.context.options.delete_grace_s)
+    redundant = None if rival is None else _child(ike_sa, rival.successor)
+    if redundant is not None:
+        ike_sa.set_child_timer(Timer.CHILD_LINGER, redundant, ike_sa.context.options.delete_grace_s)
     yield from _take_over(ike_sa, old, made)
+
+
+def _contest(ike_sa: IkeSa, old: ChildSa, made: Made, rival: Rival | None) -> Contest:
+    """Tell whether the peer rekeyed the Child SA too, and who wins; settled where it deleted the old one."""
+    if rival is None:
+        return Contest.NONE
+    if old.child_sa_id not in ike_sa.children:
+        return Contest.SETTLED
+    return rekey_contest((made.nonces.nonce_i, made.nonces.nonce_r), rival.nonces)
 
 
 def _child(ike_sa: IkeSa, number: int) -> ChildSa | None:
@@ -130,13 +151,15 @@ def _await_peer(ike_sa: IkeSa, old: ChildSa, rival: Rival) -> None:
 
 def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
     rival = ike_sa.rivals.pop(old.child_sa_id, None)
-    if rival is not None:
+    contest = Contest.NONE if rival is None else Contest.SETTLED
+    outcome = REKEY_OUTCOMES[rekey_answer(failure), contest]
+    if outcome is RekeyOutcome.AWAIT_PEER and rival is not None:
         _await_peer(ike_sa, old, rival)
         return
     if old.state is not ChildSaState.REKEYING:
         return
     name, options = old.parameters.child.name, ike_sa.context.options
-    if failure.notify == NotifyType.CHILD_SA_NOT_FOUND.name:
+    if outcome is RekeyOutcome.MAKE_ANEW:
         # The peer does not have it; what we have is a hole (RFC 7296 §2.25.1).
         ike_sa.end_child(old, failure)
         ike_sa.plan(Plan(kind=PlanKind.NEW_CHILD, child=name))
@@ -144,7 +167,7 @@ def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
     old.follow(ChildSaTrigger.REKEY_FAILED)
     attempt = ike_sa.rekey_attempts.get(old.child_sa_id, 0)
     ike_sa.rekey_attempts[old.child_sa_id] = attempt + 1
-    if failure.notify == NotifyType.TEMPORARY_FAILURE.name:
+    if outcome is RekeyOutcome.RETRY_SOON:
         wait_s = temporary_failure_wait_s(ike_sa, attempt)
     else:
         wait_s = options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
@@ -155,18 +178,17 @@ def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
 # --- responder ----------------------------------------------------------------------------------
 
 
-def respond(ike_sa: IkeSa, received: Received, rekey: NotifyPayload) -> Steps[None]:
+def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     """Answer a request to replace a Child SA."""
+    rekey = find_notify(received.payloads, NotifyType.REKEY_SA)
+    assert rekey is not None
     old = _find_old(ike_sa, rekey)
-    if old is None and ike_sa.has_child_work:
-        # It may be what our outstanding request made: the response is late, the peer need not know.
-        yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
-        return
-    if old is None:
+    reply = reply_about(ike_sa, old, PeerRequest.REKEY_CHILD)
+    if reply is Reply.CHILD_SA_NOT_FOUND:
         notify = NotifyPayload(NotifyType.CHILD_SA_NOT_FOUND, protocol=rekey.protocol, spi=rekey.spi)
         yield SendResponse(payloads=[notify])
         return
-    if not _may_be_replaced(ike_sa, old) or _is_crowded(ike_sa):
+    if old is None or reply not in _AGREEING or _is_crowded(ike_sa):
         yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
         return
     try:
@@ -178,7 +200,7 @@ def respond(ike_sa: IkeSa, received: Received, rekey: NotifyPayload) -> Steps[No
         ike_sa.child_failed(old.parameters.child.name, failure_of(error), replaces=old.child_sa_id)
         return
     successor = answered.child_sa
-    if not _may_be_replaced(ike_sa, old):
+    if reply_about(ike_sa, old, PeerRequest.REKEY_CHILD) not in _AGREEING:
         # While the datapath was busy our own rekey was answered, or the old one ended.
         failure = Failure(reason=FailureReason.REPLACED, detail="another rekey was faster")
         ike_sa.end_child(successor, failure)
@@ -200,12 +222,7 @@ def _find_old(ike_sa: IkeSa, rekey: NotifyPayload) -> ChildSa | None:
     return ike_sa.find_outbound(rekey.spi)
 
 
-def _may_be_replaced(ike_sa: IkeSa, old: ChildSa) -> bool:
-    return (
-        old.state in CARRYING_STATES
-        and old.child_sa_id not in ike_sa.settled
-        and old.child_sa_id not in ike_sa.rivals
-    )
+_AGREEING = frozenset({Reply.AS_USUAL, Reply.NONCES_DECIDE})
 
 
 def _is_crowded(ike_sa: IkeSa) -> bool:
@@ -249,12 +266,7 @@ def is_ready_to_switch(ike_sa: IkeSa, child_sa: ChildSa) -> bool:
 def peer_deleted(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
     """Take the peer's DELETE of a Child SA: its successor takes over first, where there is one."""
     number = child_sa.child_sa_id
-    rival = ike_sa.rivals.get(number)
-    successor = None
-    if rival is not None:
-        successor = _child(ike_sa, rival.successor)
-    elif child_sa.state is ChildSaState.REKEYED:
-        successor = next((c for c in ike_sa.children.values() if c.replaces == number), None)
+    successor = _successor_of_peer(ike_sa, child_sa)
     if successor is None:
         is_in_vain = _take_back(ike_sa, child_sa)
         failure = Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA")
@@ -271,6 +283,16 @@ def peer_deleted(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
         return
     detail = "the peer deleted the Child SA, and our datapath refused its successor"
     ike_sa.end_child(child_sa, Failure(reason=FailureReason.DATAPATH_REFUSED, detail=detail))
+
+
+def _successor_of_peer(ike_sa: IkeSa, child_sa: ChildSa) -> ChildSa | None:
+    """Return what the peer made of a Child SA that it deletes now."""
+    if reply_about(ike_sa, child_sa, PeerRequest.DELETE_CHILD) is not Reply.SUCCESSOR_TAKES_OVER:
+        return None
+    rival = ike_sa.rivals.get(child_sa.child_sa_id)
+    if rival is not None:
+        return _child(ike_sa, rival.successor)
+    return next((c for c in ike_sa.children.values() if c.replaces == child_sa.child_sa_id), None)
 
 
 def _take_back(ike_sa: IkeSa, successor: ChildSa) -> bool:

@@ -20,7 +20,7 @@ from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import PeerError
 from gateway.ike.events import Failure, FailureReason, IkeSaRekeyed
 from gateway.ike.timers import Timer
-from gateway.ike.v2.create_child_sa import failure_of, temporary_failure_wait_s
+from gateway.ike.v2.create_child_sa import failure_of, rekey_answer, temporary_failure_wait_s
 from gateway.ike.v2.exchange import (
     Adopt,
     ChildRejected,
@@ -34,7 +34,15 @@ from gateway.ike.v2.exchange import (
     request,
 )
 from gateway.ike.v2.ike_sa import IkeSa, Rival
-from gateway.ike.v2.states import SERVING_STATES, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.states import (
+    REKEY_OUTCOMES,
+    Contest,
+    IkeSaState,
+    IkeSaTrigger,
+    RekeyAnswer,
+    RekeyOutcome,
+    rekey_contest,
+)
 from gateway.ike.wire.header import NO_SPI, SPI_BYTES, ExchangeType
 from gateway.ike.wire.notify import NotifyType, encode_ke_method, parse_ke_method
 from gateway.ike.wire.payloads import (
@@ -102,23 +110,20 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
         _rekey_failed(ike_sa, failure_of(error))
         return
     made = _make(ike_sa, terms, is_initiator=True)
-    if ike_sa.state is not IkeSaState.REKEYING:
-        # The peer uses its own successor already: it saw all four nonces, or ours came too late.
-        made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
-        ike_sa.newborn = made
-        yield Adopt()
-        return
+    is_settled = ike_sa.state is not IkeSaState.REKEYING
     rival, rival_sa = _take_rival(ike_sa)
-    if rival is not None and rival_sa is not None and min(terms.nonces) < min(rival.nonces):
-        # The lowest nonce is ours: so is the successor that goes (RFC 7296 §2.8.2).
-        made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
-        ike_sa.newborn = made
-        yield Adopt()
-        _await_peer(ike_sa, rival_sa)
-        return
-    ike_sa.newborn = made
-    yield Adopt()
-    hand_over(ike_sa, made)
+    match REKEY_OUTCOMES[RekeyAnswer.MADE, _contest(terms, rival, is_settled=is_settled)]:
+        case RekeyOutcome.DELETE_OURS:
+            made.plan(Plan(kind=PlanKind.DELETE_IKE, failure=REDUNDANT), first=True)
+            ike_sa.newborn = made
+            yield Adopt()
+            if rival_sa is not None:
+                _await_peer(ike_sa, rival_sa)
+            return
+        case _:
+            ike_sa.newborn = made
+            yield Adopt()
+            hand_over(ike_sa, made)
     if rival_sa is not None:
         # The peer has to see all four nonces too, or what it made stays here as an orphan: so the old IKE SA
         # goes when the redundant one does, which shows that our response has come (`Runner.end`).
@@ -126,6 +131,17 @@ def initiate(ike_sa: IkeSa) -> Steps[None]:
         return
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.IKE)])
     raise IkeSaGone(REPLACED)
+
+
+def _contest(terms: _Terms, rival: Rival | None, *, is_settled: bool) -> Contest:
+    """Tell whether the peer rekeyed the IKE SA too, and who wins.
+
+    Settled it is where the peer asked for something in its successor: it saw all four nonces, or our request
+    came too late.
+    """
+    if is_settled:
+        return Contest.SETTLED
+    return Contest.NONE if rival is None else rekey_contest(terms.nonces, rival.nonces)
 
 
 def _negotiate(ike_sa: IkeSa) -> Steps[_Terms]:
@@ -209,7 +225,9 @@ def _refused(payloads: tuple[Payload, ...], offered: tuple[Proposal, ...]) -> Ch
 
 def _rekey_failed(ike_sa: IkeSa, failure: Failure) -> None:
     _, rival_sa = _take_rival(ike_sa)
-    if rival_sa is not None:
+    contest = Contest.NONE if rival_sa is None else Contest.SETTLED
+    outcome = REKEY_OUTCOMES[rekey_answer(failure), contest]
+    if outcome is RekeyOutcome.AWAIT_PEER and rival_sa is not None:
         _await_peer(ike_sa, rival_sa)
         return
     if ike_sa.state is not IkeSaState.REKEYING:
@@ -217,7 +235,7 @@ def _rekey_failed(ike_sa: IkeSa, failure: Failure) -> None:
     ike_sa.follow(IkeSaTrigger.REKEY_FAILED)
     attempt = ike_sa.rekey_attempts.get(0, 0)
     ike_sa.rekey_attempts[0] = attempt + 1
-    if failure.notify == NotifyType.TEMPORARY_FAILURE.name:
+    if outcome is RekeyOutcome.RETRY_SOON:
         wait_s = temporary_failure_wait_s(ike_sa, attempt)
     else:
         wait_s = ike_sa.context.options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
@@ -228,10 +246,7 @@ def _rekey_failed(ike_sa: IkeSa, failure: Failure) -> None:
 
 
 def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
-    """Answer a request to replace the IKE SA."""
-    if ike_sa.state not in SERVING_STATES or ike_sa.has_child_work or ike_sa.rival_sa is not None:
-        yield SendResponse(payloads=[NotifyPayload(NotifyType.TEMPORARY_FAILURE)])
-        return
+    """Answer a request to replace the IKE SA that collides with nothing, or with our own rekey only."""
     try:
         terms, answer = _choose(ike_sa, received)
     except PeerError as error:

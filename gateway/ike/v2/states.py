@@ -2,7 +2,8 @@
 
 Code that changes a state asks `next_ike_state` or `next_child_state`; there are no `if state ==` chains
 elsewhere. What a state permits (which requests it takes, whether it carries traffic) is in the tables
-too. `docs/ike-states.md` is made from them by `docs/generate_states.py`.
+too, and so are the answers where exchanges of both sides collide. `docs/ike-states.md` is made from them by
+`docs/generate_states.py`.
 """
 
 from enum import Enum
@@ -73,6 +74,8 @@ class ChildSaTrigger(Enum):
     DELETE_SENT = "DELETE sent"
     GONE = "DELETE received or answered, refused, expired, or IKE SA gone"
 
+
+# --- transitions --------------------------------------------------------------------------------
 
 _I = IkeSaState
 _IT = IkeSaTrigger
@@ -148,3 +151,172 @@ def next_child_state(state: ChildSaState, trigger: ChildSaTrigger) -> ChildSaSta
     if new is None:
         raise LocalError(f"a Child SA that is {state.value} cannot follow {trigger.value!r}")
     return new
+
+
+# --- collisions: what the peer's request is answered with ---------------------------------------
+
+
+class PeerRequest(Enum):
+    """What a request of the peer's asks for, as far as it can collide with something of ours."""
+
+    NEW_CHILD = "create a Child SA"
+    REKEY_CHILD = "rekey a Child SA"
+    DELETE_CHILD = "close a Child SA"
+    REKEY_IKE = "rekey the IKE SA"
+    DELETE_IKE = "close the IKE SA"
+    OTHER = "anything else"
+
+
+class IkeSituation(Enum):
+    """What we are doing with the IKE SA that a request came in."""
+
+    IDLE = "nothing of these"
+    CHILD_WORK = "creating, rekeying or closing a Child SA"
+    REKEYING = "rekeying the IKE SA"
+    CONTESTED = "rekeying the IKE SA, and the peer's rekey of it was answered"
+    CLOSING = "closing the IKE SA, or it has a successor"
+
+
+class ChildSituation(Enum):
+    """What we are doing with the Child SA that a request names."""
+
+    UNKNOWN = "there is none"
+    UNHEARD = "there is none, but a request of ours that may have made it is unanswered"
+    CREATING = "installing it"
+    CARRYING = "nothing"
+    REKEYING = "rekeying it"
+    CONTESTED = "rekeying it, and the peer's rekey of it was answered"
+    ANSWERED = "rekeying it, and the peer agreed"
+    REPLACED = "it has a successor of the peer's making"
+    CLOSING = "closing it"
+
+
+class Reply(Enum):
+    """How a request is answered."""
+
+    AS_USUAL = "as usual"
+    NONCES_DECIDE = "as usual; of two successors the nonces decide"
+    FORGET_OURS = "as usual; what we were doing is forgotten"
+    SUCCESSOR_TAKES_OVER = "as usual; the successor takes over"
+    WITHOUT_DELETE = "without a Delete payload"
+    REMEMBER = "without a Delete payload; the SPI is remembered until our request is answered"
+    TEMPORARY_FAILURE = "N(TEMPORARY_FAILURE)"
+    CHILD_SA_NOT_FOUND = "N(CHILD_SA_NOT_FOUND)"
+
+
+_P, _S, _CS, _R = PeerRequest, IkeSituation, ChildSituation, Reply
+#: By IKE SA (RFC 7296 §2.25.2, and the last rule of §2.25.1). AS_USUAL of what names a Child SA means:
+#: `CHILD_SA_COLLISIONS` says how.
+IKE_SA_COLLISIONS: dict[tuple[IkeSituation, PeerRequest], Reply] = {
+    (_S.IDLE, _P.NEW_CHILD): _R.AS_USUAL,
+    (_S.IDLE, _P.REKEY_CHILD): _R.AS_USUAL,
+    (_S.IDLE, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_S.IDLE, _P.REKEY_IKE): _R.AS_USUAL,
+    (_S.IDLE, _P.DELETE_IKE): _R.AS_USUAL,
+    (_S.IDLE, _P.OTHER): _R.AS_USUAL,
+    (_S.CHILD_WORK, _P.NEW_CHILD): _R.AS_USUAL,
+    (_S.CHILD_WORK, _P.REKEY_CHILD): _R.AS_USUAL,
+    (_S.CHILD_WORK, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_S.CHILD_WORK, _P.REKEY_IKE): _R.TEMPORARY_FAILURE,
+    (_S.CHILD_WORK, _P.DELETE_IKE): _R.FORGET_OURS,
+    (_S.CHILD_WORK, _P.OTHER): _R.AS_USUAL,
+    (_S.REKEYING, _P.NEW_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.REKEYING, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.REKEYING, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_S.REKEYING, _P.REKEY_IKE): _R.NONCES_DECIDE,
+    (_S.REKEYING, _P.DELETE_IKE): _R.FORGET_OURS,
+    (_S.REKEYING, _P.OTHER): _R.AS_USUAL,
+    (_S.CONTESTED, _P.NEW_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.CONTESTED, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.CONTESTED, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_S.CONTESTED, _P.REKEY_IKE): _R.TEMPORARY_FAILURE,
+    (_S.CONTESTED, _P.DELETE_IKE): _R.SUCCESSOR_TAKES_OVER,
+    (_S.CONTESTED, _P.OTHER): _R.AS_USUAL,
+    (_S.CLOSING, _P.NEW_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.CLOSING, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_S.CLOSING, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_S.CLOSING, _P.REKEY_IKE): _R.TEMPORARY_FAILURE,
+    (_S.CLOSING, _P.DELETE_IKE): _R.FORGET_OURS,
+    (_S.CLOSING, _P.OTHER): _R.AS_USUAL,
+}
+
+#: By Child SA (RFC 7296 §2.25.1, §1.4.1).
+CHILD_SA_COLLISIONS: dict[tuple[ChildSituation, PeerRequest], Reply] = {
+    (_CS.UNKNOWN, _P.REKEY_CHILD): _R.CHILD_SA_NOT_FOUND,
+    (_CS.UNKNOWN, _P.DELETE_CHILD): _R.WITHOUT_DELETE,
+    # What our request made may be what the peer names: the response is late, the peer need not know.
+    (_CS.UNHEARD, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.UNHEARD, _P.DELETE_CHILD): _R.REMEMBER,
+    (_CS.CREATING, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.CREATING, _P.DELETE_CHILD): _R.FORGET_OURS,
+    (_CS.CARRYING, _P.REKEY_CHILD): _R.AS_USUAL,
+    (_CS.CARRYING, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_CS.REKEYING, _P.REKEY_CHILD): _R.NONCES_DECIDE,
+    (_CS.REKEYING, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_CS.CONTESTED, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.CONTESTED, _P.DELETE_CHILD): _R.SUCCESSOR_TAKES_OVER,
+    # The peer has agreed to our successor, so that this request is older than its answer, or a mistake.
+    (_CS.ANSWERED, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.ANSWERED, _P.DELETE_CHILD): _R.AS_USUAL,
+    (_CS.REPLACED, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.REPLACED, _P.DELETE_CHILD): _R.SUCCESSOR_TAKES_OVER,
+    (_CS.CLOSING, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
+    (_CS.CLOSING, _P.DELETE_CHILD): _R.WITHOUT_DELETE,
+}
+
+
+# --- collisions: what becomes of our own rekey --------------------------------------------------
+
+
+class RekeyAnswer(Enum):
+    """What the peer answered to our rekey of a Child SA or of the IKE SA."""
+
+    MADE = "a successor"
+    TEMPORARY_FAILURE = "N(TEMPORARY_FAILURE)"
+    CHILD_SA_NOT_FOUND = "N(CHILD_SA_NOT_FOUND)"
+    REFUSED = "any other error, or our datapath refuses"
+
+
+class Contest(Enum):
+    """Whether the peer rekeyed the same SA while our request was under way, and who wins (§2.8.1, §2.8.2)."""
+
+    NONE = "it did not"
+    OURS_LOWEST = "it did; the lowest of the four nonces is in our exchange"
+    THEIRS_LOWEST = "it did; the lowest of the four nonces is in its exchange"
+    SETTLED = "it did, and only its successor is left"
+
+
+class RekeyOutcome(Enum):
+    """What we do then."""
+
+    TAKE_OVER = "our successor takes over; we delete the old SA"
+    DELETE_OURS = "we delete our successor; the peer's takes over, the peer deletes the old SA"
+    AWAIT_PEER = "the peer's successor takes over; the peer deletes the old SA"
+    RETRY_SOON = "ask again after a few seconds"
+    RETRY_LATER = "tell the operator, ask again later"
+    MAKE_ANEW = "end it, and make a new one"
+
+
+_A, _K, _O = RekeyAnswer, Contest, RekeyOutcome
+REKEY_OUTCOMES: dict[tuple[RekeyAnswer, Contest], RekeyOutcome] = {
+    (_A.MADE, _K.NONE): _O.TAKE_OVER,
+    (_A.MADE, _K.OURS_LOWEST): _O.DELETE_OURS,
+    (_A.MADE, _K.THEIRS_LOWEST): _O.TAKE_OVER,
+    (_A.MADE, _K.SETTLED): _O.DELETE_OURS,
+    (_A.TEMPORARY_FAILURE, _K.NONE): _O.RETRY_SOON,
+    (_A.CHILD_SA_NOT_FOUND, _K.NONE): _O.MAKE_ANEW,
+    (_A.REFUSED, _K.NONE): _O.RETRY_LATER,
+    # Without a successor of ours there are no four nonces: the peer's stays (RFC 7296 §2.8.1).
+    (_A.TEMPORARY_FAILURE, _K.SETTLED): _O.AWAIT_PEER,
+    (_A.CHILD_SA_NOT_FOUND, _K.SETTLED): _O.AWAIT_PEER,
+    (_A.REFUSED, _K.SETTLED): _O.AWAIT_PEER,
+}
+
+
+def rekey_contest(ours: tuple[bytes, bytes], theirs: tuple[bytes, bytes]) -> Contest:
+    """Tell who wins a simultaneous rekey, by the nonces Ni and Nr of both exchanges.
+
+    Nonces are compared octet by octet from the first on; the shorter of two that agree so far is the lower
+    one (RFC 7296 §2.8.1): as Python compares bytes.
+    """
+    return Contest.OURS_LOWEST if min(ours) < min(theirs) else Contest.THEIRS_LOWEST
