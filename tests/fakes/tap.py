@@ -16,7 +16,7 @@ from gateway.ike.crypto.cipher import Cipher, build_cipher
 from gateway.ike.events import IkeSaKeys
 from gateway.ike.wire.header import HEADER_BYTES, ExchangeType, HeaderFlag, IkeHeader
 from gateway.ike.wire.message import (
-    EncryptedPayload,
+    EncryptedFragment,
     Message,
     encode_encrypted_head,
     encode_payloads,
@@ -49,6 +49,7 @@ SILENT_NOTIFIES = frozenset(
         NotifyType.ESP_TFC_PADDING_NOT_SUPPORTED,
         NotifyType.NON_FIRST_FRAGMENTS_ALSO,
         NotifyType.IKEV2_FRAGMENTATION_SUPPORTED,
+        NotifyType.CHILDLESS_IKEV2_SUPPORTED,
         NotifyType.SIGNATURE_HASH_ALGORITHMS,
         NotifyType.SUPPORTED_AUTH_METHODS,
     }
@@ -62,7 +63,7 @@ class Opened:
 
     message: Message
     payloads: tuple[Payload, ...]
-    """Of the message, or of its SK payload."""
+    """Of the message, or of its SK payload; none of a fragment."""
 
     @property
     def is_protected(self) -> bool:
@@ -76,7 +77,10 @@ class Opened:
 
     def __str__(self) -> str:
         """Return the message as the RFC writes it, without arrow."""
-        header = self.message.header
+        header, protected = self.message.header, self.message.protected
+        if isinstance(protected, EncryptedFragment):
+            exchange = ExchangeType(header.exchange_type).name
+            return f"{exchange} SKF {protected.number}/{protected.total}"
         names = [
             name for payload in self.payloads if (name := _name(payload, header)) and not _is_silent(payload)
         ]
@@ -94,27 +98,37 @@ class Keys:
         self._from_responder = build_cipher(proposal.encr, keys.sk_er, proposal.integ, keys.sk_ar)
 
     def open(self, message: Message) -> tuple[Payload, ...]:
-        """Verify and decrypt an SK payload."""
+        """Verify and decrypt an SK payload; of a fragment, only verify it."""
+        octets = self.open_octets(message)
+        assert message.protected is not None
+        if isinstance(message.protected, EncryptedFragment):
+            return ()
+        return parse_payloads(message.protected.first_payload, octets)
+
+    def open_octets(self, message: Message) -> bytes:
+        """Verify and decrypt what is in SK or in one SKF, padding removed."""
         protected = message.protected
-        assert isinstance(protected, EncryptedPayload)
+        assert protected is not None
         cipher = self._cipher(message.header)
         iv, sealed = protected.body[: cipher.iv_bytes], protected.body[cipher.iv_bytes :]
         plaintext = cipher.open(iv, message.datagram[: protected.associated_bytes], sealed)
-        return parse_payloads(protected.first_payload, plaintext[: -1 - plaintext[-1]])
+        return plaintext[: -1 - plaintext[-1]]
 
     def seal(self, header: IkeHeader, payloads: Sequence[Payload]) -> bytes:
         """Return an authentic message with these payloads."""
         return self.seal_octets(header, first_type(payloads), encode_payloads(payloads))
 
-    def seal_octets(self, header: IkeHeader, first_payload: int, octets: bytes) -> bytes:
-        """Return an authentic message with this inside, whatever it is."""
+    def seal_octets(
+        self, header: IkeHeader, first_payload: int, octets: bytes, fragment: tuple[int, int] | None = None
+    ) -> bytes:
+        """Return an authentic message with this inside, whatever it is; or one fragment, number and total."""
         cipher = self._cipher(header)
         padding = -(len(octets) + 1) % cipher.block_bytes
         plaintext = octets + bytes(padding) + bytes((padding,))
         # Never used by a core: those count from 0 or draw from their entropy.
         iv = b"\xf0" * cipher.iv_bytes
         size = cipher.iv_bytes + len(plaintext) + cipher.icv_bytes
-        head = encode_encrypted_head(header, first_payload=first_payload, body_bytes=size)
+        head = encode_encrypted_head(header, first_payload=first_payload, body_bytes=size, fragment=fragment)
         return head + iv + cipher.seal(iv, head, plaintext)
 
     def _cipher(self, header: IkeHeader) -> Cipher:
