@@ -34,11 +34,6 @@ class Sad:
         self._retired: OrderedDict[bytes, None] = OrderedDict()
         self._floor = 0
 
-    @property
-    def generation_floor(self) -> int:
-        """The generation of the last reconcile; anything older is refused."""
-        return self._floor
-
     # --- SAs ------------------------------------------------------------------------------------
 
     def check_sa(self, sa: SecurityAssociation, generation: int) -> None:
@@ -143,4 +138,8 @@ class Sad:
         digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
         digest.update(sa.spi.to_bytes(4, "big"))
         digest.update(sa.encryption_key.reveal())
+        if not len(sa.encryption_key):
+            digest.update(
+                sa.integrity_key.reveal()
+            )  # AH and NULL: the IVs of AES-GMAC must not come again either
         return digest.digest()

@@ -296,7 +296,9 @@ def read_sa(
     encapsulation = None
     if message.HasField("encapsulation"):
         encapsulation = _read_encapsulation(message.encapsulation, at(path, "encapsulation"), violations)
-    encryption = ENCRYPTION.read(message.encryption, at(path, "encryption"), violations)
+    encryption: Encr | None = Encr.NULL
+    if message.encryption or protocol is not IpsecProtocol.AH:
+        encryption = ENCRYPTION.read(message.encryption, at(path, "encryption"), violations)
     integrity = INTEGRITY.read(message.integrity, at(path, "integrity"), violations)
     local_ts = _selectors(message.local_ts, path, "local_ts", violations)
     remote_ts = _selectors(message.remote_ts, path, "remote_ts", violations)

@@ -151,7 +151,12 @@ def write_datapath_event(event: DatapathEvent, unix_s: float) -> dpb.DatapathEve
             message.hard_expire.CopyFrom(dpb.Expire(sa_id=event.sa_id, spi=event.spi, limit=event.limit))
         case BadSpi():
             message.bad_spi.CopyFrom(
-                dpb.BadSpi(spi=event.spi, source=str(event.source), destination=str(event.destination))
+                dpb.BadSpi(
+                    spi=event.spi,
+                    source=str(event.source),
+                    destination=str(event.destination),
+                    protocol=PROTOCOL.write(event.protocol),
+                )
             )
         case MappingChange():
             message.mapping_change.CopyFrom(
@@ -213,9 +218,12 @@ def _read_event(message: dpb.DatapathEvent, violations: Violations) -> DatapathE
         case "bad_spi":
             source = read_address(message.bad_spi.source, "bad_spi.source", violations)
             destination = read_address(message.bad_spi.destination, "bad_spi.destination", violations)
-            if source is None or destination is None:
+            protocol = PROTOCOL.read(message.bad_spi.protocol, "bad_spi.protocol", violations)
+            if source is None or destination is None or protocol is None:
                 return None
-            return BadSpi(spi=Spi(message.bad_spi.spi), source=source, destination=destination)
+            return BadSpi(
+                protocol=protocol, spi=Spi(message.bad_spi.spi), source=source, destination=destination
+            )
         case "mapping_change":
             mapping = message.mapping_change
             old = read_address(mapping.old.address, "mapping_change.old.address", violations)

@@ -93,6 +93,7 @@ class Capabilities:
     encryption: tuple[tuple[Encr, int], ...]
     """(algorithm, key bits) pairs."""
     integrity: tuple[Integ, ...]
+    """Beside an encryption algorithm, and in AH; the AUTH_AES_GMAC of RFC 4543 in AH only."""
     protocols: tuple[IpsecProtocol, ...]
     modes: tuple[Mode, ...]
     esn: bool
@@ -175,8 +176,9 @@ class HardExpire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadSpi:
-    """ESP with an unknown SPI arrived; rate-limited by the datapath."""
+    """ESP or AH with an unknown SPI arrived; rate-limited by the datapath."""
 
+    protocol: IpsecProtocol = IpsecProtocol.ESP
     spi: Spi
     source: IpAddress
     destination: IpAddress

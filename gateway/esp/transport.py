@@ -8,6 +8,7 @@ Destination options go outside only where a routing header follows (*: they are 
 those for the final destination go inside, where they are protected.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.esp.checksum import internet_checksum, ones_sum
@@ -105,6 +106,29 @@ def with_payload(header: bytes, protocol: int, payload: bytes) -> bytes:
     field = _last_next_header_field(header)
     head = header[:4] + length.to_bytes(2, "big") + header[6:]
     return head[:field] + bytes((protocol,)) + head[field + 1 :] + payload
+
+
+def join_ipv6_headers(
+    bare: bytes, extensions: Sequence[tuple[int, bytes]], protocol: int, payload_bytes: int
+) -> bytes:
+    """Return the IPv6 header and extension headers of a packet of which the kernel showed only the parts.
+
+    The Next Header fields are made to fit: where the kernel took a Fragment header away, they may still name
+    that, and AH was computed without it (RFC 4302 §3.3.4).
+
+    Args:
+        bare: An IPv6 header whose length and next header are still to be filled in.
+        extensions: Next header number and bytes of each, in their order.
+        protocol: What follows them.
+        payload_bytes: Length of that.
+    """
+    followers = [*(number for number, _ in extensions), protocol]
+    chain = b"".join(
+        bytes((follower,)) + extension[1:]
+        for (_, extension), follower in zip(extensions, followers[1:], strict=True)
+    )
+    length = len(chain) + payload_bytes
+    return bare[:4] + length.to_bytes(2, "big") + bytes((followers[0],)) + bare[7:] + chain
 
 
 def _check_length(length: int) -> None:

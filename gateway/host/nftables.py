@@ -4,7 +4,7 @@ They stand while every process of ours is dead. One table `inet ipsecgw_TAG` hol
 
     postrouting (base)  what may leave in clear anyway, then a jump to every `out_N`
     input, forward      what may come in clear anyway, then a jump to every `in_N`
-    prerouting          the mark on IKE and ESP for us, where strict reverse path filtering needs it
+    prerouting          the mark on IKE, ESP and AH for us, where strict reverse path filtering needs it
     out_N, in_N         the SPD of the agent's N-th life, in order: BYPASS returns, PROTECT and DISCARD drop
 
 A new agent adds a chain of its own, and takes the chains of its former lives away only when it knows that it
@@ -43,7 +43,9 @@ _AFTER_DESTINATION_NAT: Final = -90
 _ICMP: Final = 1
 _ICMPV6: Final = 58
 _MOBILITY: Final = 135
-_IPSEC_PROTOCOLS: Final = (50, 51)
+_ESP: Final = 50
+_AH: Final = 51
+_IPSEC_PROTOCOLS: Final = (_ESP, _AH)
 # Neighbour discovery (RFC 4861 §4) and multicast listener discovery (RFC 2710 §3, RFC 3810 §5): an IPv6 link
 # is dead without them, and no IPsec peer can do them for us. The hop limits are those that never cross a
 # router: nothing else goes out under their name.
@@ -51,6 +53,7 @@ _NEIGHBOUR_DISCOVERY: Final = (133, 134, 135, 136, 137)
 _NEIGHBOUR_DISCOVERY_HOP_LIMIT: Final = 255
 _LISTENER_DISCOVERY: Final = (130, 131, 132, 143)
 _LISTENER_DISCOVERY_HOP_LIMIT: Final = 1
+_FRAGMENT_HEADER: Final = 44
 # Extension headers that may stand before the next layer protocol in what is fragmented: hop-by-hop
 # options, routing, destination options.
 _BEFORE_NEXT_LAYER: Final = (0, 43, 60)
@@ -66,8 +69,8 @@ class Guard:
     mark: int
     """Of what we send ourselves, protected: it may leave."""
     arrival_mark: int
-    """Put on IKE and ESP for us, so that strict reverse path filtering looks for the way they came, and not
-    into the tunnel device. No exemption goes with it."""
+    """Put on IKE, ESP and AH for us, so that strict reverse path filtering looks for the way they came, and
+    not into the tunnel device. No exemption goes with it."""
     udp_ports: tuple[int, ...] = (500, 4500)
     """IKE and UDP-encapsulated ESP come in on these."""
 
@@ -247,19 +250,19 @@ def _input_exemptions(guard: Guard) -> list[list[Json]]:
     return [
         [_equals(_meta("iifname"), guard.tunnel_device)],
         [_equals(_meta("iifname"), "lo")],
-        [_equals(_meta("l4proto"), {"set": list(_IPSEC_PROTOCOLS)})],
+        *_ipsec(),
         [_equals(_payload("udp", "dport"), ports)],
         *_link_icmpv6(),
         # ICMP errors about what we sent ourselves teach the path MTU of the outer path (RFC 4301 §8.2.1). The
         # offending packet is quoted after 8 octets: its header length, its protocol, its source port.
-        [_icmp_error(_ICMP), _equals(_th(136, 8), 50)],
+        [_icmp_error(_ICMP), _equals(_th(136, 8), {"set": list(_IPSEC_PROTOCOLS)})],
         [
             _icmp_error(_ICMP),
             _equals(_th(64, 8), 0x45),
             _equals(_th(136, 8), 17),
             _equals(_th(224, 16), ports),
         ],
-        [_icmp_error(_ICMPV6), _equals(_th(112, 8), 50)],
+        [_icmp_error(_ICMPV6), _equals(_th(112, 8), {"set": list(_IPSEC_PROTOCOLS)})],
         [_icmp_error(_ICMPV6), _equals(_th(112, 8), 17), _equals(_th(384, 16), ports)],
     ]
 
@@ -282,14 +285,26 @@ def _mark_arrivals(guard: Guard) -> list[Json]:
     }
     for_us = _equals({"fib": {"result": "type", "flags": ["daddr"]}}, "local")
     mark = {"mangle": {"key": _meta("mark"), "value": guard.arrival_mark}}
-    ours = (
-        _equals(_meta("l4proto"), {"set": list(_IPSEC_PROTOCOLS)}),
-        _equals(_payload("udp", "dport"), {"set": list(guard.udp_ports)}),
-    )
+    ours = (*_ipsec(), [_equals(_payload("udp", "dport"), {"set": list(guard.udp_ports)})])
     return [
         {"add": {"chain": base}},
         {"flush": {"chain": _named(guard, name)}},
-        *(_rule(guard, name, [match, for_us, mark]) for match in ours),
+        *(_rule(guard, name, [*matches, for_us, mark]) for matches in ours),
+    ]
+
+
+def _ipsec() -> list[list[Json]]:
+    """Match ESP and AH.
+
+    For nftables AH of IPv6 is an extension header, so that `meta l4proto` names what is behind it. It is
+    found as the first header, or behind one other: a Fragment header, or one that each hop must see.
+    """
+    next_header, one_further = _payload("ip6", "nexthdr"), _nh(320, 8)
+    before = {"set": [*_BEFORE_NEXT_LAYER, _FRAGMENT_HEADER]}
+    return [
+        [_equals(_meta("l4proto"), {"set": list(_IPSEC_PROTOCOLS)})],
+        [_equals(next_header, _AH)],
+        [_equals(next_header, before), _equals(one_further, _AH)],
     ]
 
 
@@ -431,6 +446,10 @@ def _meta(key: str) -> Json:
 
 def _payload(protocol: str, field: str) -> Json:
     return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _nh(offset_bits: int, length_bits: int) -> Json:
+    return {"payload": {"base": "nh", "offset": offset_bits, "len": length_bits}}
 
 
 def _th(offset_bits: int, length_bits: int) -> Json:

@@ -83,12 +83,14 @@ class SecurityAssociation:
     destination: IpAddress
     encapsulation: UdpEncapsulation | None = None
     encryption: Encr
+    """NULL for AH."""
     encryption_key: Secret
     """Key followed by the salt, as RFC 4106 §8.1, RFC 7634 §2 and RFC 3686 §4 lay out KEYMAT."""
     key_bits: int
     """Length of the key without salt, as the Key Length attribute says it (RFC 7296 §3.3.5); 0 for NULL."""
     integrity: Integ = Integ.NONE
     integrity_key: Secret = field(default_factory=lambda: Secret(b""))
+    """Of AES-GMAC in AH followed by the salt (RFC 4543 §5.4)."""
     esn: bool = False
     """Extended (64-bit) sequence numbers (RFC 4304)."""
     replay_window_packets: int = 1024

@@ -6,6 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+PEERS = ("192.0.2.2", "2001:db8::2")
+"""Neighbours of `outside` that `beyond` speaks for."""
 _CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -26,6 +28,9 @@ def fresh_network_namespace(*addresses: str) -> Iterator[None]:
                 _ip("link", "set", device, "up")
             for address in addresses:
                 _ip("address", "add", address, "dev", "outside", *(("nodad",) if ":" in address else ()))
+            beyond = neighbour("beyond").hex(":")
+            for peer in PEERS:
+                _ip("neighbour", "add", peer, "lladdr", beyond, "dev", "outside")
             yield
         finally:
             _check(_libc.setns(before, _CLONE_NEWNET))
@@ -41,3 +46,17 @@ def _check(result: int) -> None:
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def neighbour(device: str) -> bytes:
+    """Return the link address of a device of this thread's namespace."""
+    lines = subprocess.run(
+        ["ip", "-o", "link", "show", "dev", device], check=True, capture_output=True, text=True
+    ).stdout
+    words = lines.split()
+    return bytes.fromhex(words[words.index("link/ether") + 1].replace(":", ""))
+
+
+def set_mtu(device: str, mtu_bytes: int) -> None:
+    """Give a device of this thread's namespace another MTU."""
+    _ip("link", "set", device, "mtu", str(mtu_bytes))

@@ -36,14 +36,25 @@ from gateway.datapath.select import choose
 from gateway.datapath.software.events import EventHub
 from gateway.datapath.software.forwarder import Forwarder, SendResult
 from gateway.datapath.software.options import SoftwareOptions
-from gateway.datapath.software.outer import OuterSockets
+from gateway.datapath.software.outer import FromWire, OuterSockets
 from gateway.datapath.software.protection import Protection
-from gateway.datapath.software.sad import MAX_SAS, Entry, InboundEntry, OutboundEntry, Sad
+from gateway.datapath.software.sad import (
+    MAX_SAS,
+    Entry,
+    InboundCore,
+    InboundEntry,
+    OutboundCore,
+    OutboundEntry,
+    Sad,
+)
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
 from gateway.datapath.software.steering import (
     pairs,
 )
 from gateway.datapath.software.tun import Tun
+from gateway.esp import ah
+from gateway.esp.ah_inbound import AhInboundSa
+from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.errors import UnsupportedSa
 from gateway.esp.flow import SelectorSet
 from gateway.esp.inbound import InboundSa
@@ -61,7 +72,7 @@ from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Engine
-from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
 
 logger = logging.getLogger(__name__)
@@ -83,6 +94,7 @@ _UNSUPPORTED_REASONS: Final = {
     "integrity_key": ErrorReason.KEY_LENGTH,
     "key_bits": ErrorReason.KEY_LENGTH,
     "mode": ErrorReason.MODE_UNSUPPORTED,
+    "encapsulation": ErrorReason.MODE_UNSUPPORTED,
     "replay_window_packets": ErrorReason.WINDOW_UNSUPPORTED,
     "source": ErrorReason.ADDRESS_FAMILY,
     "destination": ErrorReason.ADDRESS_FAMILY,
@@ -149,7 +161,9 @@ class SoftwareBackend:
             raise
         self._watch_tunnel()
         for raw in self._outer.raw:
-            loop.add_reader(raw.fileno(), self._on_raw, raw)
+            loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.from_wire)
+        for raw in self._outer.raw_ah:
+            loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.ah_from_wire)
         for udp in self._outer.udp:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
         loop.add_reader(self._monitor.fileno(), self._on_change)
@@ -188,7 +202,7 @@ class SoftwareBackend:
                 await task
         self._close_tunnel()
         if self._outer is not None:
-            for sock in (*self._outer.raw, *self._outer.udp):
+            for sock in (*self._outer.raw, *self._outer.raw_ah, *self._outer.udp):
                 loop.remove_reader(sock.fileno())
             self._outer.close()
         if self._monitor is not None:
@@ -215,8 +229,8 @@ class SoftwareBackend:
             name="software",
             engines=(Engine.SOFTWARE,),
             encryption=supported_encryption(),
-            integrity=supported_integrity(),
-            protocols=(IpsecProtocol.ESP,),
+            integrity=tuple(dict.fromkeys((*supported_integrity(), *ah.supported_integrity()))),
+            protocols=(IpsecProtocol.ESP, IpsecProtocol.AH),
             modes=(Mode.TUNNEL, Mode.TRANSPORT),
             esn=True,
             udp_encapsulation=bool(self._esp_sockets),
@@ -284,10 +298,16 @@ class SoftwareBackend:
 
     def _make_inbound(self, sa: SecurityAssociation, generation: int) -> InboundEntry:
         port = sa.encapsulation.source_port if sa.encapsulation else 0
-        return InboundEntry(sa=sa, core=InboundSa(sa), generation=generation, peer=(sa.source.packed, port))
+        core: InboundCore = AhInboundSa(sa) if sa.protocol is IpsecProtocol.AH else InboundSa(sa)
+        return InboundEntry(sa=sa, core=core, generation=generation, peer=(sa.source.packed, port))
 
     def _make_outbound(self, sa: SecurityAssociation, generation: int) -> OutboundEntry:
-        core = OutboundSa(sa, entropy=self._entropy, next_sequence=self._sad.next_sequence(sa))
+        first = self._sad.next_sequence(sa)
+        core: OutboundCore
+        if sa.protocol is IpsecProtocol.AH:
+            core = AhOutboundSa(sa, next_sequence=first)
+        else:
+            core = OutboundSa(sa, entropy=self._entropy, next_sequence=first)
         entry = OutboundEntry(
             sa=sa, core=core, generation=generation, selectors=SelectorSet(sa.local_ts, sa.remote_ts)
         )
@@ -460,11 +480,11 @@ class SoftwareBackend:
                     logger.warning("event=tunnel_device_renewed device=%s", self._options.tunnel_device)
                     return
 
-    def _on_raw(self, raw: socket.socket) -> None:
+    def _on_raw(self, raw: socket.socket, handle: FromWire) -> None:
         assert self._outer is not None
         for _ in range(_BATCH_PACKETS):
             try:
-                if not self._outer.receive_raw(raw, self._forwarder.from_wire):
+                if not self._outer.receive_raw(raw, handle):
                     return
             except OSError:
                 # An ICMP error about something we sent; most likely "fragmentation needed".
@@ -608,8 +628,6 @@ def _check_policy(policy: Policy) -> None:
             ErrorReason.ADDRESS_FAMILY,
             "no local and remote selector of one family and protocol: this policy matches no packet",
         )
-    if policy.action is Action.PROTECT and policy.protocol is not IpsecProtocol.ESP:
-        raise DatapathError(ErrorReason.ALGORITHM_UNSUPPORTED, f"{policy.protocol.name} is not carried here")
 
 
 def _count(entry: Entry, now: float) -> SaCounters:

@@ -1,5 +1,7 @@
 """Carry one packet: from the tunnel device through an outbound SA, or from the wire through an inbound one.
 
+ESP and AH differ in the core of their SAs, and in who makes fragments; all else is the same for both.
+
 What happens to a packet is decided here; how it is read and written is injected, so that this file needs no
 socket. The order outbound is the one of RFC 4301 §5.1: selectors, SPD, SA, protection; inbound of §5.2: SA by
 SPI, checks, decryption, selectors.
@@ -23,10 +25,10 @@ from gateway.esp.flow import Flow, parse_flow
 from gateway.esp.icmp import too_big
 from gateway.esp.inbound import OuterHeader
 from gateway.esp.mtu import clamp_mss
-from gateway.esp.outbound import Sealed
+from gateway.esp.outbound import OutboundSa, Sealed
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
-from gateway.ipsec.sa import IpAddress, Spi
+from gateway.ipsec.sa import IpAddress, IpsecProtocol, Spi
 
 _TCP: Final = 6
 _TCP_SYN: Final = 0x02
@@ -34,7 +36,9 @@ _UDP: Final = 17
 _ICMPV6: Final = 58
 _IPV6_MIN_MTU: Final = 1280
 _MAX_CACHED_FLOWS: Final = 8192
-_MIN_ESP_BYTES: Final = 8
+_MIN_BYTES: Final = {IpsecProtocol.ESP: 8, IpsecProtocol.AH: 12}
+"""SPI and sequence number, and what AH has before them."""
+_SPI: Final = {IpsecProtocol.ESP: slice(0, 4), IpsecProtocol.AH: slice(4, 8)}
 
 
 class SendResult(Enum):
@@ -251,7 +255,7 @@ class Forwarder:
             if len(packet) <= entry.mtu:
                 result = self._around.send(core.seal(packet, now))
             elif may_fragment_outside(packet, copy_df=entry.sa.copy_df):
-                result = self._around.send_fragmented(entry, core.seal_payload(packet, now))
+                result = self._send_in_pieces(packet, entry, now)
             else:
                 core.usage.count_drop(DropReason.TOO_BIG)
                 self._say_too_big(packet, entry.mtu, now)
@@ -262,6 +266,21 @@ class Forwarder:
             self._send_failed(packet, entry, result, now)
         if core.usage.expiries:
             self.report_expiries(entry)
+
+    def _send_in_pieces(self, packet: bytes, entry: OutboundEntry, now: float) -> SendResult:
+        """Send a packet that does not fit in IP fragments: of the kernel's, or of AH's own.
+
+        Raises:
+            PacketDropped: Counted already.
+        """
+        core = entry.core
+        if isinstance(core, OutboundSa):
+            return self._around.send_fragmented(entry, core.seal_payload(packet, now))
+        for piece in core.seal_in_pieces(packet, entry.path_mtu or _IPV6_MIN_MTU, now):
+            result = self._around.send(piece)
+            if result is not SendResult.SENT:
+                return result
+        return SendResult.SENT
 
     def _send_failed(self, packet: bytes, entry: OutboundEntry, result: SendResult, now: float) -> None:
         if result is SendResult.FAILED:
@@ -329,35 +348,43 @@ class Forwarder:
 
     def from_wire(self, esp: bytes, outer: OuterHeader, now: float) -> None:
         """Carry an ESP packet that came in, raw or out of UDP."""
-        if len(esp) < _MIN_ESP_BYTES:
+        self._receive(IpsecProtocol.ESP, esp, outer, now)
+
+    def ah_from_wire(self, ah: bytes, outer: OuterHeader, now: float) -> None:
+        """Carry an AH packet that came in; `outer` has its IP header."""
+        self._receive(IpsecProtocol.AH, ah, outer, now)
+
+    def _receive(self, protocol: IpsecProtocol, packet: bytes, outer: OuterHeader, now: float) -> None:
+        if len(packet) < _MIN_BYTES[protocol]:
             self.count_drop(DropReason.MALFORMED)
             return
-        spi = int.from_bytes(esp[:4], "big")
-        entry = self._sad.inbound.get((spi, outer.destination))
+        spi = int.from_bytes(packet[_SPI[protocol]], "big")
+        entry = self._sad.inbound.get((protocol, spi, outer.destination))
         if entry is None:
-            self._unknown_spi(spi, outer, now)
+            self._unknown_spi(protocol, spi, outer, now)
             return
         core = entry.core
         try:
-            opened = core.open(esp, outer, now)
+            opened = core.open(packet, outer, now)
         except PacketDropped:
             opened = None  # counted at the SA already
         if opened is not None:
             if opened.new_source is not None:
                 self._follow(entry, opened.new_source)
-            packet = opened.packet
-            if may_be_syn(packet):
-                packet = self._clamp_inbound(packet, entry)
-            if not self._around.deliver(packet):
+            inner = opened.packet
+            if may_be_syn(inner):
+                inner = self._clamp_inbound(inner, entry)
+            if not self._around.deliver(inner):
                 core.usage.count_drop(DropReason.SEND_FAILED)
         if core.usage.expiries:
             self.report_expiries(entry)
 
-    def _unknown_spi(self, spi: int, outer: OuterHeader, now: float) -> None:
+    def _unknown_spi(self, protocol: IpsecProtocol, spi: int, outer: OuterHeader, now: float) -> None:
         self.count_drop(DropReason.UNKNOWN_SPI)
         if self._bad_spi.take(now):
             self._around.emit(
                 BadSpi(
+                    protocol=protocol,
                     spi=Spi(spi),
                     source=ip_address(outer.source),
                     destination=ip_address(outer.destination),

@@ -1,10 +1,13 @@
-"""The outside: raw ESP sockets, the ESP member of the UDP 4500 groups, and the way out.
+"""The outside: raw ESP and AH sockets, the ESP member of the UDP 4500 groups, and the way out.
 
 Everything we send is marked, so that the policy rules which lead into the tunnel device leave it alone. What
 is sent on in clear has a mark of its own: the guard checks it like any other packet, so that nothing this
 process does wrong, or too early, sends protected traffic in clear. Whole
 IP packets go out by IPPROTO_RAW sockets, which gives us DF, TOS and the options of transport mode for each
-packet; what has to be fragmented goes out by sockets whose IP header the kernel makes.
+packet; ESP that has to be fragmented goes out by sockets whose IP header the kernel makes.
+
+AH authenticates the header of its packet. Over IPv4 a raw socket shows it; over IPv6 the kernel is asked for
+the extension headers, and the rest of the header is known.
 """
 
 import errno
@@ -18,6 +21,8 @@ from gateway.datapath.software.forwarder import SendResult
 from gateway.datapath.software.sad import OutboundEntry
 from gateway.esp.inbound import OuterHeader
 from gateway.esp.outbound import Sealed
+from gateway.esp.transport import join_ipv6_headers
+from gateway.esp.tunnel import make_bare_header
 from gateway.esp.udp_encap import Payload, classify
 from gateway.host.errors import HostError
 from gateway.host.network import has_ipv6
@@ -33,8 +38,10 @@ from gateway.ipsec.drop_reason import DropReason
 FromWire = Callable[[bytes, OuterHeader, float], None]
 
 _ESP: Final = 50
+_AH: Final = 51
 _MAX_BYTES: Final = 65535
-_ANCILLARY_BYTES: Final = 256
+_ANCILLARY_BYTES: Final = 4096
+"""Extension headers included; a packet with more of them fails its ICV."""
 _RECEIVE_BUFFER_BYTES: Final = 8 * 1024 * 1024
 _IP_PKTINFO: Final = 8
 _IP_RECVTTL: Final = 12
@@ -44,6 +51,13 @@ _PKTINFO_V4: Final = struct.Struct("@i4s4s")
 _PKTINFO_V6: Final = struct.Struct("@16sI")
 _INT: Final = struct.Struct("@i")
 _IPV4_MIN_BYTES: Final = 20
+_EXTENSION_HEADERS: Final = {socket.IPV6_HOPOPTS: 0, socket.IPV6_RTHDR: 43, socket.IPV6_DSTOPTS: 60}
+"""Next header numbers of what the kernel hands over by these ancillary types (RFC 3542 §6)."""
+_EXTENSION_HEADER_OPTIONS: Final = (
+    socket.IPV6_RECVHOPOPTS,
+    socket.IPV6_RECVRTHDR,
+    socket.IPV6_RECVDSTOPTS,
+)
 
 
 class OuterSockets:
@@ -64,13 +78,14 @@ class OuterSockets:
         self._owned: list[socket.socket] = []
         families = (socket.AF_INET, socket.AF_INET6) if has_ipv6() else (socket.AF_INET,)
         try:
-            self.raw = tuple(self._open_receiver(family, mark) for family in families)
+            self.raw = tuple(self._open_receiver(family, _ESP, mark) for family in families)
+            self.raw_ah = tuple(self._open_receiver(family, _AH, mark) for family in families)
             self._whole = {_version(f): self._open(f, socket.IPPROTO_RAW, mark) for f in families}
             self._clear = {_version(f): self._open(f, socket.IPPROTO_RAW, clear_mark) for f in families}
             self._pieces = {_version(f): self._open_fragmenting(f, mark) for f in families}
         except PermissionError as error:
             self.close()
-            raise HostError("raw ESP sockets need CAP_NET_RAW: run the agent as root") from error
+            raise HostError("raw ESP and AH sockets need CAP_NET_RAW: run the agent as root") from error
         except BaseException:
             self.close()
             raise
@@ -84,8 +99,8 @@ class OuterSockets:
         bypass_xfrm(raw)
         return raw
 
-    def _open_receiver(self, family: socket.AddressFamily, mark: int) -> socket.socket:
-        raw = self._open(family, _ESP, mark)
+    def _open_receiver(self, family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:
+        raw = self._open(family, protocol, mark)
         grow_receive_buffer(raw, _RECEIVE_BUFFER_BYTES)
         # With path MTU discovery on, an ICMP error makes the socket readable, and us look at the path again.
         if family == socket.AF_INET:
@@ -93,6 +108,9 @@ class OuterSockets:
         else:
             raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
             _ask_for_header_fields(raw)
+            if protocol == _AH:
+                for option in _EXTENSION_HEADER_OPTIONS:
+                    raw.setsockopt(socket.IPPROTO_IPV6, option, 1)
         return raw
 
     def _open_fragmenting(self, family: socket.AddressFamily, mark: int) -> socket.socket:
@@ -153,7 +171,7 @@ class OuterSockets:
     # --- receiving --------------------------------------------------------------------------------
 
     def receive_raw(self, sock: socket.socket, handle: FromWire) -> bool:
-        """Read one ESP packet from a raw socket; return whether there was one.
+        """Read one ESP or AH packet from a raw socket; return whether there was one.
 
         Raises:
             OSError: An ICMP error came back about something we sent; reading goes on after it.
@@ -168,7 +186,12 @@ class OuterSockets:
             return False
         destination, tos, ttl = _read_ancillary(ancillary)
         source = socket.inet_pton(socket.AF_INET6, peer[0].partition("%")[0])
-        handle(data, OuterHeader(source, destination, tos, ttl), time.monotonic())
+        outer = OuterHeader(source, destination, tos, ttl)
+        extensions = _read_extension_headers(ancillary)
+        if extensions:
+            bare = make_bare_header(source, destination, tos, ttl)
+            outer = outer._replace(header=join_ipv6_headers(bare, extensions, _AH, len(data)))
+        handle(data, outer, time.monotonic())
         return True
 
     def receive_udp(
@@ -242,6 +265,15 @@ def _read_ancillary(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[bytes,
             case _:
                 pass
     return destination, tos, ttl
+
+
+def _read_extension_headers(ancillary: Sequence[tuple[int, int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return number and bytes of the extension headers before AH, in their order in the packet."""
+    return [
+        (_EXTENSION_HEADERS[kind], data)
+        for level, kind, data in ancillary
+        if level == socket.IPPROTO_IPV6 and kind in _EXTENSION_HEADERS
+    ]
 
 
 def _result(send: Callable[[], int]) -> SendResult:

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.esp.ah_inbound import AhInboundSa
+from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.flow import SelectorSet
 from gateway.esp.inbound import InboundSa
 from gateway.esp.outbound import OutboundSa
-from gateway.ipsec.sa import MIN_SPI, Direction, SaId, SecurityAssociation, Spi
+from gateway.ipsec.sa import MIN_SPI, Direction, IpsecProtocol, SaId, SecurityAssociation, Spi
 
 RESERVATION_S: Final = 300.0
 MAX_SAS: Final = 100_000
 _MAX_RETIRED: Final = 200_000
+
+
+InboundCore = InboundSa | AhInboundSa
+OutboundCore = OutboundSa | AhOutboundSa
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -22,7 +28,7 @@ class InboundEntry:
     """One inbound SA."""
 
     sa: SecurityAssociation
-    core: InboundSa
+    core: InboundCore
     generation: int
     timers: list[TimerHandle] = field(default_factory=list)
     peer: tuple[bytes, int]
@@ -34,7 +40,7 @@ class OutboundEntry:
     """One outbound SA."""
 
     sa: SecurityAssociation
-    core: OutboundSa
+    core: OutboundCore
     generation: int
     selectors: SelectorSet
     timers: list[TimerHandle] = field(default_factory=list)
@@ -56,8 +62,8 @@ class Sad:
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
         self._entries: dict[SaId, Entry] = {}
-        self.inbound: dict[tuple[int, bytes], InboundEntry] = {}
-        """By SPI and packed destination."""
+        self.inbound: dict[tuple[IpsecProtocol, int, bytes], InboundEntry] = {}
+        """By protocol, SPI and packed destination (RFC 4301 §4.1)."""
         self._serving: dict[tuple[str, str], list[OutboundEntry]] = {}
         self._reserved: dict[Spi, float] = {}
         self._fingerprint_key = entropy(32)
@@ -81,7 +87,7 @@ class Sad:
     # --- SPIs -------------------------------------------------------------------------------------
 
     def reserve(self, count: int, now: float) -> tuple[Spi, ...]:
-        """Reserve SPIs that no inbound SA has and nobody else was given."""
+        """Reserve SPIs that no inbound SA has, of ESP or AH, and nobody else was given."""
         self._reserved = {spi: until for spi, until in self._reserved.items() if until > now}
         taken = {entry.sa.spi for entry in self.inbound.values()}
         spis: list[Spi] = []
@@ -113,7 +119,7 @@ class Sad:
         self._entries[sa.sa_id] = entry
         self._reserved.pop(sa.spi, None)
         if isinstance(entry, InboundEntry):
-            self.inbound[sa.spi, sa.destination.packed] = entry
+            self.inbound[sa.protocol, sa.spi, sa.destination.packed] = entry
             return
         self._live_keys.add(self._fingerprint(sa))
         self._serving.setdefault((sa.connection, sa.child), []).append(entry)
@@ -127,7 +133,7 @@ class Sad:
             timer.cancel()
         sa = entry.sa
         if isinstance(entry, InboundEntry):
-            self.inbound.pop((sa.spi, sa.destination.packed), None)
+            self.inbound.pop((sa.protocol, sa.spi, sa.destination.packed), None)
             return entry
         self.stop_serving(entry)
         fingerprint = self._fingerprint(sa)

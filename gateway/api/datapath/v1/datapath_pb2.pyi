@@ -229,14 +229,16 @@ class Expire(_message.Message):
     def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[int] = ..., limit: _Optional[str] = ...) -> None: ...
 
 class BadSpi(_message.Message):
-    __slots__ = ("spi", "source", "destination")
+    __slots__ = ("spi", "source", "destination", "protocol")
     SPI_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     spi: int
     source: str
     destination: str
-    def __init__(self, spi: _Optional[int] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ...) -> None: ...
+    protocol: _ipsec_pb2.IpsecProtocol
+    def __init__(self, spi: _Optional[int] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ...) -> None: ...
 
 class Endpoint(_message.Message):
     __slots__ = ("address", "port")
