@@ -629,11 +629,14 @@ def ke_methods(proposals: Sequence[Proposal]) -> tuple[Ke, ...]:
 
 # --- defaults -----------------------------------------------------------------------------------
 
-_KE_WORDS: Final = "x25519-ecp256-ecp384-modp3072-modp4096-modp2048"
+# Curves first, by speed; MODP for who has nothing else, 2048 last: RFC 8247 §2.4 still says MUST.
+_KE_WORDS: Final = "x25519-ecp256-ecp384-x448-ecp521-modp3072-modp4096-modp2048"
 _CBC_WORDS: Final = "aes256-aes128-sha256-sha384-sha512"
 
 DEFAULT_IKE_PROPOSALS: Final = (
-    parse_proposal(f"aes256gcm16-aes128gcm16-prfsha384-prfsha256-prfsha512-{_KE_WORDS}", ProtocolId.IKE),
+    parse_proposal(
+        f"aes256gcm16-aes128gcm16-chacha20poly1305-prfsha384-prfsha256-prfsha512-{_KE_WORDS}", ProtocolId.IKE
+    ),
     parse_proposal(f"{_CBC_WORDS}-{_KE_WORDS}", ProtocolId.IKE),
 )
 
