@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.decrepit.ciphers.algorithms import CAST5, Blowfish, Camellia, TripleDES
 from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm
 from cryptography.hazmat.primitives.ciphers import Cipher as LibraryCipher
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR, GCM
 
@@ -248,7 +248,7 @@ class _EncryptThenMac:
 
 
 class _AesGcm:
-    """AES-GCM with a tag of 8, 12 or 16 bytes (RFC 4106, RFC 5282); nonce = salt | IV."""
+    """AES-GCM with a short tag, which the one-shot interface has not (RFC 4106, RFC 5282); nonce = salt | IV."""
 
     __slots__ = ("_algorithm", "_salt", "block_bytes", "counter_iv", "icv_bytes", "iv_bytes")
 
@@ -309,7 +309,7 @@ class _LibraryAead(Protocol):
 
 
 class _OneShotAead:
-    """AES-CCM and ChaCha20-Poly1305 (RFC 5282, RFC 7634); nonce = salt | IV."""
+    """AES-GCM with its whole tag, AES-CCM, ChaCha20-Poly1305 (RFC 5282, RFC 7634); nonce = salt | IV."""
 
     __slots__ = ("_aead", "_salt", "block_bytes", "counter_iv", "icv_bytes", "iv_bytes")
 
@@ -342,7 +342,9 @@ def _check_no_implicit(implicit: bytes) -> None:
 
 def _build_aead(encr: Encr, key: bytes, salt: bytes) -> Cipher:
     match encr:
-        case Encr.AES_GCM_8 | Encr.AES_GCM_12 | Encr.AES_GCM_16:
+        case Encr.AES_GCM_16:
+            return _OneShotAead(encr, AESGCM(key), salt)
+        case Encr.AES_GCM_8 | Encr.AES_GCM_12:
             return _AesGcm(encr, key, salt)
         case Encr.NULL_AUTH_AES_GMAC:
             return _AesGmac(encr, key, salt)
