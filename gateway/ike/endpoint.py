@@ -33,9 +33,11 @@ from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.options import EndpointOptions
+from gateway.ike.v2.reauthentication import new_path
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.scheduler import Scheduler
 from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState
+from gateway.ike.v2.uniqueness import Why
 from gateway.ike.wire.first_request import is_first_request
 from gateway.ike.wire.header import MAJOR_VERSION, IkeHeader, parse_header
 from gateway.ike.wire.message import parse_message
@@ -97,8 +99,8 @@ class Endpoint:
         """Bring up an IKE SA for `connection`, and `child` with it; return the IKE SA that does it.
 
         Idempotent: an IKE SA of the connection that is up or coming up is used, and a Child SA that is
-        up or coming up is left alone. `child=None` brings up the IKE SA alone (RFC 6023 is not spoken:
-        the first configured Child comes up with it where there is one).
+        up or coming up is left alone. `child=None` brings up the IKE SA alone (RFC 6023), or where the peer
+        cannot do that, or `childless` forbids it, with the first configured Child.
 
         Args:
             connection: Name of a configured connection.
@@ -111,10 +113,10 @@ class Endpoint:
         """
         self._context.now = now
         configured = self._connection(connection)
-        wanted = _find_child(configured, child)
+        wanted = None if child is None else _find_child(configured, child)
         ike_sa = self._find_usable(configured)
         if ike_sa is not None:
-            if child is not None and not self._brings_up(ike_sa, wanted):
+            if wanted is not None and not self._brings_up(ike_sa, wanted):
                 _wake(ike_sa, wanted)
                 self._runner.ask(ike_sa, Plan(kind=PlanKind.NEW_CHILD, child=wanted.name))
             return ike_sa.id
@@ -127,6 +129,49 @@ class Endpoint:
         )
         self._ike_sas.add(ike_sa)
         self._runner.bring_up(ike_sa, wanted)
+        return ike_sa.id
+
+    def reauthenticate(
+        self,
+        ike_sa_id: IkeSaId,
+        now: float,
+        *,
+        local: IpAddress | None = None,
+        remote: IpAddress | None = None,
+    ) -> IkeSaId:
+        """Replace an IKE SA by one that is authenticated anew (RFC 7296 §2.8.3); return the new one.
+
+        Make before break: the old one is deleted when the new one carries its Child SAs. Idempotent while
+        that is under way. Rekeys do without the peer's credential; this does not.
+
+        Args:
+            ike_sa_id: The old one.
+            now: The time.
+            local: Our address, None: as before.
+            remote: Where the peer is, None: as before.
+
+        Raises:
+            LocalError: It is gone or not established, or the peer cannot be reached from here.
+        """
+        self._context.now = now
+        old = self._ike_sa(ike_sa_id)
+        if old.state not in SERVING_STATES:
+            raise LocalError(f"IKE SA {ike_sa_id} is {old.state.value}")
+        uniqueness = self._runner.uniqueness
+        under_way = uniqueness.winner_of(old)
+        if under_way is not None:
+            return under_way.id
+        ike_sa = IkeSa(
+            self._context,
+            connection=old.connection,
+            is_initiator=True,
+            spi_i=self._context.new_ike_spi(),
+            path=new_path(old, local, remote),
+        )
+        self._ike_sas.add(ike_sa)
+        uniqueness.supersede(ike_sa, old, Why.REAUTHENTICATED)
+        first = next((c for c in old.connection.children if old.find_carrying(c.name) is not None), None)
+        self._runner.bring_up(ike_sa, first)
         return ike_sa.id
 
     def rekey_ike(self, ike_sa_id: IkeSaId, now: float) -> None:
@@ -308,7 +353,8 @@ class Endpoint:
             and not ike_sa.is_doomed
             and (ike_sa.state in SERVING_STATES or (ike_sa.is_initiator and ike_sa.state in _COMING_UP))
         ]
-        return min(usable, key=lambda ike_sa: ike_sa.state not in SERVING_STATES, default=None)
+        is_going = self._runner.uniqueness.is_under_way
+        return min(usable, key=lambda sa: (is_going(sa), sa.state not in SERVING_STATES), default=None)
 
     def _brings_up(self, ike_sa: IkeSa, child: Child) -> bool:
         """Tell whether a Child SA is up, coming up, or waits for its turn."""
@@ -349,13 +395,12 @@ def _wake(ike_sa: IkeSa, child: Child) -> None:
 _COMING_UP = frozenset({IkeSaState.CONNECTING, IkeSaState.AUTHENTICATING})
 
 
-def _find_child(connection: Connection, name: str | None) -> Child:
-    """Return a configured Child by its name, or the first that is to be protected."""
-    protected = [child for child in connection.children if child.action is Action.PROTECT]
-    found = next((child for child in protected if name is None or child.name == name), None)
+def _find_child(connection: Connection, name: str) -> Child:
+    """Return a configured Child by its name."""
+    protected = (child for child in connection.children if child.action is Action.PROTECT)
+    found = next((child for child in protected if child.name == name), None)
     if found is None:
-        what = "a Child to protect traffic with" if name is None else f"a protected Child {name!r}"
-        raise LocalError(f"connection {connection.name!r} has not {what}")
+        raise LocalError(f"connection {connection.name!r} has not a protected Child {name!r}")
     return found
 
 

@@ -321,6 +321,13 @@ class PathChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReauthenticationDue:
+    """It is time to authenticate an IKE SA anew: the shell knows where the peer is and begins."""
+
+    ike_sa: IkeSaInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatagramDropped:
     """A datagram was dropped; counted by the shell, never logged above DEBUG (strangers can cause it)."""
 
@@ -341,5 +348,6 @@ Event = (
     | ChildSaDeleted
     | RemoveSas
     | PathChanged
+    | ReauthenticationDue
     | DatagramDropped
 )

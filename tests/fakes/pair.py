@@ -5,6 +5,7 @@ requests of the cores (at once, late, with a refusal, or never: `Host.answer`), 
 side, and writes down in which order it all happened. Alice is on the left, Bob on the right.
 """
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,11 @@ from ipaddress import ip_address, ip_network
 from itertools import count
 from typing import Any
 
+from gateway.controller.credentials import Credentials
+from gateway.ike.crypto.revocation import Crl
+from gateway.ike.crypto.signature import PrivateKey
 from gateway.ike.endpoint import Endpoint, EndpointOptions
+from gateway.ike.errors import LocalError
 from gateway.ike.events import (
     ChildSaDeleted,
     ChildSaEstablished,
@@ -30,14 +35,18 @@ from gateway.ike.events import (
     IkeSaRekeyed,
     Installed,
     InstallRequest,
+    ReauthenticationDue,
     Refused,
     RemoveSas,
     Request,
     Result,
+    SignRequest,
     SpiAllocated,
     SpiRequest,
+    TrustRequest,
 )
 from gateway.ike.path import Path
+from gateway.ipsec.authentication import PSK_AUTHENTICATION, Authentication
 from gateway.ipsec.connection import Child, Connection, IkeOptions, Side
 from gateway.ipsec.identity import Identity, IdType
 from gateway.ipsec.proposal import Proposal, ProtocolId, parse_proposal
@@ -48,6 +57,7 @@ from tests.fakes.clock import Clock
 from tests.fakes.datapath import FakeSad
 from tests.fakes.entropy import Entropy
 from tests.fakes.link import Link, Packet
+from tests.fakes.pki import NOW
 from tests.fakes.tap import Opened, Tap
 
 ALICE = ip_address("192.0.2.1")
@@ -112,10 +122,12 @@ def _connection(
     *,
     local_address: Any,
     remote_address: Any,
-    local_id: str | None,
-    remote_id: str | None,
+    local_id: str | Identity | None,
+    remote_id: str | Identity | None,
     local_lan: str,
     remote_lan: str,
+    local_auth: Authentication = PSK_AUTHENTICATION,
+    remote_auth: Authentication = PSK_AUTHENTICATION,
     name: str = "site",
     ike: str = IKE,
     ike_options: dict[str, Any] | None = None,
@@ -130,15 +142,21 @@ def _connection(
         name=name,
         local=Side(
             addresses=() if local_address is None else (local_address,),
-            id=None if local_id is None else fqdn(f"{local_id}.example"),
+            id=_identity(local_id),
+            auth=local_auth,
         ),
         remote=Side(
             addresses=() if remote_address is None else (remote_address,),
-            id=None if remote_id is None else fqdn(f"{remote_id}.example"),
+            id=_identity(remote_id),
+            auth=remote_auth,
         ),
         ike=IkeOptions(proposals=proposals(ike, ProtocolId.IKE), **ike_options or {}),
         children=tuple(wanted),
     )
+
+
+def _identity(given: str | Identity | None) -> Identity | None:
+    return fqdn(f"{given}.example") if isinstance(given, str) else given
 
 
 # --- the record of what happened ----------------------------------------------------------------
@@ -225,6 +243,8 @@ class Host:
         self.address = address
         self.sad = FakeSad(first_spi=(number << 12) + 1)
         self.psk: bytes | None = PSK
+        self.credentials = Credentials(lambda: NOW)
+        """For certificates and raw public keys: the controller's own; `hold` fills it."""
         self.endpoint = Endpoint(entropy=Entropy(number), connections=connections, options=options)
         self.born = 0
         """Where in the pair's log the present life of this side begins."""
@@ -242,6 +262,11 @@ class Host:
         self.endpoint = Endpoint(
             entropy=Entropy(self._number), connections=self._connections, options=self._options
         )
+
+    def hold(self, *keys: PrivateKey, crls: Iterable[Crl] = ()) -> None:
+        """Hold private keys and CRLs for all connections."""
+        for connection in self._connections:
+            self.credentials.configure(connection, keys, tuple(crls))
 
     # --- how the shell answers --------------------------------------------------------------------
 
@@ -290,6 +315,10 @@ class Host:
             if self.psk is None:
                 return Refused("NO_CREDENTIAL", f"{self.name} has no key for {request.remote_id}")
             return CredentialFound(Secret(self.psk))
+        if isinstance(request, SignRequest):
+            return self.credentials.sign(request)
+        if isinstance(request, TrustRequest):
+            return self.credentials.trust(request)
         assert isinstance(request, InstallRequest)
         sa = request.sa
         if sa.direction is Direction.INBOUND:
@@ -319,6 +348,10 @@ class Host:
     def delete_ike(self, ike_sa_id: IkeSaId | None = None) -> None:
         wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
         self._drained(self.endpoint.terminate_ike(wanted, self._pair.now))
+
+    def reauthenticate(self, ike_sa_id: IkeSaId | None = None) -> IkeSaId:
+        wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
+        return self._drained(self.endpoint.reauthenticate(wanted, self._pair.now))
 
     def check_liveness(self, ike_sa_id: IkeSaId | None = None) -> None:
         wanted = self.ike_sa.ike_sa_id if ike_sa_id is None else ike_sa_id
@@ -529,6 +562,9 @@ class Pair:
         if isinstance(event, RemoveSas):
             for sa_id in event.sa_ids:
                 host.sad.remove(sa_id)
+        if isinstance(event, ReauthenticationDue):
+            with contextlib.suppress(LocalError):
+                host.endpoint.reauthenticate(event.ike_sa.ike_sa_id, self.now)
         if isinstance(event, IkeSaKeysDerived):
             self.tap.learn(event.ike_sa.spi_i, event.ike_sa.spi_r, event.keys)
 

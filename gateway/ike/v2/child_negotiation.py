@@ -79,9 +79,9 @@ class ChildNonces:
     nonce_r: bytes
 
 
-def esp_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
-    """Return the proposals of a Child; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
-    proposals = child.proposals or default_proposals(ProtocolId.ESP)
+def child_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
+    """Return the proposals of a Child, all of ESP or all of AH; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
+    proposals = child.proposals or default_proposals(child.protocol)
     if with_ke:
         return proposals
     kept = (TransformType.ENCR, TransformType.INTEG, TransformType.SN)
@@ -92,8 +92,8 @@ def esp_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
 def configured_selectors(ike_sa: IkeSa, child: Child) -> tuple[Selectors, Selectors]:
     """Return local and remote selectors; an empty side means the IKE SA's own address there.
 
-    That is the address of IKE_SA_INIT: whoever derived keys from that exchange was there. Where later messages
-    come from is only what their sender wrote, and the peer must not choose whose packets we protect.
+    That is the address of IKE_SA_INIT: whoever derived keys from that exchange was there. Where later
+    messages come from is what their sender wrote, and no peer is to choose whose packets we protect.
     """
     place = ike_sa.init_path
     return (
@@ -164,15 +164,38 @@ def make_child_sa(
     return child_sa
 
 
+def check_nat(ike_sa: IkeSa, child: Child) -> None:
+    """Check that no NAT is in the way of what a Child wants.
+
+    The ICV of AH covers the addresses, and there is no UDP encapsulation for it (RFC 4302 §3.3.3, RFC 3948 §1).
+
+    Raises:
+        ChildRejected: NO_PROPOSAL_CHOSEN: the Child is for AH, and packets would have to be in UDP.
+    """
+    if child.protocol is not ProtocolId.AH or not ike_sa.nat.is_present:
+        return
+    detail = (
+        f"Child {child.name!r} is for AH, which cannot cross a NAT, and there is one (or UDP encapsulation is "
+        "forced); use esp instead, with null encryption if nothing may be hidden"
+    )
+    failure = Failure(
+        reason=FailureReason.NO_PROPOSAL_CHOSEN,
+        detail=detail,
+        notify=NotifyType.NO_PROPOSAL_CHOSEN.name,
+        configured=format_proposals(child.proposals),
+    )
+    raise ChildRejected(failure, NotifyType.NO_PROPOSAL_CHOSEN, child=child.name)
+
+
 def parse_spi(spi: bytes) -> Spi:
-    """Return an ESP SPI of the peer.
+    """Return an ESP or AH SPI of the peer.
 
     Raises:
         InvalidSyntax: It has not 4 bytes, or is one of the reserved numbers (RFC 4303 §2.1).
     """
     number = int.from_bytes(spi, "big")
     if len(spi) != SPI_BYTES or not MIN_SPI <= number <= MAX_SPI:
-        raise InvalidSyntax(f"an ESP SPI has {SPI_BYTES} bytes and is {MIN_SPI} or more, got 0x{spi.hex()}")
+        raise InvalidSyntax(f"an SPI has {SPI_BYTES} bytes and is {MIN_SPI} or more, got 0x{spi.hex()}")
     return Spi(number)
 
 
@@ -196,6 +219,11 @@ class Offer:
     mode: Mode
     key_exchange: KeyExchange | None = None
     """Our half, where the first proposal has a key exchange method (PFS)."""
+
+    @property
+    def protocol(self) -> ProtocolId:
+        """Return ESP or AH."""
+        return self.child.protocol
 
     def mode_notify(self) -> list[Payload]:
         """Return what asks for the mode: nothing for tunnel mode (RFC 7296 §1.3.1)."""
@@ -225,8 +253,12 @@ def make_offer(
         spi_in: Our inbound SPI.
         with_ke: Whether the exchange can hold a KE payload.
         ke_method: The method the peer asked for; None: our first.
+
+    Raises:
+        ChildRejected: AH through a NAT.
     """
-    proposals = esp_proposals(child, with_ke=with_ke)
+    check_nat(ike_sa, child)
+    proposals = child_proposals(child, with_ke=with_ke)
     key_exchange = None
     if with_ke:
         methods = ke_methods(proposals)
@@ -261,7 +293,7 @@ def check_answer(offer: Offer, payloads: tuple[Payload, ...], *, with_ke: bool) 
         raise ChildRejected(
             Failure(
                 reason=FailureReason.NO_PROPOSAL_CHOSEN,
-                detail="the peer chose an ESP proposal that we did not offer",
+                detail=f"the peer chose an {offer.protocol.name} proposal that we did not offer",
                 offered=format_proposals(offer.proposals),
                 configured="" if proposal is None else str(proposal),
             ),
@@ -403,7 +435,9 @@ def _choose_proposal(
     # A proposal that must be refused whole stays in the list as one that matches nothing.
     usable = [(wire, wire.proposal) for wire in sa.proposals if wire.proposal is not None]
     offered = [proposal for _, proposal in usable if proposal is not None]
-    configured = esp_proposals(child, with_ke=with_ke)
+    configured = child_proposals(child, with_ke=with_ke)
+    if any(proposal.protocol is child.protocol for proposal in offered):
+        check_nat(ike_sa, child)
     selection = select_offer(offered, configured, ignore_ke=not with_ke)
     if selection is None:
         theirs, ours = format_proposals(offered), format_proposals(configured)

@@ -133,6 +133,11 @@ class Adopt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckUnique:
+    """The peer is authenticated: may it have another IKE SA? Answer: None, or `Denied`, at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Established:
     """Both sides are authenticated: tell it, see to other IKE SAs with this peer. Answer: None, at once."""
 
@@ -146,6 +151,7 @@ Step = (
     | SendRequest
     | AwaitResponse
     | SendResponse
+    | CheckUnique
     | Established
     | Adopt
 )

@@ -16,6 +16,7 @@ from gateway.ike.v2.exchange import Plan, PlanKind, Received
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.rate_limit import RateLimit
+from gateway.ike.v2.reauthentication import take_lifetime
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.states import SERVING_STATES, ChildSaState
 from gateway.ike.wire.header import ExchangeType
@@ -53,10 +54,11 @@ class Hints:
         ):
             self._runner.ask(ike_sa, Plan(kind=PlanKind.LIVENESS))
 
-    def take_invalid_spi(self, ike_sa: IkeSa, received: Received) -> None:
-        """Rekey the Child SAs that the peer says, inside the IKE SA, it does not have."""
-        if received.exchange_type != ExchangeType.INFORMATIONAL:
+    def take_authentic(self, ike_sa: IkeSa, received: Received) -> None:
+        """Take what the peer says inside the IKE SA: it lacks a Child SA, or trusts us for a time only."""
+        if received.exchange_type != ExchangeType.INFORMATIONAL or ike_sa.state not in SERVING_STATES:
             return
+        take_lifetime(ike_sa, received.payloads)
         for notify in all_payloads(received.payloads, NotifyPayload):
             child_sa = ike_sa.find_outbound(notify.data)
             if (

@@ -26,6 +26,7 @@ from gateway.ike.v2.child_negotiation import (
     make_offer,
 )
 from gateway.ike.v2.child_sa import ChildSa
+from gateway.ike.v2.childless import check_first_child, check_without_child, first_child
 from gateway.ike.v2.create_child_sa import (
     child_of,
     delete_spi,
@@ -36,10 +37,13 @@ from gateway.ike.v2.create_child_sa import (
     rejection_notify,
 )
 from gateway.ike.v2.exchange import (
+    CheckUnique,
     ChildRefusedByPeer,
     Denied,
     Established,
     IkeSaGone,
+    Plan,
+    PlanKind,
     Received,
     SendResponse,
     Steps,
@@ -63,6 +67,7 @@ from gateway.ike.v2.proof import (
     prove,
     read_wishes,
 )
+from gateway.ike.v2.reauthentication import lifetime_notify, take_lifetime
 from gateway.ike.v2.states import IkeSaTrigger
 from gateway.ike.v2.window import Backoff, RequestWindow
 from gateway.ike.wire.header import ExchangeType
@@ -103,13 +108,16 @@ def _signed_by_responder(ike_sa: IkeSa, idr: IdrPayload) -> AuthenticationInput:
 # --- initiator ----------------------------------------------------------------------------------
 
 
-def initiate(ike_sa: IkeSa, child: Child) -> Steps[None]:
+def initiate(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
     """Authenticate both sides and make the first Child SA.
+
+    Without a Child, or where the operator wants it, the IKE SA comes up childless (RFC 6023).
 
     Raises:
         IkeSaGone: Authentication failed; a Child SA that fails is told and leaves the IKE SA up.
     """
     connection = ike_sa.connection
+    first = first_child(ike_sa, child)
     ike_sa.local_id = own_identity(connection, ike_sa.path.local)
     expected_id = exact(connection.remote.id)
     key_id = expected_id or address_identity(ike_sa.path.remote)
@@ -119,26 +127,34 @@ def initiate(ike_sa: IkeSa, child: Child) -> Steps[None]:
         proof = yield from prove(ike_sa, given, key_id, read_wishes(ike_sa.peer_wishes))
     except Unproven as error:
         raise IkeSaGone(Failure(reason=error.reason, detail=str(error))) from None
-    try:
-        spi_in = yield from allocate_spi(connection.name, child.name)
-    except Denied as denied:
-        # Without an SPI there is no SAi2, and RFC 6023 is not spoken.
-        raise IkeSaGone(denied.failure()) from None
-    offer = make_offer(ike_sa, child, spi_in, with_ke=False)
+    offer = None
+    if first is not None:
+        try:
+            spi_in = yield from allocate_spi(connection.name, first.name)
+        except Denied as denied:
+            # Without an SPI there is no SAi2.
+            raise IkeSaGone(denied.failure()) from None
+        offer = make_offer(ike_sa, first, spi_in, with_ke=False)
     # HDR, SK {IDi, [CERT+], [N(INITIAL_CONTACT)], [CERTREQ+], [IDr], AUTH, [N(USE_TRANSPORT_MODE)],
-    #          SAi2, TSi, TSr}
+    #          [SAi2, TSi, TSr]}
     payloads: list[Payload] = [idi, *proof.certificates]
     if ike_sa.context.options.send_initial_contact and not _knows_peer(ike_sa):
         payloads.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
     payloads += certificate_requests((connection,))
     if expected_id is not None:
         payloads.append(IdrPayload.of(expected_id))
-    payloads += [proof.auth, *offer.mode_notify(), offer.sa_payload(), *offer.ts_payloads()]
+    payloads.append(proof.auth)
+    if offer is not None:
+        payloads += [*offer.mode_notify(), offer.sa_payload(), *offer.ts_payloads()]
     response = yield from request(ExchangeType.IKE_AUTH, payloads)
     yield from _authenticate_responder(ike_sa, response, proof.psk, key_id)
     ike_sa.establish()
     yield Established()
-    yield from _first_child_as_initiator(ike_sa, offer, response)
+    take_lifetime(ike_sa, response.payloads)
+    if offer is not None:
+        yield from _first_child_as_initiator(ike_sa, offer, response)
+    elif child is not None:
+        ike_sa.plan(Plan(kind=PlanKind.NEW_CHILD, child=child.name), first=True)
 
 
 def _knows_peer(ike_sa: IkeSa) -> bool:
@@ -243,7 +259,7 @@ def _first_child_as_initiator(ike_sa: IkeSa, offer: Offer, response: Received) -
             ike_sa.end_child(child_sa, failure)
         ike_sa.child_failed(offer.child.name, failure)
         # The responder has this Child SA; take it away again.
-        yield from delete_spi(offer.spi_in)
+        yield from delete_spi(offer.spi_in, offer.protocol)
     else:
         ike_sa.child_established(child_sa)
 
@@ -267,6 +283,7 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
                 NotifyType.AUTHENTICATION_FAILED,
             )
         idr, proof = yield from _authenticate(ike_sa, received, idi, auth)
+        yield from _check_unique()
     except PeerError as error:
         failure = _refusal(ike_sa, error)
         yield SendResponse(payloads=[NotifyPayload(NotifyType[failure.notify])])
@@ -277,8 +294,10 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
     payloads: list[Payload] = [idr, *proof.certificates, proof.auth]
     child_sa: ChildSa | None = None
     rejection: PeerError | Denied | None = None
+    payloads += lifetime_notify(ike_sa)
     if find_payload(received.payloads, SaPayload) is not None:
         try:
+            check_first_child(ike_sa)
             child_sa, child_payloads = yield from _first_child_as_responder(ike_sa, received)
             payloads += child_payloads
         except (PeerError, Denied) as error:
@@ -330,6 +349,7 @@ def _authenticate(
     wanted_id = None if wanted is None else received_identity(wanted)
     connection = choose_connection(ike_sa, remote_id, wanted_id, auth)
     _take_connection(ike_sa, connection)
+    check_without_child(ike_sa, received.payloads)
     ike_sa.local_id = own_identity(connection, ike_sa.path.local)
     ike_sa.remote_id = remote_id
     psk = None
@@ -341,6 +361,18 @@ def _authenticate(
     wishes = read_wishes(received.payloads)
     proof = yield from prove(ike_sa, _signed_by_responder(ike_sa, idr), remote_id, wishes, psk=psk)
     return idr, proof
+
+
+def _check_unique() -> Steps[None]:
+    """Refuse a peer that may not have another IKE SA.
+
+    Raises:
+        PeerError: AUTHENTICATION_FAILED.
+    """
+    try:
+        yield CheckUnique()
+    except Denied as denied:
+        raise PeerError(str(denied), NotifyType.AUTHENTICATION_FAILED) from None
 
 
 def _take_connection(ike_sa: IkeSa, connection: Connection) -> None:

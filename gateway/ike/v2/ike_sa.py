@@ -104,8 +104,10 @@ class IkeSa:
     """One IKE SA, in either role."""
 
     __slots__ = (
+        "authentic_until",
         "background",
         "began_at",
+        "can_be_childless",
         "candidates",
         "children",
         "connection",
@@ -141,6 +143,7 @@ class IkeSa:
         "prf",
         "proposal",
         "protection",
+        "reauth_at",
         "rekey_at",
         "rekey_attempts",
         "remote_id",
@@ -155,8 +158,6 @@ class IkeSa:
         "spi_r",
         "state",
         "successor",
-        "superseded_by",
-        "supersedes",
         "suspicion",
     )
 
@@ -219,17 +220,13 @@ class IkeSa:
         self.rival_sa: IkeSa | None = None
         self.predecessor: IkeSa | None = None
         """The IKE SA whose rekey by the peer made this one, while our own rekey of it is unanswered."""
-        self.early_deletes: set[bytes] = set()
-        """SPIs that a DELETE named and we do not know yet: of what our outstanding request makes, perhaps."""
+        self.early_deletes: set[tuple[int, bytes]] = set()
+        """Protocols and SPIs that a DELETE named and we do not know yet: of what our outstanding request makes, perhaps."""
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
         self.newborn: IkeSa | None = None
         """What a rekey has just made, for the runner to register."""
         self.successor: IkeSa | None = None
-        self.supersedes: IkeSa | None = None
-        """An IKE SA to the same peer that we delete as soon as this one carries the traffic."""
-        self.superseded_by: IkeSa | None = None
-        """The other end of `supersedes`."""
         self.is_successor = False
         """An IKE rekey made it."""
         self.is_told = False
@@ -244,6 +241,12 @@ class IkeSa:
         self.established_at: float | None = None
         self.rekey_at: float | None = None
         self.expires_at: float | None = None
+        self.reauth_at: float | None = None
+        """When we authenticate anew; rekeys do not change it (RFC 7296 §2.8.3)."""
+        self.authentic_until: float | None = None
+        """When it ends if nobody did."""
+        self.can_be_childless = False
+        """The peer said CHILDLESS_IKEV2_SUPPORTED (RFC 6023)."""
 
     # --- getters ----------------------------------------------------------------------------------
 
@@ -295,11 +298,18 @@ class IkeSa:
             expires_at=self.expires_at,
         )
 
-    def find_outbound(self, spi: bytes) -> ChildSa | None:
-        """Return the Child SA that sends with `spi`: the one a peer's DELETE or REKEY_SA names."""
+    def find_outbound(self, spi: bytes, protocol: int | None = None) -> ChildSa | None:
+        """Return the Child SA that sends with `spi`: the one a peer's DELETE or REKEY_SA names.
+
+        Args:
+            spi: 4 bytes, or nothing is found.
+            protocol: ESP or AH: one SPI may be in use for each. None: either, where the peer does not say.
+        """
         number = int.from_bytes(spi, "big")
-        found = (child_sa for child_sa in self.children.values() if child_sa.spi_out == number)
-        return next(found, None) if len(spi) == 4 else None
+        for child_sa in self.children.values():
+            if child_sa.spi_out == number and protocol in (None, child_sa.protocol):
+                return child_sa if len(spi) == 4 else None
+        return None
 
     def find_twin(self, child_sa: ChildSa) -> ChildSa | None:
         """Return another Child SA here that carries the same traffic."""
@@ -366,6 +376,13 @@ class IkeSa:
             self.set_timer(Timer.LIVENESS, now + options.dpd_delay_s)
         if self.nat.must_keep_alive and self.context.options.keepalive_s > 0:
             self.set_timer(Timer.KEEPALIVE, now + self.context.options.keepalive_s)
+
+    def limit_authentication(self, reauth_at: float | None, authentic_until: float | None) -> None:
+        """Note when we authenticate anew, and when it ends if nobody did (RFC 7296 §2.8.3, RFC 4478)."""
+        self.reauth_at, self.authentic_until = reauth_at, authentic_until
+        for timer, deadline in ((Timer.IKE_REAUTH, reauth_at), (Timer.IKE_UNAUTHENTIC, authentic_until)):
+            if deadline is not None:
+                self.set_timer(timer, deadline)
 
     # --- keys and messages ------------------------------------------------------------------------
 

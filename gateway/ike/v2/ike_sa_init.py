@@ -23,6 +23,7 @@ from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import PeerError
 from gateway.ike.events import Failure, FailureReason, IkeSaFailed
 from gateway.ike.path import Path
+from gateway.ike.v2.childless import note_support, support_notify
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.exchange import AwaitResponse, IkeSaGone, Received, SendRequest, Steps
 from gateway.ike.v2.ike_sa import IkeSa
@@ -219,6 +220,7 @@ def _accept(ike_sa: IkeSa, attempt: _Attempt, response: Received) -> None:
     ike_sa.init_response = response.datagram
     ike_sa.spi_r, ike_sa.nonce_r = header.spi_r, nonce_r
     ike_sa.peer_hashes, ike_sa.peer_wishes = peer_hashes, all_payloads(payloads, CertreqPayload)
+    note_support(ike_sa, payloads)
     ike_sa.suspicion = None
     if ike_sa.nat.is_present:
         ike_sa.path = floated(ike_sa.path)
@@ -289,7 +291,8 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
 
 def _response_payloads(ike_sa: IkeSa, sar1: SaPayload, key_exchange: KeyExchange) -> list[Payload]:
     # HDR, SAr1, KEr, Nr, N(NAT_DETECTION_SOURCE_IP), N(NAT_DETECTION_DESTINATION_IP),
-    #      [CERTREQ+], [N(IKEV2_FRAGMENTATION_SUPPORTED)], [N(SIGNATURE_HASH_ALGORITHMS)], [V]
+    #      [CERTREQ+], [N(IKEV2_FRAGMENTATION_SUPPORTED)], [N(SIGNATURE_HASH_ALGORITHMS)],
+    #      [N(CHILDLESS_IKEV2_SUPPORTED)], [V]
     payloads: list[Payload] = [
         sar1,
         KePayload(key_exchange.method, key_exchange.public),
@@ -302,6 +305,7 @@ def _response_payloads(ike_sa: IkeSa, sar1: SaPayload, key_exchange: KeyExchange
         payloads.append(_FRAGMENTATION)
     if ike_sa.peer_hashes is not None:
         payloads += _hash_notifies(ike_sa.candidates)
+    payloads += support_notify(ike_sa.candidates)
     vendor_id = ike_sa.context.options.vendor_id
     return payloads if vendor_id is None else [*payloads, VendorIdPayload(vendor_id)]
 

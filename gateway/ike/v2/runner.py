@@ -29,6 +29,7 @@ from gateway.ike.v2.exchange import (
     Adopt,
     Answer,
     AwaitResponse,
+    CheckUnique,
     Denied,
     Established,
     IkeSaGone,
@@ -50,11 +51,15 @@ from gateway.ike.v2.exchange import (
 from gateway.ike.v2.fragmentation import SENDINGS_BEFORE_SMALLER, smaller_packet_bytes
 from gateway.ike.v2.ike_sa import IkeSa, Task, TaskRole
 from gateway.ike.v2.ike_sa_table import IkeSaTable
-from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.reauthentication import start_clock
+from gateway.ike.v2.states import AUTHENTICATED_STATES, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.uniqueness import Uniqueness
 from gateway.ike.v2.window import Datagrams
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import encode_message
+from gateway.ike.wire.payloads import DeletePayload
 from gateway.ipsec.connection import Child
+from gateway.ipsec.proposal import ProtocolId
 from gateway.ipsec.sa import SaId
 
 MAX_LATE_INSTALLS = 1024
@@ -64,7 +69,7 @@ MAX_LATE_INSTALLS = 1024
 class Runner:
     """The exchanges that are under way in all IKE SAs of an endpoint."""
 
-    __slots__ = ("_context", "_ike_sas", "_late_installs", "_running", "_tasks")
+    __slots__ = ("_context", "_ike_sas", "_late_installs", "_running", "_tasks", "uniqueness")
 
     def __init__(self, context: Context, ike_sas: IkeSaTable) -> None:
         self._context = context
@@ -72,12 +77,13 @@ class Runner:
         self._tasks: dict[int, Task] = {}
         self._running: dict[RequestId, Task] = {}
         self._late_installs: dict[RequestId, SaId] = {}
+        self.uniqueness = Uniqueness(context, ike_sas, self)
 
     # --- starting ---------------------------------------------------------------------------------
 
-    def bring_up(self, ike_sa: IkeSa, child: Child) -> None:
-        """Start IKE_SA_INIT and IKE_AUTH as initiator."""
-        plan = Plan(kind=PlanKind.IKE_SA_INIT, child=child.name)
+    def bring_up(self, ike_sa: IkeSa, child: Child | None) -> None:
+        """Start IKE_SA_INIT and IKE_AUTH as initiator; without a Child, the IKE SA is to be childless."""
+        plan = Plan(kind=PlanKind.IKE_SA_INIT, child="" if child is None else child.name)
         ike_sa.initiating = self._start(ike_sa, TaskRole.INITIATOR, bring_up(ike_sa, child), plan)
         self._advance(ike_sa.initiating, None)
 
@@ -162,7 +168,9 @@ class Runner:
             try:
                 step = task.steps.throw(answer) if isinstance(answer, Denied) else task.steps.send(answer)
                 answer = None
-                if self._do(task, step):
+                if isinstance(step, CheckUnique):
+                    answer = self.uniqueness.refusal(task.ike_sa)
+                elif self._do(task, step):
                     return
             except StopIteration:
                 self._finish(task)
@@ -176,7 +184,7 @@ class Runner:
                 failure = Failure(reason=FailureReason.INVALID_SYNTAX, detail=str(error))
                 self.end(task.ike_sa, failure)
                 break
-        self._retire_superseded(task.ike_sa)
+        self.uniqueness.at_rest(task.ike_sa)
         self.pump(task.ike_sa.heir())
 
     def _do(self, task: Task, step: Step) -> bool:
@@ -368,6 +376,7 @@ class Runner:
             ike_sa.keys.wipe()
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
         self._ike_sas.remove(ike_sa, as_ghost=may_repeat)
+        self.uniqueness.ended(ike_sa)
         old = ike_sa.predecessor
         if old is not None and old.state is IkeSaState.REKEYED:
             # This was the redundant one of two successors: the peer knows which one stays (RFC 7296 §2.8.2).
@@ -389,58 +398,25 @@ class Runner:
         ike_sa.is_told = True
         self._ike_sas.note_authenticated(ike_sa)
         self._context.emit(IkeSaEstablished(ike_sa=ike_sa.info()))
-        for other in self._ike_sas.same_pair(ike_sa):
-            self._settle_duplicate(ike_sa, other)
+        start_clock(ike_sa)
+        self.uniqueness.established(ike_sa)
 
-    def _settle_duplicate(self, ike_sa: IkeSa, other: IkeSa) -> None:
-        """Decide about an older IKE SA with the same identities.
-
-        The peer says INITIAL_CONTACT when it knows no other IKE SA: one that was established before this
-        one began is gone at its end (RFC 7296 §2.4). One that crossed with this one is not: both sides
-        started at once. Then the IKE SA with the lowest nonce goes, as in §2.8.2: whoever initiated it
-        deletes it, and if it does not (other implementations need not), we do it a little later.
-        """
-        assert other.established_at is not None
-        if other.established_at < ike_sa.began_at:
-            if ike_sa.had_initial_contact and self._context.options.accept_initial_contact:
-                detail = "the peer made INITIAL_CONTACT: it has lost this IKE SA"
-                self.end(other, Failure(reason=FailureReason.REPLACED, detail=detail))
-            return
-        if ike_sa.is_initiator is other.is_initiator:
-            return
-        loser = min((ike_sa, other), key=lambda sa: min(sa.nonce_i, sa.nonce_r))
-        if loser.is_initiator:
-            winner = other if loser is ike_sa else ike_sa
-            winner.supersedes, loser.superseded_by = loser, winner
-            self._retire_superseded(winner)
-        else:
-            loser.set_timer(Timer.IKE_LINGER, self._context.now + self._context.options.duplicate_grace_s)
-
-    def _retire_superseded(self, ike_sa: IkeSa) -> None:
-        """Delete one of two IKE SAs, once the Child SAs of the other carry the traffic and none is lost.
-
-        Args:
-            ike_sa: Either of them, which may have come to rest.
-        """
-        winner = ike_sa.superseded_by or ike_sa
-        loser = winner.supersedes
-        if loser is None or winner.initiating or winner.responding or winner.background:
-            return
-        if winner.state not in SERVING_STATES or loser.state not in SERVING_STATES:
-            winner.supersedes = loser.superseded_by = None
-            return
-        if loser.initiating or loser.responding or loser.background:
-            return
-        winner.supersedes = loser.superseded_by = None
-        detail = "both sides started at once; the other IKE SA stays"
-        failure = Failure(reason=FailureReason.REPLACED, detail=detail)
-        self.ask(loser, Plan(kind=PlanKind.DELETE_IKE, failure=failure), first=True)
+    def end_with_delete(self, ike_sa: IkeSa, failure: Failure) -> None:
+        """End an IKE SA now; say so once to the peer where the request window is free."""
+        if ike_sa.initiating is None and ike_sa.requests.is_free and ike_sa.state in AUTHENTICATED_STATES:
+            delete = DeletePayload(ProtocolId.IKE)
+            self.send_request(
+                ike_sa, SendRequest(exchange_type=ExchangeType.INFORMATIONAL, payloads=[delete])
+            )
+        self.end(ike_sa, failure)
 
     def _adopt(self, old: IkeSa) -> None:
         """Register what a rekey has just made."""
         made, old.newborn = old.newborn, None
         assert made is not None
         made.init_path = old.init_path
+        made.limit_authentication(old.reauth_at, old.authentic_until)
+        self.uniqueness.inherit(old, made)
         self._ike_sas.add(made)
         self._ike_sas.note_authenticated(made)
         self.pump(made)

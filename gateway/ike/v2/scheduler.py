@@ -5,7 +5,7 @@ A rule a change must keep: classify, authenticate, check the state, and only the
 """
 
 from gateway.ike.errors import PeerError
-from gateway.ike.events import ChildSaId, DatagramDropped, Failure, FailureReason
+from gateway.ike.events import ChildSaId, DatagramDropped, Failure, FailureReason, ReauthenticationDue
 from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2 import rekey_child_sa
@@ -19,14 +19,12 @@ from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.opening import Opener
 from gateway.ike.v2.runner import Runner
-from gateway.ike.v2.states import ChildSaState, IkeSaState
+from gateway.ike.v2.states import SERVING_STATES, ChildSaState, IkeSaState
 from gateway.ike.v2.window import GiveUp, Incoming, Retransmit
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import EncryptedFragment, Message
-from gateway.ike.wire.payloads import DeletePayload
 from gateway.ike.wire.rules import check_rules
 from gateway.ipsec.drop_reason import DropReason
-from gateway.ipsec.proposal import ProtocolId
 
 
 class Scheduler:
@@ -90,7 +88,7 @@ class Scheduler:
         except PeerError as error:
             steps = refuse(ike_sa, error)
         self._runner.answer(ike_sa, steps, received)
-        self._hints.take_invalid_spi(ike_sa, received)
+        self._hints.take_authentic(ike_sa, received)
 
     def _repeat_response(self, ike_sa: IkeSa, message: Message, path: Path) -> None:
         """Answer a request that was answered before, byte for byte (RFC 7296 §2.1).
@@ -212,6 +210,12 @@ class Scheduler:
                 self._runner.ask(ike_sa, Plan(kind=PlanKind.REKEY_IKE))
             case Timer.IKE_EXPIRE:
                 self._expire(ike_sa)
+            case Timer.IKE_REAUTH:
+                self._reauthenticate(ike_sa)
+            case Timer.IKE_UNAUTHENTIC:
+                detail = "nobody authenticated anew in time"
+                failure = Failure(reason=FailureReason.LIFETIME_EXPIRED, detail=detail)
+                self._runner.end_with_delete(ike_sa, failure)
             case Timer.IKE_LINGER:
                 detail = "it was replaced, and the peer did not delete it"
                 failure = Failure(reason=FailureReason.REPLACED, detail=detail)
@@ -224,13 +228,16 @@ class Scheduler:
 
     def _expire(self, ike_sa: IkeSa) -> None:
         """End an IKE SA at its hard lifetime, whatever it is doing; say so once where the window is free."""
-        if ike_sa.initiating is None and ike_sa.requests.is_free:
-            delete = DeletePayload(ProtocolId.IKE)
-            self._runner.send_request(
-                ike_sa, SendRequest(exchange_type=ExchangeType.INFORMATIONAL, payloads=[delete])
-            )
         detail = "the IKE SA reached its hard lifetime without a successful rekey"
-        self._runner.end(ike_sa, Failure(reason=FailureReason.LIFETIME_EXPIRED, detail=detail))
+        failure = Failure(reason=FailureReason.LIFETIME_EXPIRED, detail=detail)
+        self._runner.end_with_delete(ike_sa, failure)
+
+    def _reauthenticate(self, ike_sa: IkeSa) -> None:
+        """Tell that it is time to authenticate anew, now and again until somebody does."""
+        if ike_sa.state not in SERVING_STATES or self._runner.uniqueness.is_under_way(ike_sa):
+            return
+        ike_sa.set_timer(Timer.IKE_REAUTH, self._context.now + self._context.options.rekey_retry_s)
+        self._context.emit(ReauthenticationDue(ike_sa=ike_sa.info()))
 
     def _retransmit(self, ike_sa: IkeSa) -> None:
         due = ike_sa.requests.tick(self._context.now)

@@ -73,8 +73,8 @@ def test_a_bypass_entry_is_not_negotiated():
     bypass = child("clear", local="10.9.0.0/16", remote="10.8.0.0/16", action=Action.BYPASS)
     core = endpoint(alice_connection(children=[bypass]))
 
-    with pytest.raises(LocalError, match="has not a Child to protect traffic with"):
-        core.initiate("site", None, 0.0)
+    with pytest.raises(LocalError, match="has not a protected Child 'clear'"):
+        core.initiate("site", "clear", 0.0)
 
 
 def test_a_peer_without_address_is_waited_for():
