@@ -6,6 +6,7 @@ ESP SAs.
 """
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from gateway.bench.ike.suites import INITIATORS_LAN, PSK, RESPONDER_ID, RESPONDER_LAN, Suite
+from gateway.bench.ike.pki import AUTHORITY, RESPONDER, Pki
+from gateway.bench.ike.suites import INITIATORS_LAN, PSK, RESPONDER_LAN, Suite
 from gateway.bench.topology import Namespace
 from gateway.ipsec.errors import GatewayError
 
@@ -40,6 +42,8 @@ _WANTED: Final = (
     "random nonce aesni aes sha1 sha2 hmac kdf gcm curve25519 openssl gmp pem pkcs1 pkcs8 x509 pubkey "
     "constraints kernel-libipsec kernel-netlink socket-default vici"
 )
+_WITH_PSK: Final = ("auth = psk", "auth = psk")
+_WITH_KEYS: Final = (f"auth = pubkey\n      certs = {RESPONDER}.pem", "auth = pubkey")
 _SWANCTL_CONF: Final = """
 connections {{
   hub {{
@@ -50,11 +54,11 @@ connections {{
     unique = never
     mobike = no
     local {{
-      auth = psk
+      {own_auth}
       id = {responder_id}
     }}
     remote {{
-      auth = psk
+      {peer_auth}
       id = *.bench
     }}
     children {{
@@ -96,7 +100,13 @@ def version() -> str:
 
 @contextmanager
 def charon(
-    namespace: Namespace, state: Path, suite: Suite, *, address: str, dos_protection: bool
+    namespace: Namespace,
+    state: Path,
+    suite: Suite,
+    *,
+    address: str,
+    dos_protection: bool,
+    pki: Pki | None = None,
 ) -> Iterator[int]:
     """Run charon as the responder of a suite; yields its PID.
 
@@ -106,18 +116,24 @@ def charon(
         suite: What it is to negotiate.
         address: Its own outer address.
         dos_protection: Whether it asks for cookies and limits half-open IKE SAs, as it does by default.
+        pki: Keys and certificates where the suite signs.
 
     Raises:
         CharonError: It did not start.
     """
     swanctl = state / "swanctl"
     swanctl.mkdir(parents=True)
+    if pki is not None:
+        _give(swanctl, pki)
+    own_auth, peer_auth = _WITH_PSK if pki is None else _WITH_KEYS
     (swanctl / "swanctl.conf").write_text(
         _SWANCTL_CONF.format(
             address=address,
             ike=suite.ike,
             esp=suite.esp,
-            responder_id=RESPONDER_ID,
+            responder_id=RESPONDER,
+            own_auth=own_auth,
+            peer_auth=peer_auth,
             lan=RESPONDER_LAN,
             remote_lan=INITIATORS_LAN,
             psk=PSK,
@@ -143,6 +159,16 @@ def charon(
         # Not asked to end: it would delete every SA with its peer first, and the peer is gone by then.
         process.kill()
         process.wait(10)
+
+
+def _give(swanctl: Path, pki: Pki) -> None:
+    for folder, name in (
+        ("x509ca", f"{AUTHORITY}.pem"),
+        ("x509", f"{RESPONDER}.pem"),
+        ("private", f"{RESPONDER}.key"),
+    ):
+        (swanctl / folder).mkdir()
+        shutil.copy(pki.directory / name, swanctl / folder / name)
 
 
 def _load(

@@ -13,7 +13,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 
+from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.station import Station
 from gateway.bench.ike.suites import (
     CHILD,
@@ -43,7 +45,14 @@ class Generator:
     """Keeps a number of handshakes under way until all are done."""
 
     def __init__(
-        self, local: IpAddress, remote: IpAddress, suite: Suite, numbers: range, concurrency: int
+        self,
+        local: IpAddress,
+        remote: IpAddress,
+        suite: Suite,
+        numbers: range,
+        *,
+        concurrency: int,
+        pki: Pki | None,
     ) -> None:
         self.outcome = Outcome()
         self._done = asyncio.Event()
@@ -51,8 +60,8 @@ class Generator:
         self._total = len(numbers)
         self._concurrency = concurrency
         self._began: dict[str, float] = {}
-        connections = initiators(suite, numbers, local=local, remote=remote, dpd_delay_s=0.0)
-        self._station = Station(local, connections, self._on_event)
+        connections = initiators(suite, numbers, local=local, remote=remote, dpd_delay_s=0.0, pki=pki)
+        self._station = Station(local, connections, pki, self._on_event)
 
     async def run(self, limit_s: float) -> Outcome:
         """Make every handshake; those that are not done in time count as failed."""
@@ -104,7 +113,10 @@ class Generator:
 async def _generate(options: argparse.Namespace) -> Outcome:
     numbers = range(options.first, options.first + options.count)
     suite = find_suites([options.suite])[0]
-    generator = Generator(options.local, options.remote, suite, numbers, options.concurrency)
+    pki = None if options.pki is None else Pki(options.pki)
+    generator = Generator(
+        options.local, options.remote, suite, numbers, concurrency=options.concurrency, pki=pki
+    )
     return await generator.run(options.limit)
 
 
@@ -117,6 +129,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first initiator")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--pki", type=Path, help="directory of keys and certificates")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds for all of them")
     outcome = asyncio.run(_generate(parser.parse_args()))
     print(json.dumps(asdict(outcome)))

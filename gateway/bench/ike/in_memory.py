@@ -9,6 +9,7 @@ import gc
 import heapq
 import resource
 import statistics
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -16,6 +17,7 @@ from itertools import count
 from pathlib import Path as FilePath
 from typing import Final
 
+from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.shell import EntropySource, MeasuredCore
 from gateway.bench.ike.suites import CHILD, Suite, initiator_name, initiators, responder
 from gateway.ike.path import Path
@@ -81,12 +83,14 @@ class Pair:
 
     def __init__(self, suite: Suite, sites: int, *, dpd_delay_s: float = 30.0) -> None:
         entropy = EntropySource()
-        connections = initiators(
-            suite, range(sites), local=INITIATOR, remote=RESPONDER, dpd_delay_s=dpd_delay_s
-        )
-        hub = responder(suite, local=RESPONDER, dpd_delay_s=dpd_delay_s)
-        self.initiator = MeasuredCore(entropy, connections)
-        self.responder = MeasuredCore(entropy, [hub])
+        with tempfile.TemporaryDirectory() as directory:
+            pki = Pki.make(suite.keys, FilePath(directory) / "pki") if suite.keys else None
+            connections = initiators(
+                suite, range(sites), local=INITIATOR, remote=RESPONDER, dpd_delay_s=dpd_delay_s, pki=pki
+            )
+            hub = responder(suite, local=RESPONDER, dpd_delay_s=dpd_delay_s, pki=pki)
+            self.initiator = MeasuredCore(entropy, connections, pki)
+            self.responder = MeasuredCore(entropy, [hub], pki)
         self.now = 0.0
         self._order = count()
         self._under_way: list[tuple[float, int, MeasuredCore, Path, bytes]] = []

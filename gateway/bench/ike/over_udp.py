@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from gateway.bench.ike.charon import charon
 from gateway.bench.ike.in_memory import BenchFailed
+from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.suites import RESPONDER_GATEWAY, Suite
 from gateway.bench.ike.usage import usage_of
 from gateway.bench.topology import Link, Namespace, connect, delete_namespace, make_namespace
@@ -38,6 +39,18 @@ class Bed:
     load: Namespace
     peer: Namespace
     directory: Path
+
+    def pki(self, suite: Suite) -> Pki | None:
+        """Return the keys and certificates of a suite, made at first use; None where it signs nothing."""
+        if not suite.keys:
+            return None
+        directory = self.directory / suite.keys
+        return Pki(directory) if directory.exists() else Pki.make(suite.keys, directory)
+
+    def options(self, suite: Suite) -> list[str]:
+        """Return the options of both our processes for a suite."""
+        pki = self.pki(suite)
+        return ["--suite", suite.name, *(() if pki is None else ("--pki", str(pki.directory)))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +121,7 @@ def our_responder(bed_: Bed, suite: Suite) -> Iterator[int]:
     Raises:
         BenchFailed: It did not start.
     """
-    process = _python(bed_.peer, "responder", PEER, "--suite", suite.name)
+    process = _python(bed_.peer, "responder", PEER, *bed_.options(suite))
     try:
         _await_ready(process, "our responder")
         yield process.pid
@@ -121,7 +134,12 @@ def their_responder(bed_: Bed, suite: Suite, *, dos_protection: bool = False) ->
     """Run charon with a directory of its own; yields its PID."""
     number = sum(1 for _ in bed_.directory.iterdir())
     return charon(
-        bed_.peer, bed_.directory / f"charon{number}", suite, address=PEER, dos_protection=dos_protection
+        bed_.peer,
+        bed_.directory / f"charon{number}",
+        suite,
+        address=PEER,
+        dos_protection=dos_protection,
+        pki=bed_.pki(suite),
     )
 
 
@@ -203,7 +221,7 @@ def _run_generator(
         "limit": limit_s,
     }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    process = _python(bed_.load, "generator", LOAD, PEER, "--suite", suite.name, *words)
+    process = _python(bed_.load, "generator", LOAD, PEER, *bed_.options(suite), *words)
     output, errors = process.communicate(timeout=limit_s + 30)
     if process.returncode != 0:
         raise BenchFailed(f"the initiators ended with {process.returncode}: {errors.strip()[-500:]}")

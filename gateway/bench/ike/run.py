@@ -171,15 +171,13 @@ def show(results: Results, console: Console) -> None:
 def _handshake_table(rows: Sequence[HandshakeCost]) -> Table:
     table = _table(
         "Handshakes in memory (CPU ms of one side, median and range of rounds)",
-        *("suite", "responder", "", "initiator", "", "per core and second"),
+        *("suite", "responder", "initiator", "per core and s"),
     )
     for row in rows:
         table.add_row(
             row.suite,
-            f"{row.responder_ms:.2f}",
-            _range(row.responder_ms_range),
-            f"{row.initiator_ms:.2f}",
-            _range(row.initiator_ms_range),
+            _spread(row.responder_ms, row.responder_ms_range),
+            _spread(row.initiator_ms, row.initiator_ms_range),
             f"{row.responder_rate:.0f}",
         )
     return table
@@ -187,8 +185,9 @@ def _handshake_table(rows: Sequence[HandshakeCost]) -> Table:
 
 def _udp_table(rows: Sequence[UdpCost]) -> Table:
     table = _table(
-        "Handshakes over UDP (CPU ms of the responder's process, median and range of rounds)",
-        *("suite", "responder", "CPU ms", "", "to charon", "handshakes/s", "latency ms", "KB per SA"),
+        "Handshakes over UDP (CPU ms of the responder's process, median and range of rounds; handshakes per s "
+        "and their ms as one initiating process makes them)",
+        *("suite", "responder", "CPU ms", "to charon", "per s", "ms", "KB/SA"),
     )
     charons = {row.suite: row.cpu_ms for row in rows if row.responder != OURS}
     for row in rows:
@@ -196,8 +195,7 @@ def _udp_table(rows: Sequence[UdpCost]) -> Table:
         table.add_row(
             row.suite,
             row.responder,
-            f"{row.cpu_ms:.2f}",
-            _range(row.cpu_ms_range),
+            _spread(row.cpu_ms, row.cpu_ms_range),
             ratio,
             f"{row.rate:.0f}",
             f"{row.latency_ms:.1f}",
@@ -255,9 +253,9 @@ def _table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(first)
     for other in others:
-        table.add_column(other, justify="right")
+        table.add_column(other, justify="right", no_wrap=True)
     return table
 
 
-def _range(low_high: tuple[float, float]) -> str:
-    return f"{low_high[0]:.2f}–{low_high[1]:.2f}"
+def _spread(median: float, low_high: tuple[float, float]) -> str:
+    return f"{median:.2f} ({low_high[0]:.2f}–{low_high[1]:.2f})"

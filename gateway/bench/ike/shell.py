@@ -1,12 +1,13 @@
-"""A shell around one IKE core whose datapath and credentials answer at once: only the core's work is left."""
+"""A shell around one IKE core whose datapath answers at once: the core's work and credentials are left."""
 
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import count
 from typing import Final
 
+from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.suites import new_psk
 from gateway.ike.endpoint import Endpoint, EndpointOptions
 from gateway.ike.events import (
@@ -17,6 +18,7 @@ from gateway.ike.events import (
     InstallRequest,
     Request,
     Result,
+    SignRequest,
     SpiAllocated,
     SpiRequest,
 )
@@ -32,21 +34,27 @@ FAILURES: Final = ("IkeSaFailed", "ChildSaFailed", "IkeSaDeleted", "ChildSaDelet
 class InstantDatapath:
     """Answers the requests of a core at once, as a datapath would that costs nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, pki: Pki | None = None) -> None:
         # Processes that come one after the other must not use an SPI again: a peer still has the SAs.
         self._spis = count(MIN_SPI + secrets.randbits(31))
-        installed = Installed()
-        self._answers: dict[type[Request], Callable[[], Result]] = {
-            InstallRequest: lambda: installed,
-            SpiRequest: lambda: SpiAllocated(Spi(next(self._spis))),
-            CredentialRequest: lambda: CredentialFound(new_psk()),
-        }
+        self._installed = Installed()
+        self._credentials = None if pki is None else pki.credentials()
         self.events: Counter[str] = Counter()
         """How often each kind of event was told."""
 
     def answer(self, request: Request) -> Result:
         """Return the result of a request."""
-        return self._answers[type(request)]()
+        match request:
+            case InstallRequest():
+                return self._installed
+            case SpiRequest():
+                return SpiAllocated(Spi(next(self._spis)))
+            case CredentialRequest():
+                return CredentialFound(new_psk())
+        assert self._credentials is not None, "a signature was asked for, but both ends have a pre-shared key"
+        if isinstance(request, SignRequest):
+            return self._credentials.sign(request)
+        return self._credentials.trust(request)
 
     def note(self, event: Event) -> None:
         """Count an event."""
@@ -61,9 +69,11 @@ class InstantDatapath:
 class MeasuredCore:
     """One core in memory, with the CPU time that it took."""
 
-    def __init__(self, entropy: "EntropySource", connections: Iterable[Connection]) -> None:
+    def __init__(
+        self, entropy: "EntropySource", connections: Iterable[Connection], pki: Pki | None = None
+    ) -> None:
         self.endpoint = Endpoint(entropy=entropy, connections=connections, options=BENCH_OPTIONS)
-        self.datapath = InstantDatapath()
+        self.datapath = InstantDatapath(pki)
         self.cpu_ns = 0
         """CPU time of this thread inside the core, with the answering of its requests."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.shell import BENCH_OPTIONS, EntropySource, InstantDatapath
 from gateway.controller.driver import Driver
 from gateway.controller.udp import UdpTransport
@@ -19,6 +20,7 @@ class Station:
     Args:
         address: The local address to bind ports 500 and 4500 at.
         connections: What the core is configured with.
+        pki: Signs for it, and knows whom to trust; None: there are only pre-shared keys.
         watch: Told every event, after it was counted.
     """
 
@@ -26,9 +28,10 @@ class Station:
         self,
         address: IpAddress,
         connections: Iterable[Connection],
+        pki: Pki | None = None,
         watch: Callable[[Event], None] = lambda _event: None,
     ) -> None:
-        self.datapath = InstantDatapath()
+        self.datapath = InstantDatapath(pki)
         self._watch = watch
         self._transport = UdpTransport(self._receive, self._lost)
         self._transport.adopt(open_ports(PortOptions(addresses=(address,), wait_s=0.0)).ike_ports())

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
 
+from gateway.bench.ike.pki import RESPONDER, Pki
+from gateway.ipsec.authentication import PSK_AUTHENTICATION, Authentication
 from gateway.ipsec.connection import Child, Connection, IkeOptions, Side
 from gateway.ipsec.identity import Identity, IdType
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
@@ -13,7 +15,6 @@ from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
 PSK: Final = "a key for measurements, on no real wire"
-RESPONDER_ID: Final = "responder.bench"
 CHILD: Final = "lan"
 RESPONDER_LAN: Final = "10.2.0.0/16"
 RESPONDER_GATEWAY: Final = "10.2.0.1"
@@ -33,6 +34,8 @@ class Suite:
     """Proposal string of the IKE SA."""
     esp: str = "aes256gcm16"
     """Proposal string of the Child SA."""
+    keys: str = ""
+    """Kind of both sides' keys (`pki.KINDS`) where they sign; else they have a pre-shared key."""
 
 
 SUITES: Final = (
@@ -41,6 +44,9 @@ SUITES: Final = (
     Suite(name="psk-ecp384-cbc", ike="aes256-sha384-ecp384", esp="aes256-sha256"),
     Suite(name="psk-modp2048", ike="aes256gcm16-prfsha256-modp2048"),
     Suite(name="psk-modp3072", ike="aes256gcm16-prfsha256-modp3072"),
+    Suite(name="ecdsa256-x25519", ike="aes256gcm16-prfsha256-x25519", keys="ecdsa256"),
+    Suite(name="ed25519-x25519", ike="aes256gcm16-prfsha256-x25519", keys="ed25519"),
+    Suite(name="rsa3072-x25519", ike="aes256gcm16-prfsha256-x25519", keys="rsa3072"),
 )
 DEFAULT_SUITE: Final = SUITES[0]
 
@@ -66,30 +72,46 @@ def initiator_name(number: int) -> str:
 
 
 def initiators(
-    suite: Suite, numbers: Iterable[int], *, local: IpAddress, remote: IpAddress, dpd_delay_s: float = 30.0
+    suite: Suite,
+    numbers: Iterable[int],
+    *,
+    local: IpAddress,
+    remote: IpAddress,
+    dpd_delay_s: float = 30.0,
+    pki: Pki | None = None,
 ) -> list[Connection]:
     """Return one connection per initiator, all from one address to one responder."""
     return [
         Connection(
-            name=initiator_name(number),
-            local=Side(addresses=(local,), id=_fqdn(initiator_name(number))),
-            remote=Side(addresses=(remote,), id=_fqdn(RESPONDER_ID)),
+            name=name,
+            local=Side(addresses=(local,), id=_fqdn(name), auth=_own(pki, name)),
+            remote=Side(addresses=(remote,), id=_fqdn(RESPONDER), auth=_peer(pki)),
             ike=_ike_options(suite, dpd_delay_s),
             children=(_child(suite, local_ts=INITIATORS_LAN, remote_ts=RESPONDER_LAN),),
         )
-        for number in numbers
+        for name in map(initiator_name, numbers)
     ]
 
 
-def responder(suite: Suite, *, local: IpAddress, dpd_delay_s: float = 30.0) -> Connection:
+def responder(
+    suite: Suite, *, local: IpAddress, dpd_delay_s: float = 30.0, pki: Pki | None = None
+) -> Connection:
     """Return the one connection that takes every initiator."""
     return Connection(
         name="hub",
-        local=Side(addresses=(local,), id=_fqdn(RESPONDER_ID)),
-        remote=Side(id=_fqdn("*.bench")),
+        local=Side(addresses=(local,), id=_fqdn(RESPONDER), auth=_own(pki, RESPONDER)),
+        remote=Side(id=_fqdn("*.bench"), auth=_peer(pki)),
         ike=_ike_options(suite, dpd_delay_s),
         children=(_child(suite, local_ts=RESPONDER_LAN, remote_ts=INITIATORS_LAN),),
     )
+
+
+def _own(pki: Pki | None, name: str) -> Authentication:
+    return PSK_AUTHENTICATION if pki is None else pki.own(name)
+
+
+def _peer(pki: Pki | None) -> Authentication:
+    return PSK_AUTHENTICATION if pki is None else pki.peer()
 
 
 def _ike_options(suite: Suite, dpd_delay_s: float) -> IkeOptions:
