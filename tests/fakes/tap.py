@@ -27,6 +27,8 @@ from gateway.ike.wire.message import (
 from gateway.ike.wire.notify import NotifyType, notify_name
 from gateway.ike.wire.payloads import (
     AuthPayload,
+    CertPayload,
+    CertreqPayload,
     DeletePayload,
     IdiPayload,
     IdrPayload,
@@ -203,6 +205,10 @@ def _name(payload: Payload, header: IkeHeader) -> str:
             return f"N{side}"
         case IdiPayload():
             return "IDi"
+        case CertPayload():
+            return "CERT"
+        case CertreqPayload():
+            return "CERTREQ"
         case IdrPayload():
             return "IDr"
         case AuthPayload():
