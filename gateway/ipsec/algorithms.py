@@ -241,6 +241,11 @@ class IntegInfo:
     caution: str = ""
     rfc: str
 
+    @property
+    def keymat_bytes(self) -> int:
+        """Return what is taken from KEYMAT or for SK_a: key, then salt (RFC 4543 §5.4)."""
+        return self.key_bytes + self.salt_bytes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeInfo:

@@ -8,7 +8,7 @@ from gateway.ipsec.identity import Identity
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.policy import Action
-from gateway.ipsec.proposal import Proposal
+from gateway.ipsec.proposal import Proposal, ProtocolId
 from gateway.ipsec.sa import IpAddress, Mode
 from gateway.ipsec.selectors import TrafficSelector
 
@@ -135,6 +135,7 @@ class Child:
     mode: Mode = Mode.TUNNEL
     action: Action = Action.PROTECT
     proposals: tuple[Proposal, ...] = ()
+    """In order of preference, all of ESP or all of AH; empty means ESP with the defaults."""
     start: Start = Start.NONE
     rekey: Limit = Limit(seconds=3600.0)
     """Soft lifetime before jitter. Rekey before 75 % of the sequence space happens whatever this says."""
@@ -150,6 +151,11 @@ class Child:
     """When the peer is dead, or the SA lost otherwise. None: what `start` says, see `on_loss`."""
     close_action: LossAction | None = None
     """When the peer deletes it. None: what `start` says."""
+
+    @property
+    def protocol(self) -> ProtocolId:
+        """Return what protects its packets: ESP or AH."""
+        return self.proposals[0].protocol if self.proposals else ProtocolId.ESP
 
     def on_loss(self, *, by_peer: bool) -> LossAction:
         """Return what to do when the peer deleted it (`by_peer`) or it was lost otherwise."""

@@ -23,6 +23,14 @@ _KEY_EXCHANGES: Final = frozenset(
 )
 """IKE runs those of Child SAs too (RFC 7296 §1.3.1)."""
 
+_MACS: Final = frozenset(
+    {
+        *(Integ.HMAC_SHA1_96, Integ.AES_XCBC_96, Integ.AES_CMAC_96),
+        *(Integ.HMAC_SHA2_256_128, Integ.HMAC_SHA2_384_192, Integ.HMAC_SHA2_512_256),
+    }
+)
+"""Of ESP and AH."""
+
 IMPLEMENTED: Final[Mapping[ProtocolId, Mapping[TransformType, frozenset[int]]]] = {
     ProtocolId.IKE: {
         TransformType.ENCR: frozenset(
@@ -53,17 +61,21 @@ IMPLEMENTED: Final[Mapping[ProtocolId, Mapping[TransformType, frozenset[int]]]] 
         TransformType.KE: _KEY_EXCHANGES,
     },
     ProtocolId.ESP: {
-        TransformType.ENCR: frozenset({Encr.AES_GCM_16, Encr.AES_CBC}),
-        TransformType.INTEG: frozenset(
-            {Integ.NONE, Integ.HMAC_SHA2_256_128, Integ.HMAC_SHA2_384_192, Integ.HMAC_SHA2_512_256}
+        TransformType.ENCR: frozenset(
+            {
+                *(Encr.AES_GCM_8, Encr.AES_GCM_12, Encr.AES_GCM_16),
+                *(Encr.AES_CCM_8, Encr.AES_CCM_12, Encr.AES_CCM_16),
+                *(Encr.AES_CBC, Encr.AES_CTR, Encr.CHACHA20_POLY1305),
+                # By name only: nothing is encrypted.
+                *(Encr.NULL, Encr.NULL_AUTH_AES_GMAC),
+            }
         ),
+        TransformType.INTEG: _MACS | {Integ.NONE},
         TransformType.KE: _KEY_EXCHANGES | {Ke.NONE},
         TransformType.SN: frozenset({Sn.NO_ESN, Sn.ESN}),
     },
     ProtocolId.AH: {
-        TransformType.INTEG: frozenset(
-            {Integ.HMAC_SHA2_256_128, Integ.HMAC_SHA2_384_192, Integ.HMAC_SHA2_512_256}
-        ),
+        TransformType.INTEG: _MACS | {Integ.AES_128_GMAC, Integ.AES_192_GMAC, Integ.AES_256_GMAC},
         TransformType.KE: _KEY_EXCHANGES | {Ke.NONE},
         TransformType.SN: frozenset({Sn.NO_ESN, Sn.ESN}),
     },

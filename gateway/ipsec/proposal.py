@@ -80,16 +80,21 @@ class Proposal:
 
     @property
     def encr(self) -> Encr:
-        """The agreed encryption algorithm."""
-        return Encr(self._single(TransformType.ENCR).id)
+        """The agreed encryption algorithm; NULL in AH, which has none."""
+        return Encr(self._encr.id)
 
     @property
     def key_bits(self) -> int:
         """Key length of the agreed encryption algorithm in bits, without salt; 0 for NULL."""
-        transform = self._single(TransformType.ENCR)
+        transform = self._encr
         if transform.key_bits is None:
             return ENCR[Encr(transform.id)].default_key_bits
         return transform.key_bits
+
+    @property
+    def _encr(self) -> Transform:
+        absent = Encr.NULL if self.protocol is ProtocolId.AH else None
+        return self._single(TransformType.ENCR, absent)
 
     @property
     def integ(self) -> Integ:
@@ -648,15 +653,20 @@ DEFAULT_ESP_PROPOSALS: Final = (
 )
 """With PFS before without: a peer that rekeys without a key exchange is still answered."""
 
+_MAC_WORDS: Final = "sha256-sha384-sha512"
+DEFAULT_AH_PROPOSALS: Final = (
+    parse_proposal(f"{_MAC_WORDS}-{_KE_WORDS}", ProtocolId.AH),
+    parse_proposal(_MAC_WORDS, ProtocolId.AH),
+)
+
 
 def default_proposals(protocol: ProtocolId) -> tuple[Proposal, ...]:
-    """Return what is proposed where the operator names nothing.
+    """Return what is proposed where the operator names nothing."""
+    return _DEFAULTS[protocol]
 
-    Raises:
-        VocabularyError: There is no default for AH, which this build does not carry.
-    """
-    if protocol is ProtocolId.IKE:
-        return DEFAULT_IKE_PROPOSALS
-    if protocol is ProtocolId.ESP:
-        return DEFAULT_ESP_PROPOSALS
-    raise VocabularyError("there is no default AH proposal; name one, for example sha256")
+
+_DEFAULTS: Final[Mapping[ProtocolId, tuple[Proposal, ...]]] = {
+    ProtocolId.IKE: DEFAULT_IKE_PROPOSALS,
+    ProtocolId.AH: DEFAULT_AH_PROPOSALS,
+    ProtocolId.ESP: DEFAULT_ESP_PROPOSALS,
+}

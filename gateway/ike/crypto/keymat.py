@@ -118,7 +118,7 @@ def derive_child_keymat(
     Args:
         prf: The PRF of the IKE SA.
         sk_d: SK_d of the IKE SA.
-        encr: Encryption algorithm of the Child SA.
+        encr: Encryption algorithm of the Child SA; NULL for AH.
         key_bits: Its key length without salt; 0 for NULL.
         integ: Integrity algorithm; NONE for an AEAD.
         nonce_i: Of the exchange that makes the Child SA: IKE_SA_INIT's for the first one.
@@ -129,7 +129,7 @@ def derive_child_keymat(
     seed = (b"" if shared_secret is None else shared_secret.reveal()) + nonce_i + nonce_r
     seed += b"".join(secret.reveal() for secret in additional)
     encryption_bytes = ENCR[encr].keymat_bytes(key_bits)
-    integrity_bytes = INTEG[integ].key_bytes
+    integrity_bytes = INTEG[integ].keymat_bytes
     keymat = prf_plus(prf_function(prf), sk_d.reveal(), seed, 2 * (encryption_bytes + integrity_bytes))
     parts = _split(keymat, (encryption_bytes, integrity_bytes, encryption_bytes, integrity_bytes))
     return ChildKeys(

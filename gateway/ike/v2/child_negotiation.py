@@ -80,7 +80,7 @@ class ChildNonces:
 
 
 def child_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
-    """Return the proposals of a Child, all of ESP or all of AH; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
+    """Return the proposals of a Child; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
     proposals = child.proposals or default_proposals(child.protocol)
     if with_ke:
         return proposals
@@ -167,7 +167,7 @@ def make_child_sa(
 def check_nat(ike_sa: IkeSa, child: Child) -> None:
     """Check that no NAT is in the way of what a Child wants.
 
-    The ICV of AH covers the addresses, and there is no UDP encapsulation for it (RFC 4302 §3.3.3, RFC 3948 §1).
+    The ICV of AH covers the addresses, and it has no UDP encapsulation (RFC 4302 §3.3.3, RFC 3948 §1).
 
     Raises:
         ChildRejected: NO_PROPOSAL_CHOSEN: the Child is for AH, and packets would have to be in UDP.
@@ -175,8 +175,8 @@ def check_nat(ike_sa: IkeSa, child: Child) -> None:
     if child.protocol is not ProtocolId.AH or not ike_sa.nat.is_present:
         return
     detail = (
-        f"Child {child.name!r} is for AH, which cannot cross a NAT, and there is one (or UDP encapsulation is "
-        "forced); use esp instead, with null encryption if nothing may be hidden"
+        f"Child {child.name!r} is for AH, which cannot cross a NAT, and there is one (or UDP encapsulation "
+        "is forced); use esp instead, with null encryption if nothing need be hidden"
     )
     failure = Failure(
         reason=FailureReason.NO_PROPOSAL_CHOSEN,
@@ -195,7 +195,9 @@ def parse_spi(spi: bytes) -> Spi:
     """
     number = int.from_bytes(spi, "big")
     if len(spi) != SPI_BYTES or not MIN_SPI <= number <= MAX_SPI:
-        raise InvalidSyntax(f"an SPI has {SPI_BYTES} bytes and is {MIN_SPI} or more, got 0x{spi.hex()}")
+        raise InvalidSyntax(
+            f"an ESP or AH SPI has {SPI_BYTES} bytes and is {MIN_SPI} or more, got 0x{spi.hex()}"
+        )
     return Spi(number)
 
 

@@ -14,7 +14,7 @@ from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
 from gateway.ipsec.connection import Child
 from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, jittered
-from gateway.ipsec.proposal import Proposal
+from gateway.ipsec.proposal import Proposal, ProtocolId
 from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
@@ -69,7 +69,7 @@ class ChildSaParameters:
     path: Path
     """Of the IKE SA, floated if there is a NAT."""
     is_encapsulated: bool
-    """Whether ESP goes over UDP, on the ports of `path` (RFC 7296 §2.23)."""
+    """Whether ESP goes over UDP, on the ports of `path` (RFC 7296 §2.23); AH never does."""
     lifetime: Lifetime
 
 
@@ -107,7 +107,7 @@ def _direction(
     return SecurityAssociation(
         spi=parameters.spi_in if is_inbound else parameters.spi_out,
         direction=direction,
-        protocol=IpsecProtocol.ESP,
+        protocol=IpsecProtocol[proposal.protocol.name],
         mode=parameters.mode,
         source=source[0],
         destination=destination[0],
@@ -167,6 +167,11 @@ class ChildSa:
     def child_sa_id(self) -> ChildSaId:
         """Return its number."""
         return self.parameters.child_sa_id
+
+    @property
+    def protocol(self) -> ProtocolId:
+        """Return ESP or AH, as DELETE and REKEY_SA name it."""
+        return self.parameters.proposal.protocol
 
     @property
     def spi_in(self) -> Spi:

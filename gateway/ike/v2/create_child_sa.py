@@ -199,13 +199,13 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
         raise
     except PeerError:
         # The peer has installed what we refuse (RFC 7296 §1.4.1).
-        yield from delete_spi(spi_in)
+        yield from delete_spi(spi_in, offer.protocol)
         raise
 
 
-def delete_spi(spi_in: Spi) -> Steps[None]:
+def delete_spi(spi_in: Spi, protocol: ProtocolId) -> Steps[None]:
     """Have the peer delete a Child SA of which we keep nothing."""
-    yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(ProtocolId.ESP, (encode_spi(spi_in),))])
+    yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(protocol, (encode_spi(spi_in),))])
 
 
 def _request_payloads(offer: Offer, nonce_i: bytes, replaced: ChildSa | None) -> list[Payload]:
@@ -213,7 +213,7 @@ def _request_payloads(offer: Offer, nonce_i: bytes, replaced: ChildSa | None) ->
     payloads: list[Payload] = []
     if replaced is not None:
         payloads.append(
-            NotifyPayload(NotifyType.REKEY_SA, protocol=ProtocolId.ESP, spi=encode_spi(replaced.spi_in))
+            NotifyPayload(NotifyType.REKEY_SA, protocol=replaced.protocol, spi=encode_spi(replaced.spi_in))
         )
     payloads += [*offer.mode_notify(), offer.sa_payload(), NoncePayload(nonce_i)]
     if offer.key_exchange is not None:
@@ -240,7 +240,7 @@ def _derive(
     ike_sa: IkeSa, offer: Offer, response: Received, nonce_i: bytes, replaced: ChildSa | None
 ) -> Made:
     agreement = check_answer(offer, response.payloads, with_ke=True)
-    if encode_spi(agreement.spi_out) in ike_sa.early_deletes:
+    if (offer.protocol, encode_spi(agreement.spi_out)) in ike_sa.early_deletes:
         # The response was repeated for us; the peer's DELETE of what it tells of came before it.
         raise ChildRefusedByPeer(WITHDRAWN)
     nonces = ChildNonces(nonce_i=nonce_i, nonce_r=get_payload(response.payloads, NoncePayload).data)

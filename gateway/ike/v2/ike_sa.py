@@ -221,7 +221,8 @@ class IkeSa:
         self.predecessor: IkeSa | None = None
         """The IKE SA whose rekey by the peer made this one, while our own rekey of it is unanswered."""
         self.early_deletes: set[tuple[int, bytes]] = set()
-        """Protocols and SPIs that a DELETE named and we do not know yet: of what our outstanding request makes, perhaps."""
+        """Protocol and SPI of what a DELETE named and we do not know yet: our outstanding request makes it,
+        perhaps."""
         self.settled: set[ChildSaId] = set()
         """Child SAs whose rekey by us was answered: no request of the peer's can collide with it any more."""
         self.newborn: IkeSa | None = None

@@ -58,7 +58,7 @@ def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[No
     child_sa.follow(ChildSaTrigger.DELETE_SENT)
     ike_sa.stop_sending(child_sa)
     has_twin = ike_sa.find_twin(child_sa) is not None
-    yield from delete_spi(child_sa.spi_in)
+    yield from delete_spi(child_sa.spi_in, child_sa.protocol)
     if child_sa.child_sa_id in ike_sa.children:
         ike_sa.end_child(child_sa, failure, has_twin=has_twin)
 
@@ -95,19 +95,19 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
             rekey_ike_sa.peer_deleted(ike_sa)
         yield SendResponse(payloads=[])
         raise IkeSaGone(Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the IKE SA"))
-    answered: list[bytes] = []
-    for spi in (spi for delete in deletes if delete.protocol == ProtocolId.ESP for spi in delete.spis):
-        child_sa = ike_sa.find_outbound(spi)
+    answered: dict[ProtocolId, list[bytes]] = {ProtocolId.ESP: [], ProtocolId.AH: []}
+    for protocol, spi in ((delete.protocol, spi) for delete in deletes for spi in delete.spis):
+        child_sa = ike_sa.find_outbound(spi, protocol)
         match reply_about(ike_sa, child_sa, PeerRequest.DELETE_CHILD):
             case Reply.WITHOUT_DELETE:
                 continue
             case Reply.REMEMBER:
-                _note_early_delete(ike_sa, spi)
+                _note_early_delete(ike_sa, protocol, spi)
             case _:
                 assert child_sa is not None
-                answered.append(encode_spi(child_sa.spi_in))
+                answered[child_sa.protocol].append(encode_spi(child_sa.spi_in))
                 yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
-    payloads: list[Payload] = [DeletePayload(ProtocolId.ESP, tuple(answered))] if answered else []
+    payloads: list[Payload] = [DeletePayload(p, tuple(spis)) for p, spis in answered.items() if spis]
     yield SendResponse(payloads=payloads)
 
 
@@ -117,10 +117,10 @@ def ends_ike_sa(received: Received) -> bool:
     return any(delete.protocol == ProtocolId.IKE for delete in deletes)
 
 
-def _note_early_delete(ike_sa: IkeSa, spi: bytes) -> None:
+def _note_early_delete(ike_sa: IkeSa, protocol: int, spi: bytes) -> None:
     """Remember an SPI that the peer may have made for a request of ours whose response was lost."""
     if len(ike_sa.early_deletes) < MAX_EARLY_DELETES:
-        ike_sa.early_deletes.add(spi)
+        ike_sa.early_deletes.add((protocol, spi))
 
 
 def _fatal(notify: NotifyPayload) -> Failure:

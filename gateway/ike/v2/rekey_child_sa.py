@@ -107,7 +107,7 @@ def _take_over(ike_sa: IkeSa, old: ChildSa, made: Made) -> Steps[None]:
         _rekey_failed(ike_sa, old, failure_of(error))
         if child_sa.child_sa_id in ike_sa.children:
             ike_sa.end_child(child_sa, failure_of(error))
-            yield from delete_spi(child_sa.spi_in)
+            yield from delete_spi(child_sa.spi_in, child_sa.protocol)
         return
     ike_sa.settled.discard(old.child_sa_id)
     if old.child_sa_id not in ike_sa.children:
@@ -121,7 +121,7 @@ def delete_replaced(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
     """Delete a Child SA that has a successor, with the peer; packets in flight still arrive."""
     old.follow(ChildSaTrigger.DELETE_SENT)
     ike_sa.stop_sending(old)
-    yield from delete_spi(old.spi_in)
+    yield from delete_spi(old.spi_in, old.protocol)
     if old.child_sa_id in ike_sa.children:
         has_twin = ike_sa.find_twin(old) is not None
         ike_sa.end_child(old, REPLACED, has_twin=has_twin)
@@ -133,7 +133,7 @@ def _lose(ike_sa: IkeSa, old: ChildSa, made: Made, rival: Rival) -> Steps[None]:
     if made.child_sa.child_sa_id in ike_sa.children:
         ike_sa.end_child(made.child_sa, failure)
     _await_peer(ike_sa, old, rival)
-    yield from delete_spi(made.child_sa.spi_in)
+    yield from delete_spi(made.child_sa.spi_in, made.child_sa.protocol)
 
 
 def _await_peer(ike_sa: IkeSa, old: ChildSa, rival: Rival) -> None:
@@ -217,9 +217,9 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
 
 def _find_old(ike_sa: IkeSa, rekey: NotifyPayload) -> ChildSa | None:
     """Return the Child SA that REKEY_SA names: by the SPI its sender receives with (RFC 7296 §1.3.3)."""
-    if rekey.protocol != ProtocolId.ESP:
+    if rekey.protocol not in (ProtocolId.ESP, ProtocolId.AH):
         return None
-    return ike_sa.find_outbound(rekey.spi)
+    return ike_sa.find_outbound(rekey.spi, rekey.protocol)
 
 
 _AGREEING = frozenset({Reply.AS_USUAL, Reply.NONCES_DECIDE})

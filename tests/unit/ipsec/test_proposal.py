@@ -299,11 +299,22 @@ def test_defaults_are_strong_and_implemented(proposal):
     assert parse_proposal(str(proposal), proposal.protocol) == proposal
 
 
-def test_there_is_no_default_for_ah():
+def test_every_protocol_has_defaults():
     assert default_proposals(IKE) is DEFAULT_IKE_PROPOSALS
     assert default_proposals(ESP) is DEFAULT_ESP_PROPOSALS
+    assert [proposal.protocol for proposal in default_proposals(AH)] == [AH, AH]
+
+
+def test_agreed_ah_proposal_has_no_encryption():
+    proposal = parse_proposal("aes256gmac-x25519-esn", AH)
+
+    assert (proposal.encr, proposal.key_bits) == (Encr.NULL, 0)
+    assert (proposal.integ, proposal.ke, proposal.esn) == (Integ.AES_256_GMAC, Ke.CURVE25519, True)
+
+
+def test_agreed_esp_proposal_without_encryption_is_a_mistake():
     with pytest.raises(VocabularyError):
-        default_proposals(AH)
+        _ = Proposal(ESP, (Transform(TransformType.INTEG, Integ.HMAC_SHA2_256_128),)).encr
 
 
 # --- selection ----------------------------------------------------------------------------------

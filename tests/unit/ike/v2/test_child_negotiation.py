@@ -4,7 +4,7 @@ import pytest
 
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.events import FailureReason
-from gateway.ike.v2.child_negotiation import Offer, check_answer, encode_spi, esp_proposals, parse_spi
+from gateway.ike.v2.child_negotiation import Offer, check_answer, child_proposals, encode_spi, parse_spi
 from gateway.ike.v2.exchange import ChildRefusedByPeer, ChildRejected
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NotifyPayload, SaPayload, TsiPayload, TsrPayload
@@ -117,15 +117,15 @@ def test_an_answer_without_anything_is_no_answer():
 
 @pytest.mark.parametrize("spi", [b"", bytes(4), bytes.fromhex("000000ff"), bytes(8)])
 def test_a_reserved_or_misshapen_spi_is_a_syntax_error(spi):
-    with pytest.raises(InvalidSyntax, match="an ESP SPI has 4 bytes and is 256 or more"):
+    with pytest.raises(InvalidSyntax, match="an ESP or AH SPI has 4 bytes and is 256 or more"):
         parse_spi(spi)
 
 
 def test_in_ike_auth_nothing_is_said_of_key_exchange():
     child = Child(name="lan", proposals=(esp("aes256gcm16-x25519"), esp("aes256gcm16")))
 
-    offered = esp_proposals(child, with_ke=False)
+    offered = child_proposals(child, with_ke=False)
 
     assert [str(proposal) for proposal in offered] == ["aes256gcm16"]
     assert not any(proposal.of_type(TransformType.KE) for proposal in offered)
-    assert len(esp_proposals(child, with_ke=True)) == 2
+    assert len(child_proposals(child, with_ke=True)) == 2
