@@ -185,8 +185,8 @@ def _handshake_table(rows: Sequence[HandshakeCost]) -> Table:
 
 def _udp_table(rows: Sequence[UdpCost]) -> Table:
     table = _table(
-        "Handshakes over UDP (CPU ms of the responder's process, median and range of rounds; handshakes per s "
-        "and their ms as one initiating process makes them)",
+        "Handshakes over UDP (CPU ms of the responder's process, median and range of rounds; handshakes per s"
+        " and their ms as one initiating process makes them)",
         *("suite", "responder", "CPU ms", "to charon", "per s", "ms", "KB/SA"),
     )
     charons = {row.suite: row.cpu_ms for row in rows if row.responder != OURS}

@@ -172,12 +172,11 @@ def _read(library: x509.Certificate, der: bytes) -> Certificate:
             Check.KEY, f"certificate {name_text(subject)} (serial {serial:x}): {problem}"
         ) from None
     extensions = library.extensions
+    by_kind = {type(extension.value): extension.value for extension in extensions}
 
     def find(kind: type[_E]) -> _E | None:
-        try:
-            return extensions.get_extension_for_class(kind).value
-        except x509.ExtensionNotFound:
-            return None
+        found = by_kind.get(kind)
+        return found if isinstance(found, kind) else None
 
     constraints = find(x509.BasicConstraints)
     usage = find(x509.ExtendedKeyUsage)

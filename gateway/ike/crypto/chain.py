@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 
 from gateway.ike.crypto.certificate import (
     KNOWN_CRITICAL,
@@ -32,6 +33,7 @@ from gateway.ike.crypto.certificate import (
 )
 from gateway.ike.crypto.certificate_names import check_identity, check_name_constraints
 from gateway.ike.crypto.revocation import Crl, check_revocation, is_strong
+from gateway.ike.crypto.signature import load_public_key
 from gateway.ipsec.authentication import PublicKey, Revocation
 from gateway.ipsec.identity import Identity
 
@@ -167,7 +169,7 @@ class _Search:
                 Check.PATH_LENGTH, f"{certificate}: no chain within {MAX_SIGNATURES} signatures"
             )
         try:
-            certificate.library.verify_directly_issued_by(issuer.library)
+            verify_certificate(certificate, issuer.public_key)
         except InvalidSignature:
             raise CertificateProblem(
                 Check.SIGNATURE, f"{certificate} is not signed by the key of {issuer}"
@@ -199,6 +201,32 @@ class _Search:
 def _counted_below(chain: tuple[Certificate, ...]) -> int:
     """Return how many certificates count for the path length of the next authority (RFC 5280 §4.2.1.9)."""
     return sum(not certificate.is_self_issued for certificate in chain[1:])
+
+
+def verify_certificate(certificate: Certificate, key: PublicKey) -> None:
+    """Check that a key signed a certificate.
+
+    Raises:
+        InvalidSignature: It did not.
+        TypeError: The signature is not of the key's kind; others of `LIBRARY_ERRORS` are possible too.
+    """
+    library = certificate.library
+    algorithm, signature, signed = (
+        library.signature_hash_algorithm,
+        library.signature,
+        library.tbs_certificate_bytes,
+    )
+    # RSASSA-PSS or PKCS #1 v1.5 with their parameters, or ECDSA with its hash; EdDSA has none.
+    parameters = library.signature_algorithm_parameters
+    match load_public_key(key.der):
+        case rsa.RSAPublicKey() as loaded if isinstance(parameters, padding.AsymmetricPadding) and algorithm:
+            loaded.verify(signature, signed, parameters, algorithm)
+        case ec.EllipticCurvePublicKey() as loaded if isinstance(parameters, ec.ECDSA):
+            loaded.verify(signature, signed, parameters)
+        case (ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey()) as loaded if parameters is None:
+            loaded.verify(signature, signed)
+        case _:
+            raise TypeError(f"its signature is not made with a key like the issuer's ({key.kind.value})")
 
 
 def check_time(certificate: Certificate, at: float) -> None:
