@@ -3,6 +3,7 @@
 Answers are the service's messages; `gateway.api.plain` turns them into JSON. Failures are `ApiError`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -148,9 +149,13 @@ class ControlClient:
         """
         call = self._stub.WatchEvents(pb.WatchEventsRequest(after_sequence=after_sequence))
         try:
-            await call.read()
+            async with asyncio.timeout(self._deadline_s):
+                await call.read()
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
+        except TimeoutError as error:
+            call.cancel()
+            raise self._too_late() from error
         return self._relay(call)
 
     async def _relay(self, call: Any) -> AsyncIterator[pb.Event]:
@@ -168,6 +173,12 @@ class ControlClient:
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
 
+    def _too_late(self) -> ApiError:
+        return ApiError(
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            f"the controller at {self.address} did not answer within {self._deadline_s:g} s",
+        )
+
     def _error(self, error: grpc.aio.AioRpcError) -> ApiError:
         failure = api_error(error)
         if failure.code is grpc.StatusCode.UNAVAILABLE and not failure.reason:
@@ -176,9 +187,7 @@ class ControlClient:
                 advice += f", or check the network and the certificates ({failure.message})"
             return ApiError(failure.code, f"no controller at {self.address}: {advice}")
         if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ApiError(
-                failure.code, f"the controller at {self.address} did not answer within {self._deadline_s:g} s"
-            )
+            return self._too_late()
         if failure.code is grpc.StatusCode.UNIMPLEMENTED:
             return ApiError(
                 failure.code,

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.agent.agent import DEFAULT_GRACE_S, Agent
 from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.server import ApiServer, Listener
+from gateway.app.arguments import count, seconds
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     Places,
@@ -68,13 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--group-id",
-        type=int,
+        type=count,
         metavar="GID",
         help="group whose members may connect (default: the controller's)",
     )
     parser.add_argument(
         "--grace",
-        type=float,
+        type=seconds,
         default=DEFAULT_GRACE_S,
         metavar="S",
         help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
@@ -168,12 +169,11 @@ async def _serve(
         await agent.start()
         if isinstance(here, UnixAddress):
             await _hand_out_ports(stack, groups, here, group_id)
-        listener = Listener(address=here, mode=0o660 if group_id else 0o600, tls=tls)
+        mode = 0o600 if group_id is None else 0o660
+        listener = Listener(address=here, mode=mode, group=group_id, tls=tls)
         server = ApiServer([listener], datapath=agent)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
-        if group_id is not None and isinstance(here, UnixAddress):
-            os.chown(here.path, -1, group_id)
         _log.info("agent_ready", listen=str(listen), backend=(await backend.capabilities()).name)
         announce_ready()
         await stopping.wait()

@@ -21,6 +21,7 @@ from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer, Listener
+from gateway.app.arguments import count
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     PlaceError,
@@ -189,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ipsecgw run", description="controller of `ipsecgw run`")
     add_arguments(parser)
     parser.add_argument("--datapath", metavar="ADDRESS", help="where the agent listens")
-    parser.add_argument("--parent", type=int, default=0, metavar="PID", help="supervisor to die with")
+    parser.add_argument("--parent", type=count, default=0, metavar="PID", help="supervisor to die with")
     return run(parser.parse_args(argv))
 
 

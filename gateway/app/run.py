@@ -27,6 +27,7 @@ from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
 from gateway.app import controller as controller_process
 from gateway.app.agent import is_listening
+from gateway.app.arguments import seconds
 from gateway.app.log_options import complain, configure_logs, log_arguments
 from gateway.app.places import (
     DEFAULT_RUN_DIR,
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(backend_names())}: start an agent with this backend (default auto); "
         "unix:PATH or HOST:PORT: use the agent there",
     )
-    parser.add_argument("--grace", type=float, metavar="S", help="see `ipsecgw agent --help`")
+    parser.add_argument("--grace", type=seconds, metavar="S", help="see `ipsecgw agent --help`")
     parser.add_argument(
         "--teardown",
         action="store_true",
@@ -130,7 +131,8 @@ class _Child:
             os.close(write_end)
         self.pid_file.write_text(f"{self.process.pid}\n")
         try:
-            serves = await asyncio.to_thread(os.read, read_end, 1)
+            await _readable(read_end)
+            serves = os.read(read_end, 1)
         finally:
             os.close(read_end)
         if not serves:
@@ -346,14 +348,21 @@ async def _wait_for_end(pid: int) -> None:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    gone = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, gone.set)
     try:
-        await gone.wait()
+        await _readable(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until a descriptor has something to read, or its end has come."""
+    ready = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

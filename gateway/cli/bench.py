@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from gateway.app.arguments import count, seconds
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
 
@@ -41,23 +42,16 @@ def _add_ike_arguments(parser: argparse.ArgumentParser) -> None:
         ("--flood", 20_000, "forged IKE_SA_INIT requests per second"),
     ):
         parser.add_argument(
-            name, type=_count, default=default, metavar="N", help=f"{what}; 0 leaves it out ({default})"
+            name, type=count, default=default, metavar="N", help=f"{what}; 0 leaves it out ({default})"
         )
     parser.add_argument(
-        "--flood-seconds", type=float, default=20.0, metavar="S", help="how long the flood lasts (20)"
+        "--flood-seconds", type=seconds, default=20.0, metavar="S", help="how long the flood lasts (20)"
     )
     parser.add_argument(
         "--no-udp", action="store_true", help="only what runs in memory; everything else needs root"
     )
     parser.add_argument("--no-charon", action="store_true", help="do not measure strongSwan beside it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("a number of things is 0 or more")
-    return number
 
 
 def _measure_ike(options: argparse.Namespace) -> int:

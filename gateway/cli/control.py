@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from gateway.api.control_client import ControlClient
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.plain import to_json, to_plain
+from gateway.app.arguments import count, seconds
 from gateway.app.places import Places, find_places
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.cli import tables
@@ -58,7 +60,7 @@ def add_commands(commands: Commands) -> None:
         command.add_argument("name", metavar="NAME", help="CONNECTION or CONNECTION/CHILD")
         command.add_argument(
             "--timeout",
-            type=float,
+            type=seconds,
             default=_WAIT_S,
             metavar="S",
             help="how long to wait for the result (default 60)",
@@ -86,7 +88,7 @@ def add_commands(commands: Commands) -> None:
     command.add_argument("--watch", action="store_true", help="print it again every second")
 
     command = _json(_add(commands, "events", "print events as they happen", _events))
-    command.add_argument("--after", type=int, metavar="N", help="begin with the kept event after number N")
+    command.add_argument("--after", type=count, metavar="N", help="begin with the kept event after number N")
 
     command = _json(
         _add(commands, "explain", "why a connection is not up, and where its SAs landed", _explain)
@@ -132,13 +134,12 @@ def _check_socket(address: object, what: str, advice: str) -> None:
     try:
         mode = address.path.stat().st_mode
     except PermissionError as error:
-        raise CommandError(
-            f"no permission to reach {address.path}: run as root, or join its group"
-        ) from error
+        raise CommandError(f"no permission to reach {address.path}: run as root") from error
     except OSError as error:
         raise CommandError(f"no {what} at {address}: {advice}") from error
     if mode and not os.access(address.path, os.W_OK):
-        raise CommandError(f"no permission to use {address.path}: run as root, or join its group")
+        others = "or join its group" if mode & stat.S_IWGRP else "or as its owner"
+        raise CommandError(f"no permission to use {address.path}: run as root, {others}")
 
 
 def _with_controller(act: Act) -> Callable[[argparse.Namespace], int]:

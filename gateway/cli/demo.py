@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gateway.app.arguments import count, seconds
 from gateway.bench.demo import run_demo
 from gateway.ipsec.errors import GatewayError
 
@@ -16,13 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=seconds,
         default=9.0,
         metavar="S",
         help="how long the numbered UDP flows last (default 9)",
     )
     parser.add_argument(
-        "--megabytes", type=int, default=32, metavar="N", help="size of the TCP transfer in MiB (default 32)"
+        "--megabytes",
+        type=count,
+        default=32,
+        metavar="N",
+        help="MiB of the TCP transfer (default 32)",
     )
 
 

@@ -1,7 +1,7 @@
 """The control service and its client: every call over a real socket, in front of a controller in memory."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 
@@ -645,6 +645,26 @@ async def test_every_refusal_has_its_code_reason_and_details(
     precondition = error_details_pb2.PreconditionFailure.DESCRIPTOR
     has_precondition = any(detail.Is(precondition) for detail in status.details)
     assert has_precondition is (failure.code is grpc.StatusCode.FAILED_PRECONDITION)
+
+
+async def test_a_controller_that_does_not_answer_is_given_up(
+    control_address: UnixAddress, controller: FakeController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def watch_nothing(*_: object) -> AsyncIterator[pb.WatchEventsResponse]:
+        await hang()
+        yield pb.WatchEventsResponse()
+
+    monkeypatch.setattr(controller, "status", hang)
+    monkeypatch.setattr("gateway.api.control_service.watch", watch_nothing)
+
+    async with ControlClient(control_address, deadline_s=0.2) as client:
+        for question in (client.status, client.events):
+            with pytest.raises(ApiError, match=r"did not answer within 0\.2 s") as caught:
+                await question()
+            assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_an_absent_controller_says_what_to_do(tmp_path: FilePath) -> None:

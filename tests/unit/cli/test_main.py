@@ -54,6 +54,34 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_is_expected(
     assert "usage: ipsecgw" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "1e999", "soon"])
+@pytest.mark.parametrize(
+    "words", [["run", "--grace"], ["agent", "--grace"], ["up", "x", "--timeout"], ["demo", "--seconds"]]
+)
+def test_no_time_but_a_number_of_seconds_is_taken(
+    words: list[str], seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words[:-1], f"{words[-1]}={seconds}"])
+
+    assert ended.value.code == 2
+    assert (
+        f"argument {words[-1]}: '{seconds}' is not a number of seconds, 0 or more" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "9223372036854775808", "9" * 5000, "one", "\u0661"])
+@pytest.mark.parametrize("words", [["events", "--after"], ["agent", "--group-id"], ["demo", "--megabytes"]])
+def test_nothing_is_counted_but_in_whole_numbers(
+    words: list[str], number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words[:-1], f"{words[-1]}={number}"])
+
+    assert ended.value.code == 2
+    assert f"'{number}' is not a whole number, 0 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "advice"),
     [
