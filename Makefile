@@ -3,11 +3,14 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint deps deps-demo deps-test deps-lint venv proto lock clean
+.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-lint venv proto lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
+export IPSECGW_CACHE := $(CACHE)
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
 STAGE := .ci/stage
 BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
@@ -19,6 +22,7 @@ help:
 	@echo 'make demo      two gateways in network namespaces, one tunnel, real traffic (root)'
 	@echo 'make test      what every change must pass: unit, exchange, API, namespace and interop tests (root)'
 	@echo 'make test-all  the same with the slow ones'
+	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage'
 	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
 	@echo 'make proto     regenerate the gRPC code from proto/'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
@@ -26,17 +30,20 @@ help:
 demo: deps-demo venv
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-test venv
+test: deps-peers venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-test venv
+test-all: deps-peers venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
+
+fuzz: venv
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --corpus $(CACHE)/fuzz $(FUZZ_TARGETS)
 
 lint: deps-lint venv $(BUF)
 	@$(STAGE) 'ruff check' $(BIN)/ruff check .
@@ -49,10 +56,14 @@ lint: deps-lint venv $(BUF)
 proto: venv
 	@proto/generate.sh
 
-deps: deps-demo deps-test deps-lint
+deps: deps-demo deps-peers deps-lint
 
 deps-demo deps-test deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
+
+# IKE daemons that are not installed but unpacked: see the script.
+deps-peers: deps-test
+	@$(STAGE) 'peers of the interop tests' .ci/fetch-peers .ci/packages-peers $(CACHE)/peers
 
 venv: .venv/installed
 
@@ -67,6 +78,7 @@ lock: venv
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --allow-unsafe --generate-hashes --strip-extras \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
 	  -o requirements.lock pyproject.toml
+	sed -i 's/^atheris==[^ ]*/& ; platform_machine == "x86_64"/' requirements.lock  # pip-compile drops it
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -248,7 +248,7 @@ class _EncryptThenMac:
 
 
 class _AesGcm:
-    """AES-GCM with a short tag, which the one-shot interface has not (RFC 4106, RFC 5282); nonce = salt | IV."""
+    """AES-GCM with a short tag, which has no one-shot interface (RFC 4106, RFC 5282); nonce = salt | IV."""
 
     __slots__ = ("_algorithm", "_salt", "block_bytes", "counter_iv", "icv_bytes", "iv_bytes")
 

@@ -1,0 +1,183 @@
+"""Fuzz targets of everything else that is read: captures, key tables, configuration, names, certificates."""
+
+import contextlib
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from gateway.api.config_file import ConfigError, parse_config
+from gateway.ike.crypto.certificate import CertificateProblem, name_text, read_certificate
+from gateway.ike.crypto.revocation import read_crl
+from gateway.ike.crypto.signature import (
+    KeyProblem,
+    SignatureProblem,
+    parse_digital_signature,
+    read_public_key,
+)
+from gateway.inspect.errors import InspectError
+from gateway.inspect.keys import KeyTables, read_keys
+from gateway.inspect.report import Inspection
+from gateway.ipsec import distinguished_name
+from gateway.ipsec.algorithms import ProtocolId
+from gateway.ipsec.errors import VocabularyError
+from gateway.ipsec.identity import parse_identity
+from gateway.ipsec.proposal import check_strength, format_proposal, parse_proposal
+from tests.fuzz.target import Target, choice
+from tests.vectors.read import STRONGSWAN, VECTORS, WIRESHARK
+
+ROOT = Path(__file__).parents[2]
+
+
+@cache
+def scratch():
+    """A file that every input is written to: these readers take paths."""
+    return Path(mkdtemp(prefix="ipsecgw-fuzz-"))
+
+
+def written(name, data):
+    path = scratch() / name
+    path.write_bytes(data)
+    return path
+
+
+# --- ipsecgw inspect ----------------------------------------------------------------------------
+
+CAPTURE_KEYS = STRONGSWAN / "psk-cookie"
+
+
+@cache
+def some_keys():
+    return read_keys(CAPTURE_KEYS)
+
+
+def run_capture(data):
+    keys = some_keys() if len(data) % 2 else KeyTables()
+    inspection = Inspection(written("capture", data), keys)
+    with contextlib.suppress(InspectError):
+        for entry in inspection.entries():
+            assert entry.lines
+            assert entry.json
+
+
+def captures():
+    for path in sorted(VECTORS.glob("**/*.pcap*")):
+        data = path.read_bytes()
+        yield data[:3000] if path.suffix != ".gz" else data
+
+
+def run_key_table(data):
+    name = choice(len(data), ("ikev2_decryption_table", "esp_sa", "table"))
+    with contextlib.suppress(InspectError):
+        read_keys(written(name, data))
+
+
+def key_tables():
+    for pattern in ("*/*_table", "*/*_esp_sa"):
+        yield from (path.read_bytes() for path in STRONGSWAN.glob(pattern))
+    yield from (path.read_bytes()[:4000] for path in WIRESHARK.glob("*.tmpl"))
+
+
+# --- what operators write -----------------------------------------------------------------------
+
+
+def text_of(data):
+    return data.decode("utf-8", "replace")
+
+
+def run_proposal(data):
+    """What is read is written so that it reads the same."""
+    for protocol in ProtocolId:
+        for implemented_only in (True, False):
+            with contextlib.suppress(VocabularyError):
+                proposal = parse_proposal(text_of(data), protocol, implemented_only=implemented_only)
+                again = parse_proposal(format_proposal(proposal), protocol, implemented_only=False)
+                assert again == proposal
+                check_strength(proposal, [str(transform) for transform in proposal.transforms])
+
+
+def run_identity(data):
+    with contextlib.suppress(VocabularyError):
+        identity = parse_identity(text_of(data))
+        assert parse_identity(str(identity)).type is identity.type
+    with contextlib.suppress(ValueError):
+        distinguished_name.decode_text(data)
+    name_text(data)
+
+
+def run_config(data):
+    with contextlib.suppress(ConfigError):
+        parse_config(text_of(data), "fuzz.yaml", scratch())
+
+
+def configurations():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    yield from (block.split("```")[0].encode() for block in page.split("```yaml\n")[1:])
+    yield b"connections: [{name: a, children: [{name: b, esp: {proposals: [aes256gcm16-x25519]}}]}]"
+
+
+# --- certificates -------------------------------------------------------------------------------
+
+
+def run_certificate(data):
+    with contextlib.suppress(CertificateProblem):
+        assert str(read_certificate(data))
+    with contextlib.suppress(CertificateProblem):
+        read_crl(data)
+    with contextlib.suppress(KeyProblem):
+        read_public_key(data)
+    with contextlib.suppress(SignatureProblem):
+        parse_digital_signature(data)
+
+
+def certificates():
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fuzz")])
+    der = serialization.Encoding.DER
+    signer = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    for key in (signer, ec.derive_private_key(7, ec.SECP256R1())):
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 77, start, end)
+        yield builder.sign(signer, None).public_bytes(der)
+        for extension in (
+            x509.BasicConstraints(ca=True, path_length=1),
+            x509.SubjectAlternativeName([x509.DNSName("a.example"), x509.RFC822Name("a@example")]),
+            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]),
+            x509.NameConstraints([x509.DNSName("example")], None),
+        ):
+            builder = builder.add_extension(extension, critical=True)
+        yield builder.sign(signer, None).public_bytes(der)
+        yield key.public_key().public_bytes(der, serialization.PublicFormat.SubjectPublicKeyInfo)
+    revoked = x509.RevokedCertificateBuilder(77, start).build()
+    crl = x509.CertificateRevocationListBuilder(name, start, end, [], [revoked])
+    yield crl.sign(signer, None).public_bytes(der)
+    yield b"\x0c\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02" + bytes(70)
+
+
+def identities():
+    yield from (b"alice@example.com", b"C=DE, O=Example, CN=gw", b"%any", b"keyid:#0102", b"2001:db8::1")
+    yield distinguished_name.encode("C=DE, O=Example+OU=x, CN=gw")
+
+
+def proposals():
+    yield from (
+        b"aes256gcm16-aes128gcm16-prfsha384-x25519-ke1_mlkem768",
+        b"aes256-sha256-modp2048",
+        b"3des-md5-modp1024",
+        b"null-sha256-esn-noesn",
+        b"encr(1026/256)-integ(2)-prf(9)-ke(31)",
+        b"chacha20poly1305-prfaescmac-ecp512bp",
+    )
+
+
+FILE_TARGETS = (
+    Target("capture", captures, run_capture),
+    Target("key_table", key_tables, run_key_table),
+    Target("proposal", proposals, run_proposal, 200),
+    Target("identity", identities, run_identity, 300),
+    Target("config", configurations, run_config),
+    Target("certificate", certificates, run_certificate, 2000),
+)

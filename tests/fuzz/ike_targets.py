@@ -1,0 +1,234 @@
+"""Fuzz targets of the IKE core: the codec, reassembly, the endpoint under strangers and under its peer."""
+
+import contextlib
+from functools import cache
+
+from gateway.ike.errors import PeerError
+from gateway.ike.path import Path
+from gateway.ike.wire import notify
+from gateway.ike.wire.header import ExchangeType, HeaderFlag, IkeHeader
+from gateway.ike.wire.message import (
+    EncryptedFragment,
+    encode_payloads,
+    first_type,
+    parse_message,
+    parse_payloads,
+)
+from gateway.ike.wire.payloads import IdiPayload, IdrPayload, SaPayload
+from gateway.ike.wire.protected import MAX_FRAGMENTS, Plaintext
+from gateway.ike.wire.reassembly import MAX_REASSEMBLED_BYTES, Reassembly
+from gateway.ike.wire.rules import check_rules
+from tests.fakes.pair import ALICE, BOB, Pair
+from tests.fuzz.target import Target, choice
+from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, deliver, is_arrival, recorded, seal
+from tests.vectors.read import ike_datagrams, ikev2_captures
+
+# --- the codec ----------------------------------------------------------------------------------
+
+
+@cache
+def captured():
+    """The IKE messages of every capture, and those of a pair of ours."""
+    messages = [datagram for path in ikev2_captures() for datagram in ike_datagrams(path)]
+    return [*messages, *(opened.message.datagram for opened in recorded())]
+
+
+def look_at(payloads):
+    """Do with payloads what exchanges do first."""
+    for payload in payloads:
+        if isinstance(payload, SaPayload):
+            for item in payload.proposals:
+                assert item.proposal is None or str(item.proposal)
+        if isinstance(payload, IdiPayload | IdrPayload):
+            with contextlib.suppress(PeerError):
+                assert payload.identity.data == payload.data
+    with contextlib.suppress(PeerError):
+        check_rules(payloads, ExchangeType.IKE_AUTH, is_response=False)
+
+
+def run_message(data):
+    with contextlib.suppress(PeerError):
+        message = parse_message(data)
+        assert message.header.length == len(data)
+        if message.protected is not None:
+            assert message.protected.associated_bytes <= len(data)
+        look_at(message.payloads)
+
+
+def chains():
+    for opened in recorded():
+        yield bytes([first_type(opened.payloads)]) + encode_payloads(opened.payloads)
+    for datagram in captured():
+        yield datagram[16:17] + datagram[28:]
+
+
+def run_payloads(data):
+    """What was read and written again reads the same."""
+    with contextlib.suppress(PeerError):
+        payloads = parse_payloads(data[0] if data else 0, data[1:])
+        look_at(payloads)
+        written = encode_payloads(payloads)
+        assert parse_payloads(first_type(payloads), written) == payloads
+
+
+NOTIFY_PARSERS = (
+    notify.parse_ke_method,
+    notify.parse_window_size,
+    notify.parse_signature_hashes,
+    notify.parse_ipcomp,
+    notify.parse_seconds,
+    notify.parse_address,
+    notify.parse_ppk_identity,
+)
+
+
+def run_notify(data):
+    with contextlib.suppress(PeerError):
+        choice(data[0] if data else 0, NOTIFY_PARSERS)(data[1:])
+
+
+def run_reassembly(data):
+    """Three bytes a fragment: number, total, and how much it holds; what is held stays bounded."""
+    limit = 1024 if len(data) % 2 else MAX_REASSEMBLED_BYTES
+    reassembly = Reassembly(limit)
+    for at in range(0, len(data) - 2, 3):
+        number, total, size = data[at] % 80, data[at + 1] % 80, data[at + 2] * 8
+        if not 0 < number <= total:
+            continue  # no such fragment comes out of `parse_message`
+        fragment = EncryptedFragment(
+            offset=28, first_payload=int(number == 1), number=number, total=total, body=b""
+        )
+        with contextlib.suppress(PeerError):
+            whole = reassembly.add(fragment, Plaintext(int(number == 1), bytes([number]) * size))
+            if whole is not None:
+                assert whole.first_payload == 1
+                assert list(whole.data) == sorted(whole.data)
+                return
+        assert reassembly.held_bytes <= limit
+        assert total <= MAX_FRAGMENTS or not reassembly.is_wanted(fragment)
+
+
+def fragment_sequences():
+    yield bytes([1, 2, 10, 2, 2, 10])
+    yield bytes([2, 3, 10, 1, 3, 10, 1, 3, 20, 3, 3, 1])
+    yield bytes([1, 2, 10, 3, 4, 9, 1, 4, 9, 2, 4, 9, 4, 4, 9])
+    yield bytes(part for n in range(1, 65) for part in (n, 64, 255))
+
+
+# --- the endpoint -------------------------------------------------------------------------------
+
+
+class Busy:
+    """A pair that is used for many inputs: strangers must leave no trace on what is established."""
+
+    def __init__(self):
+        # The SPIs of the seeds, but other keys: of these messages, too, only strangers are the senders.
+        self.pair = Pair(both={"ike": "aes256gcm16-prfsha384-ecp256", "esp": "aes256gcm16-x25519"})
+        self.pair.establish()
+        self.pair.tap.is_strict = False
+        self.known = {host.name: (host.ike_sa.ike_sa_id, host.child_sa) for host in self.pair.hosts}
+        self.left = 200
+
+    @classmethod
+    @cache
+    def current(cls):
+        return cls()
+
+
+def run_stranger(data):
+    """One datagram without any key, from the peer's address or a new one, to either side."""
+    busy = Busy.current()
+    if busy.left == 0:
+        Busy.current.cache_clear()
+        busy = Busy.current()
+    busy.left -= 1
+    pair = busy.pair
+    host = pair.hosts[data[0] & 1 if data else 0]
+    path = Path(host.address, 500, (BOB if host is pair.alice else ALICE), 500)
+    if data and data[0] & 2:
+        path = Path(host.address, 4500, BOB + 1 + data[0], 1024 + data[0])
+    before = len(pair.sent(host))
+
+    host.receive(data[1:], path)
+
+    answers = pair.sent(host)[before:]
+    assert len(answers) <= 1
+    assert all(len(answer.data) <= len(data) + 512 for answer in answers)
+    assert busy.known[host.name] == (host.ike_sa.ike_sa_id, host.child_sa)
+    assert set(host.sad.sas) == {sa.sa_id for sa in (host.child_sa.inbound, host.child_sa.outbound)}
+
+
+def stranger_seeds():
+    for datagram in captured():
+        yield b"\x00" + datagram
+        yield b"\x03" + datagram
+
+
+AUTHENTIC = [start for start in STARTS if start != "connecting"]
+EXCHANGES = (ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_AUTH)
+
+
+def awaited_header(pair, host, flags):
+    """Return the header of what the host waits for: the answer to its open request, or the next request."""
+    sa = pair.alice.ike_sas[0]
+    peer = pair.peer_of(host)
+    arrived = [pair.tap.open(e.packet.data).message.header for e in pair.log if is_arrival(e, host)]
+    answered = [header.message_id for header in arrived if header.is_response]
+    requests = [
+        opened.message.header
+        for opened in pair.messages(host)
+        if opened.message.header.is_request and opened.message.header.message_id not in answered
+    ]
+    is_response = bool(requests and flags & 1)
+    served = [header.message_id for header in arrived if header.is_request]
+    message_id = requests[0].message_id if is_response else max(served, default=-1) + 1
+    exchange = choice(flags >> 1, EXCHANGES)
+    if is_response and not flags & 0x80:
+        exchange = requests[0].exchange_type
+    elif sa.state == "authenticating" and not flags & 0x80:
+        exchange = ExchangeType.IKE_AUTH
+    role = HeaderFlag.INITIATOR if peer is pair.alice else HeaderFlag(0)
+    return IkeHeader(
+        spi_i=sa.spi_i,
+        spi_r=sa.spi_r,
+        exchange_type=exchange,
+        flags=int(role | (HeaderFlag.RESPONSE if is_response else 0)),
+        message_id=message_id,
+    )
+
+
+def run_peer(data):
+    """An authentic message whose inside is whatever the input says, in every state of an IKE SA."""
+    if len(data) < 4:
+        return
+    pair = STARTS[choice(data[0], AUTHENTIC)]()
+    host = pair.hosts[data[1] & 1]
+    if not pair.alice.ike_sas:
+        return
+    header = awaited_header(pair, host, data[2])
+
+    deliver(pair, host, seal(pair, header, data[3], data[4:]))
+
+    assert len(pair.sent(host)) < 100 * MAX_ANSWERS
+
+
+def peer_seeds():
+    for number, opened in enumerate(recorded()):
+        if not opened.is_protected:
+            continue
+        header = opened.message.header
+        exchange = EXCHANGES.index(header.exchange_type) if header.exchange_type in EXCHANGES else 0
+        inside = bytes([first_type(opened.payloads)]) + encode_payloads(opened.payloads)
+        for side in (0, 1):
+            start = (number + side) % len(AUTHENTIC)
+            yield bytes([start, side, int(header.is_response) | exchange << 1]) + inside
+
+
+IKE_TARGETS = (
+    Target("ike_message", captured, run_message),
+    Target("ike_payloads", chains, run_payloads),
+    Target("ike_notify", lambda: [bytes([n]) + bytes(range(8)) for n in range(7)], run_notify, 64),
+    Target("ike_reassembly", fragment_sequences, run_reassembly, 600),
+    Target("endpoint_stranger", stranger_seeds, run_stranger),
+    Target("endpoint_peer", peer_seeds, run_peer, 1500),
+)
