@@ -271,7 +271,7 @@ def format_proposal(proposal: Proposal) -> str:
 
 def format_proposals(proposals: Sequence[Proposal]) -> str:
     """Return several proposals as strongSwan lists them: joined by commas."""
-    return ", ".join(map(format_proposal, proposals)) or "nothing"
+    return ", ".join(format_proposal(proposal) or "nothing" for proposal in proposals) or "nothing"
 
 
 def _written(proposal: Proposal, type_: TransformType) -> tuple[Transform, ...]:

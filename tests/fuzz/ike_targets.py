@@ -38,7 +38,7 @@ def look_at(payloads):
     for payload in payloads:
         if isinstance(payload, SaPayload):
             for item in payload.proposals:
-                assert item.proposal is None or str(item.proposal)
+                assert item.proposal is None or isinstance(str(item.proposal), str)
         if isinstance(payload, IdiPayload | IdrPayload):
             with contextlib.suppress(PeerError):
                 assert payload.identity.data == payload.data

@@ -20,9 +20,12 @@ from gateway.ipsec.proposal import (
     DEFAULT_ESP_PROPOSALS,
     DEFAULT_IKE_PROPOSALS,
     Transform,
+    WeakAlgorithm,
+    check_strength,
     find_keyword,
     format_transform,
     keywords,
+    parse_proposal,
 )
 
 IKE, ESP, AH = ProtocolId.IKE, ProtocolId.ESP, ProtocolId.AH
@@ -91,6 +94,26 @@ def test_weak_algorithms_with_code_are_these():
     }
 
     assert weak == {"3des", "md5", "prfmd5", "modp1024", "modp1536"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("3des-sha256-modp2048", ["3des"]),
+        ("aes128-md5-modp2048", ["md5"]),
+        ("aes128gcm16-prfmd5-x25519", ["prfmd5"]),
+        ("aes256-sha256-modp1024-modp1536", ["modp1024", "modp1536"]),
+    ],
+)
+def test_weak_algorithms_run_only_where_allow_weak_names_them(text, words):
+    proposal = parse_proposal(text, IKE)
+
+    with pytest.raises(WeakAlgorithm):
+        check_strength(proposal)
+    for word in words:
+        with pytest.raises(WeakAlgorithm):
+            check_strength(proposal, [w for w in words if w != word])
+    assert check_strength(proposal, words)
 
 
 def test_defaults_hold_implemented_algorithms_only():

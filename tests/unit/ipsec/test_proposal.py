@@ -486,3 +486,12 @@ def test_key_exchange_methods_come_in_order_of_preference():
 
     assert ke_methods(proposals) == (Ke.CURVE25519, Ke.ECP_256, Ke.MODP_2048)
     assert format_proposals([esp("aes256gcm16"), esp("aes128gcm16")]) == "aes256gcm16, aes128gcm16"
+
+
+def test_a_proposal_without_anything_to_say_is_called_nothing():
+    """What a strange peer offers is told to the operator all the same."""
+    empty = Proposal(ESP, (T(SN_, Sn.NO_ESN),))
+
+    assert str(empty) == ""
+    assert format_proposals([empty, esp("aes256gcm16")]) == "nothing, aes256gcm16"
+    assert format_proposals([]) == "nothing"
