@@ -11,6 +11,10 @@ import pytest
 from gateway.bench.capture import capturing, clear_packets
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import SiteToSite, site_to_site
+from tests.interop.our_gateway import OurGateway
+from tests.interop.page import Evidence, InteropPage
+from tests.interop.pair import Pair
+from tests.interop.peer import Peer, Wanted, wait_until
 from tests.interop.strongswan import Charon, missing
 
 PSK = "interop-psk-0123456789abcdef"
@@ -56,6 +60,22 @@ secrets {{ ike-1 {{
   secret = "{psk}"
 }} }}
 """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run write the page that every run checks."""
+    parser.addoption("--write-interop", type=Path, metavar="PATH", help="write docs/interop.md from this run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gather what the interop tests show."""
+    config.pluginmanager.register(InteropPage(config.getoption("--write-interop", default=None)))
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """What a test notes for docs/interop.md beside passing."""
+    return Evidence(request.node.user_properties)
 
 
 @dataclass(slots=True)
@@ -160,5 +180,42 @@ def start_rig(tmp_path: Path) -> StartRig:
             with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
                 yield Rig(sites, ours, theirs, wire)
         assert clear_packets(wire) == 0
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[SiteToSite]:
+    """Two gateways' namespaces for all tests of a module."""
+    with site_to_site(f"nk{os.getpid()}") as sites:
+        yield sites
+
+
+@pytest.fixture(scope="module")
+def our_gateway(sites: SiteToSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OurGateway]:
+    """Our gateway at site a, for all tests of a module."""
+    with OurGateway(sites.a.gateway, tmp_path_factory.mktemp("ours")) as ours:
+        yield ours
+
+
+StartPair = Callable[..., AbstractContextManager[Pair]]
+
+
+@pytest.fixture
+def start_pair(sites: SiteToSite, our_gateway: OurGateway, tmp_path: Path, evidence: Evidence) -> StartPair:
+    """Return a context manager that gives our gateway one connection and starts a peer that has it too."""
+
+    @contextmanager
+    def start(kind: type[Peer], wanted: Wanted, *, setup: tuple[str, ...] = ()) -> Iterator[Pair]:
+        theirs = kind(sites.b, sites.a, wanted, tmp_path / "theirs", setup)
+        evidence.peer_is(theirs.version())
+        our_gateway.configure(wanted.ours(sites.a, sites.b, kind.esp))
+        with theirs:
+            try:
+                yield Pair(sites, our_gateway, theirs)
+            finally:
+                # While the peer still answers: the next test begins without SAs.
+                our_gateway.configure("connections: []\n")
+                wait_until(lambda: not our_gateway.ike_sas(), "our SAs are gone", our_gateway.log)
 
     return start

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +57,10 @@ class Charon:
     """The text of swanctl.conf."""
     settings: str = ""
     """More lines for the `charon` section of strongswan.conf."""
+    backend: str = "kernel-libipsec"
+    """The plugin that takes SAs; empty: kernel-netlink itself, for a kernel with ESP or a null one."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More environment variables."""
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
 
     def __enter__(self) -> "Charon":
@@ -66,7 +71,7 @@ class Charon:
         (swanctl / "swanctl.conf").write_text(self.connections)
         plugins = [
             name
-            for name in _PLUGINS.format(backend="kernel-libipsec").split()
+            for name in _PLUGINS.format(backend=self.backend).split()
             if (_PLUGIN_DIR / f"libstrongswan-{name}.so").exists()
         ]
         (self.state / "strongswan.conf").write_text(
@@ -74,7 +79,11 @@ class Charon:
         )
         with (self.state / "stdout").open("w") as stdout:
             self._process = self.namespace.popen(
-                str(CHARON), env=self._environment(), stdout=stdout, stderr=stdout, cwd="/"
+                str(CHARON),
+                env={**self._environment(), **self.environment},
+                stdout=stdout,
+                stderr=stdout,
+                cwd="/",
             )
         try:
             self._wait_until_ready()
