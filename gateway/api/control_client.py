@@ -95,9 +95,18 @@ class ControlClient:
         response: pb.TerminateResponse = await self._call(self._stub.Terminate, request)
         return await self.finished(response.operation, wait_s)
 
-    async def rekey(self, target: pb.Target, *, wait_s: float = 0.0, request_id: str = "") -> pb.Operation:
-        """Rekey something, and wait up to `wait_s` for the end of it."""
-        request = pb.RekeyRequest(target=target, request_id=request_id or str(uuid4()))
+    async def rekey(
+        self,
+        target: pb.Target,
+        *,
+        reauthenticate: bool = False,
+        wait_s: float = 0.0,
+        request_id: str = "",
+    ) -> pb.Operation:
+        """Rekey something, or authenticate its peer anew, and wait up to `wait_s` for the end of it."""
+        request = pb.RekeyRequest(
+            target=target, request_id=request_id or str(uuid4()), reauthenticate=reauthenticate
+        )
         response: pb.RekeyResponse = await self._call(self._stub.Rekey, request)
         return await self.finished(response.operation, wait_s)
 

@@ -85,7 +85,13 @@ class ControlService(ControlServiceServicer):
     async def Rekey(self, request: pb.RekeyRequest, context: Context) -> pb.RekeyResponse:
         """Begin to rekey something."""
         target = _target(request.target, sa_ids=True)
-        operation = await self._controller.rekey(target, request_id=request.request_id)
+        if request.reauthenticate and (target.child or target.child_sa_id is not None):
+            violations = Violations()
+            violations.add("reauthenticate", "is for a connection or an IKE SA; leave the child out")
+            violations.raise_if_any()
+        operation = await self._controller.rekey(
+            target, reauthenticate=request.reauthenticate, request_id=request.request_id
+        )
         return pb.RekeyResponse(operation=convert.write_operation(operation))
 
     async def GetOperation(

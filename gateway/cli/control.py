@@ -66,6 +66,10 @@ def add_commands(commands: Commands) -> None:
             help="how long to wait for the result (default 60)",
         )
         command.add_argument("--no-wait", action="store_true", help="do not wait for the result")
+        if act is _rekey:
+            command.add_argument(
+                "--reauth", action="store_true", help="authenticate both sides anew, with a new IKE SA"
+            )
 
     command = commands.add_parser("list", help="list what there is", description="List what there is.")
     kinds = command.add_subparsers(title="what", metavar="WHAT", required=True)
@@ -211,7 +215,9 @@ async def _down(client: ControlClient, args: argparse.Namespace) -> int:
 
 
 async def _rekey(client: ControlClient, args: argparse.Namespace) -> int:
-    return _tell(await client.rekey(_target(args.name), wait_s=_wait(args)), args, "is rekeyed")
+    target, wait_s = _target(args.name), _wait(args)
+    operation = await client.rekey(target, reauthenticate=args.reauth, wait_s=wait_s)
+    return _tell(operation, args, "is authenticated anew" if args.reauth else "is rekeyed")
 
 
 def _wait(args: argparse.Namespace) -> float:

@@ -1,13 +1,16 @@
 """Wanted against actual: which Child SAs should be up, and when the next attempt is due.
 
-One entry per configured PROTECT child. The rules:
+One entry per configured PROTECT child, or one for the IKE SA alone where a connection has none. The rules:
 
 - `start`: wanted from the beginning, and again whenever it is lost, until the operator says `down`.
 - `on_traffic`: wanted when a packet asks (an acquire); after a failure the next packet has to wait for
   the back-off like everybody else, and then one attempt serves them all.
 - `none`: only when the operator asks, once.
-- Attempts that fail are repeated after 1, 2, 4, ... seconds up to a minute, with jitter, so that a
-  thousand tunnels do not come back in step.
+- What is lost is brought up again, or waits for a packet, or is left alone, as `dpd_action` and
+  `close_action` say (`Child.on_loss`).
+- An attempt goes to one address of the peer after the other (`gateway.controller.whereabouts`); with the
+  last one it has failed. It is repeated after 1, 2, 4, ... seconds up to a minute, with jitter, so that a
+  thousand tunnels do not come back in step; their first attempts are spread for the same reason.
 - An IKE SA that a newer one with the same peer supersedes goes (`gateway.controller.uniqueness`).
 - No attempt is made while there is no datapath: nothing could be installed.
 """
@@ -15,11 +18,12 @@ One entry per configured PROTECT child. The rules:
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from gateway.controller.driver import Command
-from gateway.controller.uniqueness import SETTLE_S, is_carrying, is_serving, superseded_ike_sas
+from gateway.controller.uniqueness import SETTLE_S, is_serving, superseded_ike_sas
+from gateway.controller.whereabouts import NowhereToGo, Whereabouts
 from gateway.ike.errors import LocalError
 from gateway.ike.events import (
     ChildSaDeleted,
@@ -33,10 +37,11 @@ from gateway.ike.events import (
     IkeSaEstablished,
     IkeSaFailed,
     IkeSaId,
+    IkeSaInfo,
+    ReauthenticationDue,
 )
-from gateway.ipsec.connection import Child, Connection, Start
+from gateway.ipsec.connection import Child, Connection, LossAction, Start, Unique
 from gateway.ipsec.policy import Action
-from gateway.ipsec.sa import IpAddress
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -60,6 +65,11 @@ class RetryTiming:
     cap_s: float = 60.0
     jitter: float = 0.25
     """Each wait is lengthened or shortened by a random part of this fraction."""
+    next_address_s: float = 0.2
+    """Wait at most this long before the next address of the peer is tried."""
+    spread_each_s: float = 0.01
+    """The first attempts of many are spread over this much each, in all at most `spread_cap_s`."""
+    spread_cap_s: float = 10.0
 
 
 @dataclass(slots=True)
@@ -68,15 +78,27 @@ class _Entry:
 
     start: Start
     initiates: bool
-    """Whether there is an address to initiate to."""
+    """Whether it is known where to initiate to."""
     wanted: bool = False
-    """Whether losing it means trying again."""
+    """Whether a failure, or losing it, means trying again."""
+    armed: bool = False
+    """Whether a packet brings it up."""
+    held_down: bool = False
+    """The operator wanted it down: losing it again means nothing."""
+    is_new: bool = True
+    """It was not attempted yet."""
     attempting: bool = False
     failures: int = 0
     blocked_until: float = 0.0
     asked: bool = False
     """A packet, the operator or the start mode waits for the next attempt."""
     timer: asyncio.TimerHandle | None = None
+
+
+def _wanted_children(connection: Connection) -> list[tuple[str, Start]]:
+    """Return the children to protect, or "" for the IKE SA alone where there are none."""
+    protected = [(c.name, c.start) for c in connection.children if c.action is Action.PROTECT]
+    return protected or [("", Start.NONE)]
 
 
 class Connections:
@@ -86,7 +108,8 @@ class Connections:
         command: Runs a command at the core and drains it (`Driver.command`).
         clock: Monotonic seconds, the core's.
         rng: For the jitter.
-        source_address: Which address the kernel would use towards a peer.
+        whereabouts: Where the peers are.
+        before_attempt: Is told of each connection that is about to be attempted.
         refused: Takes the failure of an attempt that the core would not even begin.
         timing: The back-off.
     """
@@ -97,14 +120,16 @@ class Connections:
         command: Command,
         clock: Callable[[], float],
         rng: random.Random,
-        source_address: Callable[[IpAddress], IpAddress | None],
+        whereabouts: Whereabouts,
+        before_attempt: Callable[[Connection], None],
         refused: Callable[[ChildSaFailed], None],
         timing: RetryTiming = RetryTiming(),
     ) -> None:
         self._command = command
         self._clock = clock
         self._rng = rng
-        self._source_address = source_address
+        self._whereabouts = whereabouts
+        self._before_attempt = before_attempt
         self._refused = refused
         self._timing = timing
         self._connections: dict[str, Connection] = {}
@@ -112,6 +137,7 @@ class Connections:
         self._running = False
         self._failures: dict[str, tuple[Failure, float]] = {}
         self._superseded_timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- configuration and commands -------------------------------------------------------------
 
@@ -127,13 +153,17 @@ class Connections:
         for name in tuple(self._failures):
             if name not in new:
                 del self._failures[name]
+        for name, connection in self._connections.items():
+            if new.get(name) != connection:
+                self._whereabouts.forget(name)
         self._connections = new
         for connection in new.values():
-            for child in connection.children:
-                key = (connection.name, child.name)
-                if child.action is Action.PROTECT and key not in self._entries:
-                    entry = _Entry(start=child.start, initiates=bool(connection.remote.addresses))
-                    entry.wanted = child.start is Start.START and entry.initiates
+            for name, start in _wanted_children(connection):
+                key = (connection.name, name)
+                if key not in self._entries:
+                    entry = _Entry(start=start, initiates=connection.remote.is_known)
+                    entry.wanted = start is Start.START and entry.initiates
+                    entry.armed = start is Start.ON_TRAFFIC
                     self._entries[key] = entry
                     if entry.wanted:
                         self._ask(key, entry)
@@ -141,9 +171,13 @@ class Connections:
     def begin(self) -> None:
         """The datapath is ready: make the attempts that wait."""
         self._running = True
-        for key, entry in tuple(self._entries.items()):
-            if entry.asked or (entry.wanted and not self.is_up(key)):
-                self._ask(key, entry)
+        due = [(k, e) for k, e in self._entries.items() if e.asked or (e.wanted and not self.is_up(k))]
+        new = sum(entry.is_new for _, entry in due)
+        spread_s = min(self._timing.spread_cap_s, self._timing.spread_each_s * max(0, new - 1))
+        for key, entry in due:
+            if entry.is_new and spread_s > 0 and entry.timer is None:
+                entry.blocked_until = self._clock() + self._rng.uniform(0.0, spread_s)
+            self._ask(key, entry)
 
     def pause(self) -> None:
         """The datapath is gone: make no attempts until `begin`."""
@@ -154,6 +188,8 @@ class Connections:
         self.pause()
         for entry in self._entries.values():
             self._cancel_timer(entry)
+        for task in self._tasks:
+            task.cancel()
         if self._superseded_timer is not None:
             self._superseded_timer.cancel()
             self._superseded_timer = None
@@ -162,8 +198,12 @@ class Connections:
         """The operator wants this child up, now: the back-off is forgotten."""
         entry = self._entries[key]
         entry.wanted = entry.start is Start.START
+        entry.armed = entry.start is Start.ON_TRAFFIC
+        entry.held_down = False
         entry.failures = 0
         entry.blocked_until = 0.0
+        if not self.is_attempting(key[0]):
+            self._whereabouts.forget(key[0])
         self._ask(key, entry)
 
     def down(self, key: ChildKey) -> None:
@@ -171,6 +211,7 @@ class Connections:
         entry = self._entries.get(key)
         if entry is not None:
             entry.wanted = False
+            entry.held_down = True
             entry.asked = False
             entry.attempting = False
             self._cancel_timer(entry)
@@ -184,7 +225,7 @@ class Connections:
     def acquire(self, key: ChildKey) -> None:
         """A packet needs this child."""
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None or not entry.armed:
             return
         if not entry.initiates:
             _log.debug("acquire_without_remote_address", connection=key[0], child=key[1])
@@ -192,7 +233,21 @@ class Connections:
         if not entry.attempting and not self.is_up(key):
             self._ask(key, entry)
 
+    def reauthenticate(
+        self, ike_sa: IkeSaInfo, on_failure: Callable[[Failure], object] = lambda _: None
+    ) -> None:
+        """Begin to authenticate a peer anew, where it is now; tell `on_failure` if that cannot even begin."""
+        self._spawn(self._reauthenticate(ike_sa, on_failure), f"reauthenticate-{ike_sa.ike_sa_id}")
+
     # --- getters --------------------------------------------------------------------------------
+
+    def is_trying_on(self, connection: str) -> bool:
+        """Say whether another address of the peer is tried after one that failed: nothing is final yet."""
+        return self._whereabouts.has_more(connection) and any(
+            entry.asked and not entry.attempting
+            for key, entry in self._entries.items()
+            if key[0] == connection
+        )
 
     def child(self, key: ChildKey) -> Child | None:
         """Return the configuration of one child."""
@@ -229,8 +284,13 @@ class Connections:
         match event:
             case ChildSaEstablished(child_sa=child_sa):
                 self._succeeded((child_sa.connection, child_sa.child))
-            case IkeSaEstablished():
+            case IkeSaEstablished(ike_sa=ike_sa):
+                if ike_sa.is_initiator:
+                    self._whereabouts.forget(ike_sa.connection)
+                self._succeeded((ike_sa.connection, ""))
                 self._look_for_superseded(SETTLE_S)
+            case ReauthenticationDue(ike_sa=ike_sa):
+                self.reauthenticate(ike_sa)
             case ChildSaFailed(connection=connection, child=child, failure=failure, replaces=None):
                 self._note_failure(connection, failure)
                 self._failed((connection, child), failure)
@@ -270,16 +330,35 @@ class Connections:
             self._ask(key, entry)
 
     def _connection_failed(self, connection: str, failure: Failure) -> None:
-        for key, entry in tuple(self._entries.items()):
-            if key[0] == connection and entry.attempting and not self.is_up(key):
-                self._failed(key, failure)
+        failed = [
+            (key, entry)
+            for key, entry in self._entries.items()
+            if key[0] == connection and entry.attempting and not self.is_up(key)
+        ]
+        if failed and self._running and self._whereabouts.has_more(connection):
+            wait_s = self._rng.uniform(0.0, self._timing.next_address_s)
+            for key, entry in failed:
+                entry.attempting = False
+                entry.blocked_until = self._clock() + wait_s
+                self._ask(key, entry)
+            return
+        for key, _ in failed:
+            self._failed(key, failure)
 
     def _ended(self, child_sa: ChildSaInfo, failure: Failure) -> None:
         key = (child_sa.connection, child_sa.child)
-        entry = self._entries.get(key)
-        if entry is None or not entry.wanted or failure.reason in _WANTED_ENDS or self.is_up(key):
+        entry, child = self._entries.get(key), self.child(key)
+        if entry is None or child is None or entry.held_down:
             return
-        if failure.reason is FailureReason.DELETED_BY_PEER:
+        if failure.reason in _WANTED_ENDS or self.is_up(key):
+            return
+        by_peer = failure.reason is FailureReason.DELETED_BY_PEER
+        action = child.on_loss(by_peer=by_peer)
+        entry.armed = action is LossAction.TRAP
+        entry.wanted = action is LossAction.RESTART and entry.initiates
+        if not entry.wanted:
+            return
+        if by_peer:
             # The peer had a reason; do not answer its delete with a new SA in the same instant.
             entry.blocked_until = self._clock() + self._back_off(1)
         self._ask(key, entry)
@@ -312,25 +391,74 @@ class Connections:
         if not self._running or not entry.asked or entry.attempting:
             return
         entry.asked = False
+        entry.is_new = False
         if self.is_up(key):
             return
-        connection = self._connections[key[0]]
-        local = None
-        if not connection.local.addresses and connection.remote.addresses:
-            local = self._source_address(connection.remote.addresses[0])
         entry.attempting = True
+        connection = self._connections[key[0]]
+        if self._has_ike_sa(connection.name) or not self._whereabouts.needs_names(connection):
+            self._begin_attempt(key, connection)
+        else:
+            self._spawn(self._resolve_and_attempt(key, connection), f"resolve-{connection.name}")
+
+    async def _resolve_and_attempt(self, key: ChildKey, connection: Connection) -> None:
         try:
-            self._command(lambda endpoint, now: endpoint.initiate(*key, now, local=local))
-        except LocalError as error:
-            # It comes back through `on_event`, like any other failure.
-            self._refused(
-                ChildSaFailed(
-                    ike_sa_id=IkeSaId(0),
-                    connection=key[0],
-                    child=key[1],
-                    failure=Failure(reason=FailureReason.INTERNAL, detail=str(error)),
+            await self._whereabouts.begin_round(connection)
+        except NowhereToGo as error:
+            self._refuse(key, FailureReason.NAME_NOT_RESOLVED, str(error))
+            return
+        entry = self._entries.get(key)
+        if self._running and entry is not None and entry.attempting:
+            self._begin_attempt(key, connection)
+        elif entry is not None:
+            entry.attempting = False
+
+    def _begin_attempt(self, key: ChildKey, connection: Connection) -> None:
+        self._before_attempt(connection)
+        local = remote = None
+        try:
+            if not self._has_ike_sa(connection.name):
+                way = self._whereabouts.next_way(connection)
+                local, remote = way.local, way.remote
+            self._command(
+                lambda endpoint, now: endpoint.initiate(
+                    key[0], key[1] or None, now, local=local, remote=remote
                 )
             )
+        except (LocalError, NowhereToGo) as error:
+            self._refuse(key, FailureReason.INTERNAL, str(error))
+
+    def _refuse(self, key: ChildKey, reason: FailureReason, detail: str) -> None:
+        """Let an attempt fail that did not get as far as the core; it comes back through `on_event`."""
+        failure = Failure(reason=reason, detail=detail)
+        self._refused(ChildSaFailed(ike_sa_id=IkeSaId(0), connection=key[0], child=key[1], failure=failure))
+
+    def _has_ike_sa(self, connection: str) -> bool:
+        """Say whether the core has an IKE SA that a Child SA would be made in, or makes one."""
+        return self._command(lambda endpoint, _now: endpoint.has_ike_sa(connection))
+
+    async def _reauthenticate(self, ike_sa: IkeSaInfo, on_failure: Callable[[Failure], object]) -> None:
+        connection = self._connections.get(ike_sa.connection)
+        if connection is None:
+            return
+        try:
+            way = await self._whereabouts.find_again(connection, ike_sa.path.remote)
+            remote = ike_sa.path.remote if way is None else way.remote
+            local = self._whereabouts.source_for(connection, remote)
+            self._command(
+                lambda endpoint, now: endpoint.reauthenticate(
+                    ike_sa.ike_sa_id, now, local=local, remote=None if way is None else way.remote
+                )
+            )
+        except (LocalError, NowhereToGo) as error:
+            # The core says so again in a while, until the IKE SA ends.
+            _log.warning("not_reauthenticated", connection=ike_sa.connection, error=str(error))
+            on_failure(Failure(reason=FailureReason.INTERNAL, detail=str(error)))
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _back_off(self, failures: int) -> float:
         timing = self._timing
@@ -338,9 +466,8 @@ class Connections:
         return wait * (1 + self._rng.uniform(-timing.jitter, timing.jitter))
 
     def is_up(self, key: ChildKey) -> bool:
-        """Say whether a Child SA carries the traffic of this child."""
-        child_sas = self._command(lambda endpoint, _now: endpoint.child_sas())
-        return any((sa.connection, sa.child) == key and is_carrying(sa) for sa in child_sas)
+        """Say whether a Child SA carries this child's traffic; of no child, whether there is an IKE SA."""
+        return self._command(lambda endpoint, _now: endpoint.is_carried(*key))
 
     def _forget(self, key: ChildKey) -> None:
         entry = self._entries.pop(key)
@@ -361,7 +488,9 @@ class Connections:
 
     def _end_superseded(self) -> None:
         self._superseded_timer = None
-        ike_sas, child_sas = self._command(lambda endpoint, _now: (endpoint.ike_sas(), endpoint.child_sas()))
+        everything = self._command(lambda endpoint, _now: (endpoint.ike_sas(), endpoint.child_sas()))
+        ike_sas, child_sas = everything
+        ike_sas = tuple(sa for sa in ike_sas if self._may_be_one(sa.connection))
         superseded = superseded_ike_sas(ike_sas, child_sas, self._clock())
         for ike_sa_id in superseded:
             _log.info("ike_sa_superseded", ike_sa_id=ike_sa_id)
@@ -373,6 +502,11 @@ class Connections:
         ]
         if len(left) != len(set(left)):
             self._look_for_superseded(_LOOK_AGAIN_S)
+
+    def _may_be_one(self, connection: str) -> bool:
+        """Say whether the newest of several IKE SAs with one peer takes the place of the others."""
+        configured = self._connections.get(connection)
+        return configured is None or configured.ike.unique in (Unique.REPLACE, Unique.REJECT)
 
     def _end_ike_sa(self, ike_sa_id: IkeSaId) -> None:
         with contextlib.suppress(LocalError):

@@ -46,6 +46,7 @@ from gateway.controller.spi_pool import SpiPool
 from gateway.controller.stranger_limit import StrangerLimit
 from gateway.controller.udp import TransportFactory, UdpTransport, source_address
 from gateway.controller.uniqueness import is_carrying, is_serving
+from gateway.controller.whereabouts import Resolve, Whereabouts, resolve_by_system
 from gateway.datapath.backend import (
     Datapath,
     DatapathError,
@@ -63,10 +64,12 @@ from gateway.ike.events import (
     Event,
     Failure,
     FailureReason,
+    IkeSaFailed,
     IkeSaId,
     IkeSaInfo,
     IkeSaKeysDerived,
     InstallRequest,
+    ReauthenticationDue,
     RemoveSas,
     Request,
     SignRequest,
@@ -121,6 +124,7 @@ class Controller:
         options: Behaviour.
         key_log: Takes keys for packet analysers, or None.
         make_transport: Makes what carries the datagrams.
+        resolve: Finds the addresses of a host name.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class Controller:
         options: ControllerOptions = ControllerOptions(),
         key_log: KeyLog | None = None,
         make_transport: TransportFactory = UdpTransport,
+        resolve: Resolve = resolve_by_system,
     ) -> None:
         self._clock = asyncio.get_running_loop().time
         self._wall_clock = wall_clock
@@ -165,7 +170,8 @@ class Controller:
             command=self._core.command,
             clock=self._clock,
             rng=rng,
-            source_address=source_address,
+            whereabouts=Whereabouts(source_address, resolve),
+            before_attempt=self._refresh_policies,
             refused=self.on_event,
             timing=options.retry,
         )
@@ -259,12 +265,23 @@ class Controller:
             case IkeSaKeysDerived():
                 if self._key_log is not None:
                     self._key_log.ike_sa(event)
+            case ReauthenticationDue():
+                self._connections.on_event(event)
             case _:
                 if is_told:
                     self._history.record(event)
                 self._connections.on_event(event)
-                self._operations.observe(event)
+                if not isinstance(event, IkeSaFailed) or not self._is_trying_on(event.ike_sa):
+                    self._operations.observe(event)
                 self._upkeep.on_event(event)
+
+    def _is_trying_on(self, ike_sa: IkeSaInfo) -> bool:
+        """Say whether the peer of an IKE SA that failed is tried at another address."""
+        return ike_sa.is_initiator and self._connections.is_trying_on(ike_sa.connection)
+
+    def _refresh_policies(self, connection: Connection) -> None:
+        """Put policies in force that depend on an address of ours which has changed."""
+        self._upkeep.refresh_policies(connection)
 
     # --- facade: configuration ------------------------------------------------------------------------
 
@@ -448,7 +465,7 @@ class Controller:
             return repeated
         connection = self._connection_of(target)
         keys = self._protected_children(connection, target.child)
-        if not connection.remote.addresses:
+        if not connection.remote.is_known:
             raise ControlError(
                 ControlErrorReason.NO_REMOTE_ADDRESS,
                 f"connection {connection.name} has no remote address: it only responds",
@@ -479,9 +496,10 @@ class Controller:
             self._core.terminate_child(child_sa_id)
         return await self._operations.wait(operation.operation_id, 0)
 
-    async def rekey(self, target: Target, *, request_id: str = "") -> Operation:
+    async def rekey(self, target: Target, *, reauthenticate: bool = False, request_id: str = "") -> Operation:
         """Rekey IKE SAs or Child SAs; see `ControlFacade.rekey`."""
-        repeated = self._operations.repeated("rekey", target, request_id)
+        verb = "reauthenticate" if reauthenticate else "rekey"
+        repeated = self._operations.repeated(verb, target, request_id)
         if repeated is not None:
             return repeated
         ike_sas, child_sas = self._sas_of(target, to_rekey=True)
@@ -495,8 +513,10 @@ class Controller:
                 ControlErrorReason.IKE_SA_NOT_FOUND,
                 f"{target.connection} has no IKE SA to rekey: bring it up first",
             )
+        if reauthenticate:
+            return self._reauthenticate(target, request_id, ike_sas)
         operation = self._operations.begin(
-            "rekey", target, request_id, rekeyed_ike=ike_sas, rekeyed_children=child_sas
+            verb, target, request_id, rekeyed_ike=ike_sas, rekeyed_children=child_sas
         )
         try:
             for ike_sa_id in ike_sas:
@@ -508,6 +528,20 @@ class Controller:
                 operation.operation_id, Failure(reason=FailureReason.INTERNAL, detail=str(error))
             )
         return await self._operations.wait(operation.operation_id, 0)
+
+    def _reauthenticate(self, target: Target, request_id: str, ike_sa_ids: Sequence[IkeSaId]) -> Operation:
+        ike_sas = [ike_sa for number in ike_sa_ids if (ike_sa := self._core.ike_sa(number)) is not None]
+        operation = self._operations.begin(
+            "reauthenticate",
+            target,
+            request_id,
+            reauthenticated={ike_sa.ike_sa_id: ike_sa.connection for ike_sa in ike_sas},
+        )
+        for ike_sa in ike_sas:
+            self._connections.reauthenticate(
+                ike_sa, lambda failure: self._operations.fail(operation.operation_id, failure)
+            )
+        return operation
 
     async def operation(self, operation_id: str, *, wait_s: float = 0.0) -> Operation:
         """Return an operation, after waiting up to `wait_s` for its end."""
@@ -532,6 +566,8 @@ class Controller:
                 f"connection {connection.name} has no protected child {child!r}; "
                 f"it has: {', '.join(names) or 'none'}",
             )
+        if not names:
+            return ((connection.name, ""),)
         return tuple((connection.name, name) for name in names if not child or name == child)
 
     def _sas_of(

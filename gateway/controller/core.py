@@ -15,7 +15,7 @@ from gateway.ike.errors import LocalError
 from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId, IkeSaInfo, RequestId, Result
 from gateway.ike.path import Path
 from gateway.ipsec.connection import Connection
-from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.sa import IpAddress, Spi
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -115,6 +115,10 @@ class Core:
     def note_traffic(self, child_sa_id: ChildSaId) -> None:
         """Say that an authenticated packet arrived."""
         self._quietly(lambda endpoint, now: endpoint.note_traffic(child_sa_id, now))
+
+    def unknown_spi(self, spi: Spi, source: IpAddress) -> None:
+        """Say that ESP with an unknown SPI came from `source`."""
+        self._quietly(lambda endpoint, now: endpoint.unknown_spi(spi, source, now))
 
     def mapping_changed(self, child_sa_id: ChildSaId, address: IpAddress, port: int) -> None:
         """Say that ESP came from another address or port."""

@@ -15,6 +15,7 @@ _ADVICE = {
     FailureReason.NO_CREDENTIAL: "give the connection a pre-shared key",
     FailureReason.PEER_UNRESPONSIVE: "check that the peer runs, and that UDP 500 and 4500 get there and back",
     FailureReason.NO_CONNECTION: "compare the addresses and identities of both sides' connections",
+    FailureReason.NAME_NOT_RESOLVED: "check the name, and that this machine can resolve names",
     FailureReason.DATAPATH_REFUSED: "see `ipsecgw status`: the datapath must offer what was negotiated",
     FailureReason.INVALID_KE_PAYLOAD: "give both sides one key exchange method in common",
     FailureReason.TIMEOUT: "check that the peer runs and is not overloaded",
@@ -100,7 +101,7 @@ def _state(status: ConnectionStatus, next_attempt_in_s: float | None) -> Fact:
 
 
 def _how_to_start(status: ConnectionStatus) -> str:
-    if not status.connection.remote.addresses:
+    if not status.connection.remote.is_known:
         return "it has no remote address: the peer has to initiate"
     starts = {child.start for child in status.connection.children if child.action is Action.PROTECT}
     if Start.ON_TRAFFIC in starts:

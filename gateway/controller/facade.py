@@ -182,7 +182,7 @@ class Operation:
 
     operation_id: str
     verb: str
-    """`initiate`, `terminate` or `rekey`."""
+    """`initiate`, `terminate`, `rekey` or `reauthenticate`."""
     target: Target
     state: OperationState
     failure: Failure | None = None
@@ -347,8 +347,12 @@ class ControlFacade(Protocol):
     async def terminate(self, target: Target, *, request_id: str = "") -> Operation:
         """Delete the IKE SAs of a connection with their Child SAs, or one Child SA."""
 
-    async def rekey(self, target: Target, *, request_id: str = "") -> Operation:
-        """Rekey the IKE SA of a connection, or (child named) a Child SA."""
+    async def rekey(self, target: Target, *, reauthenticate: bool = False, request_id: str = "") -> Operation:
+        """Rekey the IKE SA of a connection, or (child named) a Child SA.
+
+        With `reauthenticate` the IKE SA is replaced by a new one that is authenticated anew, with all its
+        Child SAs (RFC 7296 §2.8.3); that is for a connection or an IKE SA.
+        """
 
     async def operation(self, operation_id: str, *, wait_s: float = 0.0) -> Operation:
         """Return an operation, after waiting up to `wait_s` for its end."""

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from gateway.controller.facade import ControlError, ControlErrorReason, Operation, OperationState, Target
 from gateway.ike.events import (
@@ -16,6 +17,7 @@ from gateway.ike.events import (
     Failure,
     FailureReason,
     IkeSaDeleted,
+    IkeSaEstablished,
     IkeSaFailed,
     IkeSaId,
     IkeSaRekeyed,
@@ -38,17 +40,24 @@ class _Goal:
         gone_children: Iterable[ChildSaId] = (),
         rekeyed_ike: Iterable[IkeSaId] = (),
         rekeyed_children: Iterable[ChildSaId] = (),
+        reauthenticated: Mapping[IkeSaId, str] = MappingProxyType({}),
     ) -> None:
         self.children = set(children)
         self.gone_ike = set(gone_ike)
         self.gone_children = set(gone_children)
         self.rekeyed_ike = set(rekeyed_ike)
         self.rekeyed_children = set(rekeyed_children)
+        self.reauthenticated = dict(reauthenticated)
 
     @property
     def is_reached(self) -> bool:
         return not (
-            self.children or self.gone_ike or self.gone_children or self.rekeyed_ike or self.rekeyed_children
+            self.children
+            or self.gone_ike
+            or self.gone_children
+            or self.rekeyed_ike
+            or self.rekeyed_children
+            or self.reauthenticated
         )
 
     def observe(self, event: Event) -> Failure | None:
@@ -56,6 +65,8 @@ class _Goal:
         match event:
             case ChildSaEstablished(child_sa=child_sa):
                 self.children.discard((child_sa.connection, child_sa.child))
+            case IkeSaEstablished(ike_sa=ike_sa):
+                self.children.discard((ike_sa.connection, ""))
             case ChildSaFailed(connection=connection, child=child, failure=failure, replaces=replaces):
                 if replaces is None:
                     return failure if (connection, child) in self.children else None
@@ -70,13 +81,20 @@ class _Goal:
                 self.rekeyed_ike.discard(old.ike_sa_id)
                 if old.ike_sa_id in self.gone_ike:
                     self.gone_ike = {*self.gone_ike, new.ike_sa_id} - {old.ike_sa_id}
+                if self.reauthenticated.pop(old.ike_sa_id, None) is not None:
+                    self.reauthenticated[new.ike_sa_id] = new.connection
             case IkeSaFailed(ike_sa=ike_sa, failure=failure):
                 self.gone_ike.discard(ike_sa.ike_sa_id)
                 if ike_sa.is_initiator and any(name == ike_sa.connection for name, _ in self.children):
                     return failure
+                if ike_sa.is_initiator and ike_sa.connection in self.reauthenticated.values():
+                    return failure
             case IkeSaDeleted(ike_sa=ike_sa, failure=failure):
                 self.gone_ike.discard(ike_sa.ike_sa_id)
-                return failure if ike_sa.ike_sa_id in self.rekeyed_ike else None
+                if failure.reason is FailureReason.REPLACED:
+                    self.reauthenticated.pop(ike_sa.ike_sa_id, None)
+                is_lost = ike_sa.ike_sa_id in self.rekeyed_ike or ike_sa.ike_sa_id in self.reauthenticated
+                return failure if is_lost else None
             case _:
                 pass
         return None
@@ -126,6 +144,7 @@ class Operations:
         gone_children: Iterable[ChildSaId] = (),
         rekeyed_ike: Iterable[IkeSaId] = (),
         rekeyed_children: Iterable[ChildSaId] = (),
+        reauthenticated: Mapping[IkeSaId, str] = MappingProxyType({}),
     ) -> Operation:
         """Begin an operation that succeeds when everything named has come about; with nothing named, now."""
         self._count += 1
@@ -141,6 +160,7 @@ class Operations:
             gone_children=gone_children,
             rekeyed_ike=rekeyed_ike,
             rekeyed_children=rekeyed_children,
+            reauthenticated=reauthenticated,
         )
         self._ends[operation.operation_id] = asyncio.Event()
         self._timers[operation.operation_id] = asyncio.get_running_loop().call_later(

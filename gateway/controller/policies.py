@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from gateway.ipsec.connection import Child, Connection, Start
+from gateway.ipsec.connection import Child, Connection, LossAction, Start
 from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.sa import IpAddress, IpsecProtocol
 from gateway.ipsec.selectors import TrafficSelector
 
 
@@ -23,9 +23,9 @@ def child_policy(
     """
     remote_addresses = connection.remote.addresses
     local_addresses = connection.local.addresses
-    if not local_addresses and remote_addresses:
-        chosen = source_address(remote_addresses[0])
-        local_addresses = () if chosen is None else (chosen,)
+    if not local_addresses:
+        chosen = (source_address(remote) for remote in remote_addresses)
+        local_addresses = tuple(dict.fromkeys(address for address in chosen if address is not None))
     local_ts = child.local_ts or tuple(TrafficSelector(a, a) for a in local_addresses)
     remote_ts = child.remote_ts or tuple(TrafficSelector(a, a) for a in remote_addresses)
     if not local_ts or not remote_ts:
@@ -37,12 +37,19 @@ def child_policy(
         remote_ts=remote_ts,
         priority=child.priority,
         mode=child.mode,
+        protocol=IpsecProtocol[child.protocol.name],
         local_address=local_addresses[0] if len(local_addresses) == 1 else None,
         remote_address=remote_addresses[0] if len(remote_addresses) == 1 else None,
-        acquire=child.start is Start.ON_TRAFFIC and bool(remote_addresses),
+        acquire=connection.remote.is_known and _may_acquire(child),
         connection=connection.name,
         child=child.name,
     )
+
+
+def _may_acquire(child: Child) -> bool:
+    """Say whether a packet may bring a Child SA up, from the beginning or after it was lost."""
+    after_loss = (child.on_loss(by_peer=True), child.on_loss(by_peer=False))
+    return child.start is Start.ON_TRAFFIC or LossAction.TRAP in after_loss
 
 
 def wanted_policies(

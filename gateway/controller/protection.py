@@ -130,6 +130,15 @@ class Protection:
         )
         return True
 
+    async def follow_addresses(self, policies: Sequence[Policy]) -> None:
+        """Put policies in force that changed with an address of ours, now or when the datapath is met again."""
+        self._policies |= {policy.name: policy for policy in policies if policy.name in self._policies}
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                await self.put_in_force(policies)
+        except (DatapathError, TimeoutError) as error:
+            _log.warning("policies_not_applied_yet", policies=[p.name for p in policies], error=str(error))
+
     async def apply_negotiated(self) -> None:
         """Put what `add_negotiated` wants in force."""
         try:

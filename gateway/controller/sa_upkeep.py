@@ -25,6 +25,7 @@ from gateway.controller.udp import Transport
 from gateway.controller.uniqueness import is_carrying
 from gateway.datapath.backend import (
     Acquire,
+    BadSpi,
     Capabilities,
     Datapath,
     DatapathError,
@@ -292,6 +293,13 @@ class SaUpkeep:
             if sa is not None:
                 self._lost.discard(sa.sa_id)
 
+    def refresh_policies(self, connection: Connection) -> None:
+        """Put policies in force that depend on addresses of ours, where these have changed."""
+        changed = self._protection.changes([connection])
+        if changed and self.link.capabilities is not None:
+            _log.info("policies_follow_address", connection=connection.name, policies=len(changed))
+            self._spawn(self._protection.follow_addresses(changed), "policies-follow-address")
+
     # --- events of the datapath -------------------------------------------------------------------
 
     def _on_datapath_event(self, event: DatapathEvent) -> None:
@@ -308,6 +316,8 @@ class SaUpkeep:
                     destination=str(event.destination),
                 )
                 self._connections.acquire((connection, child))
+            case BadSpi(spi=spi, source=source):
+                self._core.unknown_spi(spi, source)
             case SoftExpire(sa_id=sa_id):
                 # By its name: the SPI of an outbound SA is the peer's choice, and two may choose the same.
                 child_sa_id = self._child_sa_of(sa_id)
@@ -327,8 +337,6 @@ class SaUpkeep:
             case PlacementChange(sa_id=sa_id, new=engine, reason=reason):
                 self._binding.note_placement(sa_id, engine, reason)
                 _log.warning("placement_changed", sa_id=sa_id, engine=engine.value, reason=reason)
-            case _:
-                pass
 
     def _child_sa_of(self, sa_id: SaId) -> ChildSaId | None:
         installed = self._binding.installed(sa_id)

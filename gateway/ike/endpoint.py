@@ -36,7 +36,7 @@ from gateway.ike.v2.options import EndpointOptions
 from gateway.ike.v2.reauthentication import new_path
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.scheduler import Scheduler
-from gateway.ike.v2.states import AUTHENTICATED_STATES, SERVING_STATES, IkeSaState
+from gateway.ike.v2.states import AUTHENTICATED_STATES, CARRYING_STATES, SERVING_STATES, IkeSaState
 from gateway.ike.v2.uniqueness import Why
 from gateway.ike.wire.first_request import is_first_request
 from gateway.ike.wire.header import MAJOR_VERSION, IkeHeader, parse_header
@@ -94,7 +94,13 @@ class Endpoint:
                 self._terminate(ike_sa, "its connection was changed or removed")
 
     def initiate(
-        self, connection: str, child: str | None, now: float, *, local: IpAddress | None = None
+        self,
+        connection: str,
+        child: str | None,
+        now: float,
+        *,
+        local: IpAddress | None = None,
+        remote: IpAddress | None = None,
     ) -> IkeSaId:
         """Bring up an IKE SA for `connection`, and `child` with it; return the IKE SA that does it.
 
@@ -106,7 +112,8 @@ class Endpoint:
             connection: Name of a configured connection.
             child: Name of one of its children, or None.
             now: The time.
-            local: Our address, where the connection leaves it to the kernel.
+            local: Our address, where the connection leaves it to the kernel, or has several.
+            remote: The peer's address, where it has several, or names.
 
         Raises:
             LocalError: No such connection or child, or no address to send to.
@@ -125,7 +132,7 @@ class Endpoint:
             connection=configured,
             is_initiator=True,
             spi_i=self._context.new_ike_spi(),
-            path=_initial_path(configured, local),
+            path=_initial_path(configured, local, remote),
         )
         self._ike_sas.add(ike_sa)
         self._runner.bring_up(ike_sa, wanted)
@@ -313,6 +320,28 @@ class Endpoint:
         children = (c for ike_sa in self._ike_sas.all() for c in ike_sa.children.values())
         return tuple(c.info() for c in sorted(children, key=lambda c: c.child_sa_id))
 
+    def has_ike_sa(self, connection: str) -> bool:
+        """Say whether a connection has an IKE SA that serves, or one of ours that is coming up."""
+        return any(
+            sa.connection.name == connection
+            and (sa.state in SERVING_STATES or (sa.is_initiator and sa.state in _COMING_UP))
+            for sa in self._ike_sas.all()
+        )
+
+    def is_carried(self, connection: str, child: str) -> bool:
+        """Say whether a Child SA carries this child's traffic; of child "", whether an IKE SA serves."""
+        return any(
+            sa.connection.name == connection
+            and (
+                any(
+                    c.parameters.child.name == child and c.state in CARRYING_STATES
+                    for c in sa.children.values()
+                )
+                or (not child and sa.state in SERVING_STATES)
+            )
+            for sa in self._ike_sas.all()
+        )
+
     def find_child_sa(self, spi: Spi) -> ChildSaId | None:
         """Return the Child SA that has this SPI, inbound or outbound; inbound wins."""
         outbound: ChildSaId | None = None
@@ -404,15 +433,16 @@ def _find_child(connection: Connection, name: str) -> Child:
     return found
 
 
-def _initial_path(connection: Connection, local: IpAddress | None) -> Path:
+def _initial_path(connection: Connection, local: IpAddress | None, remote: IpAddress | None) -> Path:
     """Return where the first message goes; a pair of addresses of one family is looked for.
 
     Raises:
         LocalError: There is none.
     """
     locals_ = (local,) if local is not None else connection.local.addresses
+    remotes = (remote,) if remote is not None else connection.remote.addresses
     for ours in locals_:
-        for theirs in connection.remote.addresses:
+        for theirs in remotes:
             if ours.version == theirs.version:
                 return Path(ours, IKE_PORT, theirs, IKE_PORT)
     raise LocalError(

@@ -155,6 +155,7 @@ class FailureReason(Enum):
     INVALID_SYNTAX = "invalid_syntax"
     UNSUPPORTED_CRITICAL_PAYLOAD = "unsupported_critical_payload"
     NO_CONNECTION = "no_connection"
+    NAME_NOT_RESOLVED = "name_not_resolved"
     DATAPATH_REFUSED = "datapath_refused"
     TIMEOUT = "timeout"
     LIFETIME_EXPIRED = "lifetime_expired"

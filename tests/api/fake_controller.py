@@ -211,8 +211,8 @@ class FakeController:
     async def terminate(self, target: Target, *, request_id: str = "") -> Operation:
         return self._start("terminate", target, request_id)
 
-    async def rekey(self, target: Target, *, request_id: str = "") -> Operation:
-        return self._start("rekey", target, request_id)
+    async def rekey(self, target: Target, *, reauthenticate: bool = False, request_id: str = "") -> Operation:
+        return self._start("reauthenticate" if reauthenticate else "rekey", target, request_id)
 
     def _start(self, verb: str, target: Target, request_id: str) -> Operation:
         if request_id in self._requests:

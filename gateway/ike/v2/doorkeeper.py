@@ -72,14 +72,16 @@ class Doorkeeper:
         for connection in connections:
             for address in connection.remote.addresses:
                 self._by_remote.setdefault(address, []).append(connection)
-            if not connection.remote.addresses:
+            if connection.remote.names or not connection.remote.addresses:
+                # Where a name leads is the resolver's word only; the identity decides.
                 self._anybody.append(connection)
 
     def candidates(self, path: Path) -> list[Connection]:
         """Return the connections that fit the addresses, the most specific first."""
         fitting = (*self._by_remote.get(path.remote, ()), *self._anybody)
         local = [c for c in fitting if not c.local.addresses or path.local in c.local.addresses]
-        return sorted(local, key=lambda c: (not c.remote.addresses, not c.local.addresses))
+        unique = {connection.name: connection for connection in local}.values()
+        return sorted(unique, key=lambda c: (path.remote not in c.remote.addresses, not c.local.addresses))
 
     # --- IKE_SA_INIT as responder -----------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from typing import Any
 
 from gateway.agent.agent import Agent
 from gateway.controller.controller import Controller, ControllerOptions
@@ -87,34 +88,60 @@ class MemoryTransport:
 class Gateway:
     """One controller with the agent and fake backend it drives; either can be killed and started again."""
 
-    def __init__(self, wire: Wire, *, is_paris: bool, start: Start = Start.NONE, psk: bytes = PSK) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        is_paris: bool,
+        start: Start = Start.NONE,
+        psk: bytes = PSK,
+        child: dict[str, Any] | None = None,
+        ike: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
         self.wire = wire
         self.is_paris = is_paris
         self.address = PARIS if is_paris else TOKYO
         self.start_mode = start
         self.psk = psk
         self.lives = 0
+        self.child_changes, self.ike_changes, self.changes = child or {}, ike or {}, changes
+        self.names: dict[str, list[IpAddress]] = {}
+        """What the resolver knows."""
+        self.asked: list[str] = []
         self.sent_with: list[tuple[SaId, bytes]] = []
 
     def connection(self) -> Connection:
         ids = (parse_identity("gw-paris.example"), parse_identity("gw-tokyo.example"))
         nets = (PARIS_NET, TOKYO_NET)
         here, there = (0, 1) if self.is_paris else (1, 0)
+        remote = {"addresses": (TOKYO if self.is_paris else PARIS,), "id": ids[there]}
+        child = Child(
+            **{
+                "name": "lan",
+                "local_ts": nets[here],
+                "remote_ts": nets[there],
+                "proposals": (parse_proposal("aes256gcm16-x25519", ProtocolId.ESP),),
+                "start": self.start_mode,
+            }
+            | self.child_changes
+        )
         return Connection(
             name="paris-tokyo",
             local=Side(addresses=(self.address,), id=ids[here]),
-            remote=Side(addresses=(TOKYO if self.is_paris else PARIS,), id=ids[there]),
-            ike=IkeOptions(proposals=(parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),)),
-            children=(
-                Child(
-                    name="lan",
-                    local_ts=nets[here],
-                    remote_ts=nets[there],
-                    proposals=(parse_proposal("aes256gcm16-x25519", ProtocolId.ESP),),
-                    start=self.start_mode,
-                ),
+            remote=Side(**remote | self.changes.get("remote", {})),
+            ike=IkeOptions(
+                proposals=(parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),),
+                **self.ike_changes,
             ),
+            children=self.changes.get("children", (child,)),
         )
+
+    async def resolve(self, name: str) -> list[IpAddress]:
+        self.asked.append(name)
+        if not self.names.get(name):
+            raise OSError(f"nobody knows {name}")
+        return self.names[name]
 
     async def start_agent(self) -> None:
         """Begin an agent's life: empty-handed, as after a kill of the software datapath."""
@@ -134,6 +161,7 @@ class Gateway:
             wall_clock=lambda: 1_700_000_000.0 + asyncio.get_running_loop().time(),
             options=ControllerOptions(version="test"),
             make_transport=lambda receive, lost: MemoryTransport(self.wire, self.address, receive, lost),
+            resolve=self.resolve,
         )
 
     async def start(self) -> None:

@@ -207,12 +207,14 @@ class TerminateResponse(_message.Message):
     def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
 
 class RekeyRequest(_message.Message):
-    __slots__ = ("target", "request_id")
+    __slots__ = ("target", "request_id", "reauthenticate")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REAUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     target: Target
     request_id: str
-    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    reauthenticate: bool
+    def __init__(self, target: _Optional[_Union[Target, _Mapping]] = ..., request_id: _Optional[str] = ..., reauthenticate: _Optional[bool] = ...) -> None: ...
 
 class RekeyResponse(_message.Message):
     __slots__ = ("operation",)
