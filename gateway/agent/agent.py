@@ -33,7 +33,6 @@ from gateway.datapath.backend import (
     SasLost,
     Watch,
 )
-from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, SaId, SecurityAssociation, Spi
@@ -172,7 +171,8 @@ class Agent:
         if self._grace_timer is not None:
             self._grace_timer.cancel()
             self._grace_timer = None
-            _log.info("controller_back", sas=len(self._sad.sas()))
+            if self._sad.sas():
+                _log.info("controller_back", sas=len(self._sad.sas()))
         if self._closed:
             watcher.end()
         return watcher
@@ -198,9 +198,6 @@ class Agent:
         async def run() -> None:
             try:
                 result = await command()
-            except GatewayError as error:
-                if not done.done():
-                    done.set_exception(error)
             except Exception as error:  # noqa: BLE001  the caller gets it; the next command must still run
                 if not done.done():
                     done.set_exception(error)
@@ -293,15 +290,19 @@ class Agent:
 
     def _watcher_left(self, watcher: _Watcher) -> None:
         self._watchers.discard(watcher)
-        if self._watchers or self._closed or not self._sad.sas():
+        if self._watchers or self._closed:
             return
-        _log.warning("controller_gone", grace_s=self._grace_s, sas=len(self._sad.sas()))
+        # Even if there are no SAs yet: what the controller asked for last may still be on its way.
+        if self._sad.sas():
+            _log.warning("controller_gone", grace_s=self._grace_s, sas=len(self._sad.sas()))
         loop = asyncio.get_running_loop()
         self._grace_timer = loop.call_later(self._grace_s, self._grace_over)
 
     def _grace_over(self) -> None:
         self._grace_timer = None
         orphans = tuple(item.sa.sa_id for item in self._sad.sas())
+        if not orphans:
+            return
         _log.warning("grace_over_sas_removed", sas=len(orphans), grace_s=self._grace_s)
 
         async def remove() -> None:

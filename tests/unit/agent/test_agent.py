@@ -137,7 +137,7 @@ async def test_sas_outlive_a_controller_for_the_grace_period_and_policies_for_ev
     stream = agent.events()
     await agent.install_sas([make_sa(0x1001)])
     await agent.apply_policies([POLICY])
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
 
     await pass_time(59)
     assert len(await agent.list_sas()) == 1
@@ -147,16 +147,33 @@ async def test_sas_outlive_a_controller_for_the_grace_period_and_policies_for_ev
     assert await agent.list_policies() == (POLICY,)
 
 
+async def test_an_sa_that_is_installed_only_after_its_controller_died_ends_with_the_grace_period(
+    agent: Agent, backend: FakeDatapath
+) -> None:
+    stream = agent.events()
+    backend.gate.clear()
+    installing = asyncio.create_task(agent.install_sas([make_sa(0x1001)]))
+    await pass_time(1)
+    await stream.aclose()
+    backend.gate.set()
+    await installing
+    assert len(await agent.list_sas()) == 1
+
+    await pass_time(61)
+
+    assert await agent.list_sas() == ()
+
+
 async def test_a_controller_that_comes_back_in_time_finds_its_sas(agent: Agent) -> None:
     stream = agent.events()
     await agent.install_sas([make_sa(0x1001)])
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     await pass_time(30)
     again = agent.events()
     await pass_time(600)
 
     assert len(await agent.list_sas()) == 1
-    await again.aclose()  # type: ignore[attr-defined]
+    await again.aclose()
 
 
 async def test_sas_of_somebody_who_never_watched_stay(agent: Agent) -> None:
