@@ -11,7 +11,6 @@ import os
 import secrets
 import socket
 import stat
-import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from gateway.api.datapath_service import DatapathService
 from gateway.api.interceptor import CallInterceptor
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
+from gateway.host.sockets import peer_pid
 from gateway.ipsec.errors import GatewayError
 
 MAX_CONCURRENT_STREAMS: Final = 256
@@ -58,8 +58,6 @@ class Listener:
     address: Address
     mode: int = 0o600
     """Of a Unix socket: who may write to it may use the service."""
-    owner: int | None = None
-    """User ID of a Unix socket; `None` leaves the process's user."""
     group: int | str | None = None
     """Group of a Unix socket, by ID or name; `None` leaves the process's group."""
     tls: TlsFiles | None = None
@@ -222,8 +220,8 @@ class _PublishedSocket:
 
 
 def _publish(hidden: Path, path: Path, listener: Listener, gid: int | None) -> None:
-    if listener.owner is not None or gid is not None:
-        os.chown(hidden, -1 if listener.owner is None else listener.owner, -1 if gid is None else gid)
+    if gid is not None:
+        os.chown(hidden, -1, gid)
     hidden.chmod(listener.mode)
     try:
         path.hardlink_to(hidden)
@@ -272,8 +270,7 @@ def _clear_stale(path: Path) -> None:
 
 
 def _process_name(probe: socket.socket) -> str:
-    credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, _uid, _gid = struct.unpack("3i", credentials)
+    pid = peer_pid(probe)
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

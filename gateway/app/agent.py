@@ -20,6 +20,7 @@ from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     Places,
     controller_account,
+    enter_directory,
     find_places,
     is_root,
     make_directory,
@@ -127,8 +128,7 @@ def _enter(listen: Address) -> Address:
     if not isinstance(listen, UnixAddress):
         return listen
     make_directory(listen.path.parent)
-    os.chdir(listen.path.parent)
-    return UnixAddress(Path(listen.path.name))
+    return enter_directory(listen)
 
 
 async def _remove_protection(backend_name: str, places: Places) -> None:

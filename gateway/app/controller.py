@@ -26,6 +26,7 @@ from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     PlaceError,
     controller_account,
+    enter_directory,
     find_places,
     is_root,
     make_directory,
@@ -159,12 +160,11 @@ def _near(datapath: Address) -> Address:
     if not isinstance(datapath, UnixAddress):
         return datapath
     try:
-        os.chdir(datapath.path.parent)
+        return enter_directory(datapath)
     except OSError as error:
         raise PlaceError(
             f"no datapath agent at {datapath} ({error.strerror}): start one with `ipsecgw agent`"
         ) from error
-    return UnixAddress(Path(datapath.path.name))
 
 
 def _ports_from(datapath: Address, stack: contextlib.AsyncExitStack) -> Callable[[], Awaitable[IkePorts]]:

@@ -91,6 +91,16 @@ def make_directory(path: Path) -> None:
         )
 
 
+def enter_directory(address: UnixAddress) -> UnixAddress:
+    """Make the directory of a socket the working directory; return the address as seen from there.
+
+    Raises:
+        OSError: It cannot be entered.
+    """
+    os.chdir(address.path.parent)
+    return UnixAddress(Path(address.path.name))
+
+
 def controller_account(name: str | None, datapath: Address) -> Account:
     """Return whom the controller of this datapath becomes: `name`, else `ipsecgw`, else a user of its own.
 

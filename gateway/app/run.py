@@ -16,7 +16,6 @@ import fcntl
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from gateway.app.ready import READY_VARIABLE, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.datapath.registry import backend_names
 from gateway.host.privileges import keep_memory_private
+from gateway.host.sockets import peer_pid
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
@@ -334,12 +334,10 @@ def _only_one(run_dir: Path) -> Iterator[None]:
 
 
 def _listener_pid(path: Path) -> int:
-    """Return the process that listens on a Unix socket (SO_PEERCRED)."""
+    """Return the process that listens on a Unix socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.connect(os.fspath(path))
-        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid: int = struct.unpack("3i", credentials)[0]
-    return pid
+        return peer_pid(probe)
 
 
 async def _wait_for_end(pid: int) -> None:

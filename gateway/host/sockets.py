@@ -29,7 +29,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -209,8 +209,7 @@ def _open_ike(
     address: IpAddress, port: int, options: PortOptions, *, selector: Sequence[BpfInstruction] | None
 ) -> socket.socket:
     """Open the first member of a group, exclusively; with a selector, make it slot 0."""
-    udp = _new_socket(address, options)
-    try:
+    with _closed_on_failure(_new_socket(address, options)) as udp:
         if selector is not None:
             # Attaching makes the group, which needs the option; binding must not have it (module docstring).
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -221,31 +220,24 @@ def _open_ike(
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if options.kernel_decapsulates:
                 udp.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
-    except BaseException:
-        udp.close()
-        raise
     return udp
 
 
 def _open_esp(address: IpAddress, port: int, options: PortOptions) -> socket.socket:
     """Open the second member of the 4500 group: slot 1."""
-    udp = _new_socket(address, options)
-    try:
+    with _closed_on_failure(_new_socket(address, options)) as udp:
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bind(udp, address, port)
         if options.kernel_decapsulates:
             udp.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP)
-    except BaseException:
-        udp.close()
-        raise
     return udp
 
 
 def _new_socket(address: IpAddress, options: PortOptions) -> socket.socket:
     """Return an unbound, non-blocking UDP socket with everything set that both kinds share."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
+    unbound = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    with _closed_on_failure(unbound) as udp:
         if family == socket.AF_INET:
             udp.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
             udp.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
@@ -260,10 +252,16 @@ def _new_socket(address: IpAddress, options: PortOptions) -> socket.socket:
             set_mark(udp, options.mark)
         if options.bypass_xfrm:
             bypass_xfrm(udp)
+    return udp
+
+
+@contextlib.contextmanager
+def _closed_on_failure(udp: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield udp
     except BaseException:
         udp.close()
         raise
-    return udp
 
 
 def _bind(udp: socket.socket, address: IpAddress, port: int) -> None:
@@ -288,6 +286,13 @@ def _attach_selector(udp: socket.socket, program: Sequence[BpfInstruction]) -> N
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
     fprog = struct.pack("@HP", len(program), ctypes.addressof(buffer))
     udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog)
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """Return the process at the other end of a connected Unix socket, or the one that listens there."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
 
 
 def set_mark(sock: socket.socket, mark: int) -> None:
