@@ -45,6 +45,7 @@ from gateway.ipsec.proposal import (
     ProtocolId,
     WeakAlgorithm,
     check_strength,
+    default_proposals,
     find_keyword,
     parse_proposal,
 )
@@ -122,6 +123,7 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     ]
     for i, child in enumerate(children):
         _ours_in_transport_mode(child, local, at(path, "children", i), violations)
+        _ah_without_encapsulation(child, ike, at(path, "children", i), violations)
     _unique((child.name for child in message.children), path, "children", violations)
     if len(violations) > before:
         return None
@@ -324,9 +326,7 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         remote_ts=remote_ts,
         mode=MODE.read(message.mode, at(path, "mode"), violations) or default.mode,
         action=action,
-        proposals=_read_proposals(
-            message.esp.proposals, ProtocolId.ESP, at(path, "esp"), allow_weak, violations
-        ),
+        proposals=_read_child_proposals(message, path, allow_weak, violations),
         start=start,
         rekey=Limit(
             seconds=rekey_s, bytes=message.rekey_bytes or None, packets=message.rekey_packets or None
@@ -341,6 +341,24 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         dpd_action=_read_loss_action(message, "dpd_action", path, violations),
         close_action=_read_loss_action(message, "close_action", path, violations),
     )
+
+
+def _read_child_proposals(
+    message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations
+) -> tuple[Proposal, ...]:
+    """Return proposals of ESP or of AH; empty for ESP with the defaults."""
+    if not message.HasField("ah"):
+        return _read_proposals(message.esp.proposals, ProtocolId.ESP, at(path, "esp"), allow_weak, violations)
+    if message.HasField("esp"):
+        violations.add(at(path, "ah"), "is there beside esp; give one of them")
+    given = _read_proposals(message.ah.proposals, ProtocolId.AH, at(path, "ah"), allow_weak, violations)
+    return given or default_proposals(ProtocolId.AH)
+
+
+def _ah_without_encapsulation(child: Child, ike: IkeOptions, path: str, violations: Violations) -> None:
+    """Refuse AH where every packet is to be in UDP: there is no such thing (RFC 4302 §3.3.3)."""
+    if child.protocol is ProtocolId.AH and ike.encapsulation:
+        violations.add(at(path, "ah"), "cannot be encapsulated in UDP; use esp, or leave encapsulation out")
 
 
 def _read_loss_action(message: cpb.Child, name: str, path: str, violations: Violations) -> LossAction | None:
@@ -455,13 +473,16 @@ def _write_ike(ike: IkeOptions) -> cpb.Ike:
 
 
 def _write_child(child: Child) -> cpb.Child:
+    words = [str(proposal) for proposal in child.proposals]
+    is_ah = child.protocol is ProtocolId.AH
     return cpb.Child(
         name=child.name,
         local_ts=[str(selector) for selector in child.local_ts],
         remote_ts=[str(selector) for selector in child.remote_ts],
         mode=MODE.write(child.mode),
         action=ACTION.write(child.action),
-        esp=cpb.Esp(proposals=[str(proposal) for proposal in child.proposals]) if child.proposals else None,
+        esp=cpb.Esp(proposals=words) if words and not is_ah else None,
+        ah=cpb.Ah(proposals=words) if is_ah else None,
         start=START.write(child.start),
         rekey=write_duration(child.rekey.seconds or 0.0),
         rekey_bytes=child.rekey.bytes or 0,

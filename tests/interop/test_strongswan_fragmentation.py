@@ -1,7 +1,7 @@
 """IKE fragmentation with Debian's strongSwan, in both roles (RFC 7383).
 
-So many selectors are configured that IKE_AUTH does not fit a packet of the outside link, and the network drops
-IP fragments, as many do. Without IKE fragmentation nothing comes up, which the last test shows.
+So many selectors are configured that IKE_AUTH does not fit a packet of the outside link, and the network
+drops IP fragments, as many do. Without IKE fragmentation nothing comes up, which the last test shows.
 """
 
 import json

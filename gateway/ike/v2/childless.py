@@ -7,12 +7,14 @@ proposals have one.
 
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.events import Failure, FailureReason
+from gateway.ike.v2.child_negotiation import check_nat
 from gateway.ike.v2.exchange import ChildRejected, IkeSaGone
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NotifyPayload, Payload, SaPayload, find_notify, find_payload
 from gateway.ipsec.connection import Child, Childless, Connection
 from gateway.ipsec.policy import Action
+from gateway.ipsec.proposal import ProtocolId
 
 
 def support_notify(candidates: tuple[Connection, ...]) -> list[Payload]:
@@ -35,7 +37,7 @@ def first_child(ike_sa: IkeSa, child: Child | None) -> Child | None:
         child: What is wanted, if anything.
 
     Raises:
-        IkeSaGone: It must be childless and the peer cannot do that.
+        IkeSaGone: It must be childless and the peer cannot do that, or the Child is for AH behind a NAT.
     """
     wish = ike_sa.connection.ike.childless
     if wish is Childless.FORCE or (child is None and wish is Childless.ALLOW and ike_sa.can_be_childless):
@@ -48,13 +50,33 @@ def first_child(ike_sa: IkeSa, child: Child | None) -> Child | None:
             )
         )
     if child is not None:
-        return child
-    protected = (c for c in ike_sa.connection.children if c.action is Action.PROTECT)
+        return _unless_nat_forbids(ike_sa, child)
+    can_ah = not ike_sa.nat.is_present
+    protected = (
+        c
+        for c in ike_sa.connection.children
+        if c.action is Action.PROTECT and (can_ah or c.protocol is not ProtocolId.AH)
+    )
     found = next(protected, None)
     if found is None:
         detail = "there is no Child to start, and the peer does not say CHILDLESS_IKEV2_SUPPORTED"
         raise IkeSaGone(Failure(reason=FailureReason.PEER_NOTIFY, detail=detail))
     return found
+
+
+def _unless_nat_forbids(ike_sa: IkeSa, child: Child) -> Child | None:
+    """Return a Child, or None for one of AH behind a NAT: tried and told once the IKE SA is up.
+
+    Raises:
+        IkeSaGone: There would be nothing to put into IKE_AUTH.
+    """
+    try:
+        check_nat(ike_sa, child)
+    except ChildRejected as error:
+        if ike_sa.can_be_childless and ike_sa.connection.ike.childless is not Childless.NEVER:
+            return None
+        raise IkeSaGone(error.failure) from None
+    return child
 
 
 def check_without_child(ike_sa: IkeSa, payloads: tuple[Payload, ...]) -> None:

@@ -25,7 +25,7 @@ from gateway.ipsec.identity import parse_identity
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action
-from gateway.ipsec.proposal import ProtocolId, parse_proposal
+from gateway.ipsec.proposal import Proposal, ProtocolId, default_proposals, parse_proposal
 from gateway.ipsec.sa import Mode
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
@@ -177,6 +177,36 @@ def test_what_is_left_out_has_the_defaults_of_the_records() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("ah", "proposals"),
+    [
+        ("{}", default_proposals(ProtocolId.AH)),
+        (
+            "{proposals: [sha256-x25519, aes128gmac]}",
+            tuple(parse_proposal(words, ProtocolId.AH) for words in ("sha256-x25519", "aes128gmac")),
+        ),
+    ],
+)
+def test_ah_is_read_and_written_back(ah: str, proposals: tuple[Proposal, ...]) -> None:
+    read = connection(MINIMAL + f"    ah: {ah}\n")
+
+    assert read.children[0].protocol is ProtocolId.AH
+    assert read.children[0].proposals == proposals
+    written = write_connection(read, psk_is_set=True)
+    assert list(written.children[0].ah.proposals) == [str(proposal) for proposal in proposals]
+    assert not written.children[0].HasField("esp")
+
+
+def test_suites_that_hide_nothing_are_taken_by_name_only() -> None:
+    text = MINIMAL + "    esp: {proposals: [null-sha256, aes128gmac]}\n"
+    with pytest.raises(ConfigError, match="authenticates but does not encrypt"):
+        connection(text)
+
+    read = connection(text.replace("  children:", "  allow_weak: ['null', aes128gmac]\n  children:"))
+
+    assert [str(proposal) for proposal in read.children[0].proposals] == ["null-sha256", "aes128gmac"]
+
+
 def test_psks_are_resolved_and_equal_however_they_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +240,12 @@ def test_what_is_written_is_read_back(text: str) -> None:
     assert connection(again) == first
 
 
+def test_without_children_there_is_a_childless_ike_sa_where_that_is_forced() -> None:
+    text = MINIMAL[: MINIMAL.index("  children")] + "  ike: {childless: force}\n"
+
+    assert connection(text).children == ()
+
+
 # --- what is wrong ------------------------------------------------------------------------------
 
 
@@ -225,7 +261,7 @@ def with_child(line: str) -> str:
 
 CHILD_KEYS = (
     "name, local_ts, remote_ts, mode, action, esp, start, rekey, rekey_bytes, rekey_packets, over_fraction, "
-    "jitter, replay_window, copy_dscp, copy_df, priority, placement, dpd_action, close_action"
+    "jitter, replay_window, copy_dscp, copy_df, priority, placement, ah, dpd_action, close_action"
 )
 CHILD = "connections[0].children[0]"
 
@@ -473,6 +509,21 @@ BAD = {
     "loss of what cannot be lost": (
         with_child("action: bypass\n    dpd_action: restart"),
         [f"7:17: {CHILD}.dpd_action: is for action protect, not bypass; leave it out"],
+    ),
+    "AH and ESP at once": (
+        with_child("ah: {proposals: [sha256]}\n    esp: {proposals: [aes256gcm16]}"),
+        [f"6:9: {CHILD}.ah: is there beside esp; give one of them"],
+    ),
+    "AH that encrypts": (
+        with_child("ah: {proposals: [aes256gcm16]}"),
+        [
+            f"6:22: {CHILD}.ah.proposals[0]: aes256gcm16: AH does not encrypt, take the encryption algorithm"
+            " out"
+        ],
+    ),
+    "AH in UDP": (
+        with_child("ah: {}").replace("  remote:", "  ike: {encapsulation: true}\n  remote:"),
+        [f"7:9: {CHILD}.ah: cannot be encapsulated in UDP; use esp, or leave encapsulation out"],
     ),
     "no host's address": (
         with_connection("local: {address: 0.0.0.0}"),
