@@ -76,6 +76,9 @@ class DatapathLink:
                 reason = await self._follow(stream)
             except (GatewayError, OSError, TimeoutError) as error:
                 reason = str(error) or "the datapath did not answer in time"
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave us without a datapath
+                _log.error("datapath_link_failed", exception=error)
+                reason = f"internal error ({type(error).__name__}): the log has the details"
             finally:
                 await stream.aclose()
             self._lose(reason)

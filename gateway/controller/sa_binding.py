@@ -17,10 +17,11 @@ be slow or gone needs:
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from gateway.controller.spi_pool import SpiPool
+from gateway.controller.tasks import Tasks
 from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, InstalledSa, ItemResult
 from gateway.ike.events import Installed, InstallRequest, Refused, RequestId, Result, SpiAllocated, SpiRequest
 from gateway.ipsec.placement import Engine
@@ -63,7 +64,7 @@ class SaBinding:
         self._removals: dict[SaId, None] = {}
         self._removal_begun = asyncio.Event()
         self._removal_task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         #: Given with everything that is installed; the controller sets it when it meets its datapath.
         self.generation = 0
 
@@ -75,11 +76,11 @@ class SaBinding:
         if spi is not None:
             self._resolve(request.request_id, SpiAllocated(spi))
         else:
-            self._spawn(self._allocate(request), "allocate-spi")
+            self._tasks.spawn(self._allocate(request), "allocate-spi")
 
     def install(self, request: InstallRequest) -> None:
         """Install one direction and answer with what the datapath said."""
-        self._spawn(self._install(request), f"install-{request.sa.sa_id}")
+        self._tasks.spawn(self._install(request), f"install-{request.sa.sa_id}")
 
     def remove(self, sa_ids: Iterable[SaId]) -> None:
         """Remove SAs, as soon and as often as it takes."""
@@ -87,7 +88,7 @@ class SaBinding:
             self._removals[sa_id] = None
         self._removal_begun.set()
         if self._removals and (self._removal_task is None or self._removal_task.done()):
-            self._removal_task = asyncio.create_task(self._remove_all(), name="remove-sas")
+            self._removal_task = self._tasks.spawn(self._remove_all(), "remove-sas")
 
     # --- what this controller has there -----------------------------------------------------------
 
@@ -123,25 +124,13 @@ class SaBinding:
 
     async def settle(self, timeout_s: float) -> None:
         """Wait until everything asked for is done, at most `timeout_s`."""
-        waiting = {*self._tasks}
-        if self._removal_task is not None:
-            waiting.add(self._removal_task)
-        if waiting:
-            await asyncio.wait(waiting, timeout=timeout_s)
+        await self._tasks.settle(timeout_s)
 
     async def close(self) -> None:
         """Give up whatever is under way."""
-        tasks = [*self._tasks, *([] if self._removal_task is None else [self._removal_task])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     # --- the work -----------------------------------------------------------------------------------
-
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _allocate(self, request: SpiRequest) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ new ones stand (`gateway.controller.adoption`).
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from gateway.controller.adoption import Adoption
@@ -21,6 +21,7 @@ from gateway.controller.protection import Protection
 from gateway.controller.sa_binding import SaBinding
 from gateway.controller.spi_pool import SpiPool
 from gateway.controller.stranger_limit import StrangerLimit
+from gateway.controller.tasks import Tasks
 from gateway.controller.udp import Transport
 from gateway.controller.uniqueness import is_carrying
 from gateway.datapath.backend import (
@@ -121,7 +122,7 @@ class SaUpkeep:
         self._stranger_limit = StrangerLimit()
         self._followed: dict[ChildSaId, tuple[IpAddress, int]] = {}
         self._inbound_packets: dict[SaId, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timers: set[asyncio.TimerHandle] = set()
         # The configuration must not change between the policies and the first attempt; `Controller.apply`
         # takes the same lock, because it has to wait for the datapath between its check and its effect.
@@ -130,22 +131,14 @@ class SaUpkeep:
 
     def start(self) -> None:
         """Begin to look for the datapath."""
-        self._spawn(self.link.run(), "datapath-link")
-        self._spawn(self._poll(), "datapath-poll")
+        self._tasks.spawn(self.link.run(), "datapath-link")
+        self._tasks.spawn(self._poll(), "datapath-poll")
 
     async def stop(self) -> None:
         """End everything this room has begun."""
         for timer in self._timers:
             timer.cancel()
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._tasks.cancel()
 
     def _after(self, delay_s: float, act: Callable[[], None]) -> None:
         def run() -> None:
@@ -250,7 +243,7 @@ class SaUpkeep:
                 _log.info("reconciled", generation=self._binding.generation, removed=len(removed))
 
         if self.link.capabilities is not None:
-            self._spawn(reconcile(), "reconcile")
+            self._tasks.spawn(reconcile(), "reconcile")
 
     # --- events of the core ---------------------------------------------------------------------
 
@@ -285,7 +278,7 @@ class SaUpkeep:
         self._take_over(child_sa)
         child = self._connections.child((child_sa.connection, child_sa.child))
         if child is not None and self._protection.add_negotiated(child_sa, child):
-            self._spawn(self._protection.apply_negotiated(), "apply-negotiated")
+            self._tasks.spawn(self._protection.apply_negotiated(), "apply-negotiated")
 
     def _forget(self, child_sa: ChildSaInfo) -> None:
         self._followed.pop(child_sa.child_sa_id, None)
@@ -298,7 +291,7 @@ class SaUpkeep:
         changed = self._protection.changes([connection])
         if changed and self.link.capabilities is not None:
             _log.info("policies_follow_address", connection=connection.name, policies=len(changed))
-            self._spawn(self._protection.follow_addresses(changed), "policies-follow-address")
+            self._tasks.spawn(self._protection.follow_addresses(changed), "policies-follow-address")
 
     # --- events of the datapath -------------------------------------------------------------------
 
