@@ -254,14 +254,16 @@ class Controller:
 
     def on_event(self, event: Event) -> None:
         """Take an event of the core (`Handler`)."""
+        if isinstance(event, DatagramDropped):
+            self._drops[event.reason] += 1
+            self._report.on_dropped(event)
+            return
         is_told = self._stranger_limit.allows(event, self._clock())
         if is_told:
             self._report.on_event(event)
         match event:
             case RemoveSas(sa_ids=sa_ids):
                 self._binding.remove(sa_ids)
-            case DatagramDropped(reason=reason):
-                self._drops[reason] += 1
             case IkeSaKeysDerived():
                 if self._key_log is not None:
                     self._key_log.ike_sa(event)

@@ -140,10 +140,12 @@ class Report:
                 _log.info(
                     "peer_moved", **ike_fields(ike_sa), old_peer=f"{old_path.remote}:{old_path.remote_port}"
                 )
-            case DatagramDropped(reason=reason, path=path, detail=detail):
-                _log.debug("ike_dropped", reason=reason.value, peer=str(path.remote), detail=detail)
             case _:
                 pass
+
+    def on_dropped(self, event: DatagramDropped) -> None:
+        """Write the line of a dropped datagram, for a developer; a flood of them costs next to nothing."""
+        _log.debug("ike_dropped", reason=event.reason.value, peer=event.path.remote, detail=event.detail)
 
     def _of_child(self, child_sa: ChildSaInfo) -> Fields:
         ike_sa = self._ike_sa(child_sa.ike_sa_id)

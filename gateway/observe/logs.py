@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import Final, TextIO
 
 from gateway.ipsec.errors import VocabularyError
@@ -37,6 +38,12 @@ class LogFormat(Enum):
 
     HUMAN = "human"
     JSON = "json"
+
+
+@cache
+def _logger_of(subsystem: str) -> logging.Logger:
+    # `getLogger` takes a lock each time, which is felt where a flood is not logged datagram by datagram.
+    return logging.getLogger(f"{ROOT}.{subsystem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class EventLogger:
 
     @property
     def _logger(self) -> logging.Logger:
-        return logging.getLogger(f"{ROOT}.{self.subsystem}")
+        return _logger_of(self.subsystem)
 
     def _log(
         self, level: int, event: str, fields: Mapping[str, object], exception: BaseException | None = None

@@ -304,6 +304,17 @@ async def test_a_request_id_for_something_else_is_refused(control: ControlClient
     assert caught.value.reason == "REQUEST_ID_REUSED"
 
 
+async def test_an_ike_sa_is_authenticated_anew_and_a_child_is_not(
+    control: ControlClient, controller: FakeController
+) -> None:
+    await control.rekey(pb.Target(ike_sa_id=7), reauthenticate=True)
+
+    with pytest.raises(ApiError, match="leave the child out"):
+        await control.rekey(pb.Target(connection="paris-tokyo", child="lan"), reauthenticate=True)
+
+    assert controller.calls == [("reauthenticate", Target(ike_sa_id=7))]
+
+
 async def test_sas_are_targets_of_terminate_and_rekey(
     control: ControlClient, controller: FakeController
 ) -> None:

@@ -185,7 +185,7 @@ def test_of_our_addresses_the_kernels_choice_is_used_where_it_is_configured(
 
 
 def test_without_a_route_there_is_nowhere_to_go() -> None:
-    with pytest.raises(NowhereToGo, match="no route to 192.0.2.2"):
+    with pytest.raises(NowhereToGo, match=r"no route to 192\.0\.2\.2"):
         whereabouts(None).next_way(local_side())
 
 
