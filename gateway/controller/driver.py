@@ -99,7 +99,7 @@ class Driver:
                 pass
         finally:
             self._draining = False
-        self._arm()
+            self._arm()
 
     def _drain_once(self) -> bool:
         """Drain each queue once; return whether there was anything, since handlers may cause more."""
