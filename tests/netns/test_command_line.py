@@ -1,5 +1,6 @@
 """The command line as a new user meets it: what listings tell, and what is said when something is missing."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api.address import UnixAddress
+from gateway.api.control_client import ControlClient
+from gateway.api.datapath_client import DatapathClient
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, SiteToSite, delete_namespace, make_namespace, site_to_site
 from gateway.datapath.registry import default_mark
@@ -155,6 +159,29 @@ def first_lines(gateway: GatewayProcess, *words: str, count: int) -> str:
 @pytest.mark.parametrize("words", [("events", "--after", "0"), ("status", "--watch")], ids=" ".join)
 def test_ctrl_c_ends_a_watch_quietly(pair: Pair, words: tuple[str, ...]) -> None:
     assert first_lines(pair.paris, *words, count=1) != ""
+
+
+def test_watchers_that_go_away_in_the_middle_leave_both_processes_alone(pair: Pair) -> None:
+    run_dir = pair.paris.directory / "run"
+    before = pair.paris.pid_of("controller"), pair.paris.pid_of("agent")
+
+    async def watch_and_go() -> None:
+        clients = [ControlClient(UnixAddress(run_dir / "control.sock")) for _ in range(50)]
+        streams = [await client.events(after_sequence=0) for client in clients]
+        for stream in streams[::2]:
+            await anext(stream)
+        agents = [DatapathClient(UnixAddress(run_dir / "datapath.sock")) for _ in range(50)]
+        watches = [agent.events() for agent in agents]
+        for agent in agents:
+            await agent.capabilities()  # Then the watch is in place.
+        await asyncio.gather(*(service.close() for service in (*clients, *agents)))
+        for watch in watches:
+            await watch.aclose()
+
+    asyncio.run(watch_and_go())
+
+    assert pair.paris.json("status")["datapath"]["name"] == "software"
+    assert (pair.paris.pid_of("controller"), pair.paris.pid_of("agent")) == before
 
 
 def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(pair: Pair) -> None:
