@@ -182,9 +182,9 @@ class Path:
         for host in pair.hosts:
             host.answer_normally()
         if self.held_back:
-            pair.run_for(LATE_S)
+            story.run_for(LATE_S)
             story.deliver(self.held_back, again=True)
-        pair.run_for(90.0)
+        story.run_for(90.0)
         check_quiet(pair, ike_sas=1 if self.has_ike_sa else 0)
         names = [sa.child for sa in pair.alice.child_sas]
         lan, dmz = (self.lan, self.dmz) if self.has_ike_sa else ({0}, {0})

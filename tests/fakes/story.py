@@ -24,15 +24,17 @@ TEXT` and `<-- TEXT` deliver one, and what it says is checked: `NEW`, `REKEY_SA(
   notify).
 
 **Holdings.** A Child SA is named after the exchange that made it; `1` is the one made by IKE_AUTH, of the
-Child `lan`. Marks say its state: none for installed, `+` creating, `~` rekeying, `-` rekeyed, `x` deleting;
-`>` is on the one this side sends with. `(1)` is an inbound SA that only drains. `I` is the first IKE SA,
-`Ia1` one that exchange made, with the same marks; they are compared where a story names any. An empty
-column means: as before. That is checked too, after every line.
+Child `lan`; `?` is one whose message is not sent yet. Marks say its state: none for installed, `+`
+creating, `~` rekeying, `-` rekeyed, `x` deleting; `>` is on the one this side sends with. `(1)` is an
+inbound SA that only drains. `I` is the first IKE SA, `Ia1` one that exchange made, with the same marks;
+they are compared where a story names any. An empty column means: as before. That is checked too, after
+every line.
 
 **Commands.** `A: rekey 1`, `delete 1`, `new dmz`, `rekey I`, `delete I`, `check I` (liveness), `expire 1`
 (a hard limit at the datapath), `forget 1` (it is lost here and nobody says so), `packet` (a packet leaves
 and is seen by the peer), `say D(1)` (a DELETE out of turn; eight hex digits are an SPI), `refuse
-inbound|outbound|spi REASON`, `hold inbound|outbound|spi` and `let go` (how the datapath answers).
+inbound|outbound|spi REASON`, `hold inbound|outbound|spi` and `let go` (how the datapath answers), `believe
+won|lost` (this side compares the nonces wrongly).
 
 **Other lines.** `lowest a1'` - whose nonce is the lowest of the four; `wait 20` - seconds pass; `rest` -
 all that is under way arrives, in order, until nothing is; `gap` - from here on traffic may have no SA;
@@ -65,7 +67,7 @@ from gateway.ike.wire.payloads import DeletePayload, NotifyPayload, Payload, SaP
 from gateway.ipsec.proposal import ProtocolId
 from gateway.ipsec.sa import Direction
 from tests.fakes.link import Packet, untouched
-from tests.fakes.pair import KEEPALIVE, Host, Pair, Sent, child
+from tests.fakes.pair import ESP, IKE, KEEPALIVE, Host, Pair, Sent, child
 from tests.fakes.tap import Opened
 
 PATIENT = {"retransmit_timeout_s": 1.0, "retransmit_base": 1.5, "retransmit_tries": 8, "dpd_delay_s": 0.0}
@@ -85,25 +87,34 @@ COLUMNS = (40, 26)
 """Widths of a ladder that is printed: of the event, and of what one side holds."""
 
 
-def two_children(**both: Any) -> Pair:
+def two_children(
+    *,
+    alice_esp: str = ESP,
+    bob_esp: str = ESP,
+    alice_ike: str = IKE,
+    bob_ike: str = IKE,
+    bob_grace_s: float = 30.0,
+) -> Pair:
     """Return a pair with the Children `lan` and `dmz`, nothing up yet; its nonces can be ruled by a story."""
     options = EndpointOptions(nonce_bytes=NONCE_BYTES)
     return Pair(
-        both={"ike_options": PATIENT} | both,
+        both={"ike_options": PATIENT},
         alice={
+            "ike": alice_ike,
             "children": [
-                child("lan", local="10.1.0.0/16", remote="10.2.0.0/16"),
-                child("dmz", local="10.11.0.0/16", remote="10.12.0.0/16"),
-            ]
+                child("lan", local="10.1.0.0/16", remote="10.2.0.0/16", esp=alice_esp),
+                child("dmz", local="10.11.0.0/16", remote="10.12.0.0/16", esp=alice_esp),
+            ],
         },
         bob={
+            "ike": bob_ike,
             "children": [
-                child("lan", local="10.2.0.0/16", remote="10.1.0.0/16"),
-                child("dmz", local="10.12.0.0/16", remote="10.11.0.0/16"),
-            ]
+                child("lan", local="10.2.0.0/16", remote="10.1.0.0/16", esp=bob_esp),
+                child("dmz", local="10.12.0.0/16", remote="10.11.0.0/16", esp=bob_esp),
+            ],
         },
         alice_options=options,
-        bob_options=options,
+        bob_options=replace(options, delete_grace_s=bob_grace_s),
     )
 
 
@@ -205,7 +216,7 @@ class Story:
             case "lowest":
                 self._set_lowest(rest.strip())
             case "wait":
-                self.pair.run_for(float(rest))
+                self.run_for(float(rest))
             case "gap":
                 self.may_gap = True
             case "rest":
@@ -240,6 +251,8 @@ class Story:
                 self._forget(host, self.child(host, what).child_sa_id)
             case "packet", _:
                 self._packet(host)
+            case "believe", ("lost" | "won"):
+                self._misjudge(host, bytes((0xFF if what == "lost" else 0,)))
             case "say", _:
                 self._say(host, self._payloads(host, what))
             case "refuse", _:
@@ -421,6 +434,12 @@ class Story:
         peer.endpoint.note_traffic(ChildSaId(received.child_sa_id), self.pair.now)
         self.pair.drain(peer)
 
+    def _misjudge(self, host: Host, theirs: bytes) -> None:
+        """Have one side compare wrongly, by giving it other nonces for the peer's exchange."""
+        for ike_sa in host.endpoint._ike_sas.all():
+            for number, rival in ike_sa.rivals.items():
+                ike_sa.rivals[number] = replace(rival, nonces=(theirs, theirs))
+
     def _say(self, host: Host, payloads: list[Payload]) -> None:
         """Have a core send an INFORMATIONAL that it would not send by itself."""
         ike_sa = next(sa for sa in host.endpoint._ike_sas.all() if sa.established_at and sa.successor is None)
@@ -458,7 +477,7 @@ class Story:
         return found[0]
 
     def _child_name(self, host: Host, sa: ChildSaInfo) -> str:
-        return self._names.get((host.name, sa.inbound.spi), f"{sa.inbound.spi:08x}")
+        return self._names.get((host.name, sa.inbound.spi), "?")
 
     def _ike_name(self, spi_i: bytes) -> str:
         return self._ike_names.get(spi_i, spi_i.hex())
@@ -513,6 +532,14 @@ class Story:
                 continue
             assert received.encryption_key == sending.encryption_key, "the sides have other keys"
 
+    def run_for(self, seconds: float) -> None:
+        """Let time pass, and check at every instant at which anything happens."""
+        pair, end = self.pair, self.pair.now + seconds
+        while (due := pair._next_due()) is not None and due <= end:
+            pair._step()
+            self.check_now()
+        pair.clock.jump_to(end)
+
     def conclude(
         self, seconds: float = 90.0, children: int | None = None, ike_sas: int | None = None
     ) -> None:
@@ -522,7 +549,7 @@ class Story:
         assert not strays, f"what becomes of {', '.join(strays)}?"
         self.deliver_all()
         self.pair.link.fate = untouched
-        self.pair.run_for(seconds)
+        self.run_for(seconds)
         check_quiet(self.pair, children=children, ike_sas=ike_sas)
 
 

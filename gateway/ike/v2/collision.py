@@ -47,7 +47,21 @@ def child_situation(ike_sa: IkeSa, child_sa: ChildSa | None) -> ChildSituation:
         return ChildSituation.ANSWERED
     if child_sa.child_sa_id in ike_sa.rivals:
         return ChildSituation.CONTESTED
-    return _CHILD_SITUATIONS[child_sa.state]
+    situation = _CHILD_SITUATIONS[child_sa.state]
+    if situation is ChildSituation.CARRYING and find_redundant(ike_sa, child_sa) is not None:
+        return ChildSituation.WINNER
+    return situation
+
+
+def find_redundant(ike_sa: IkeSa, winner: ChildSa) -> ChildSa | None:
+    """Return the successor of the peer's that lost against this one, while it is there."""
+    if winner.replaces is None:
+        return None
+    for child_sa in ike_sa.children.values():
+        is_rival = child_sa is not winner and child_sa.replaces == winner.replaces
+        if is_rival and child_sa.state is ChildSaState.CREATING and child_sa.is_inbound_installed:
+            return child_sa
+    return None
 
 
 def reply_in(ike_sa: IkeSa, asked: PeerRequest) -> Reply:

@@ -192,6 +192,8 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
         method = _other_method(offer, response.payloads, tried)
         if method is None:
             break
+        if replaced is not None and replaced.child_sa_id not in ike_sa.children:
+            raise ChildRefusedByPeer(WITHDRAWN)
         offer = make_offer(ike_sa, child, spi_in, with_ke=True, ke_method=method)
     try:
         return _derive(ike_sa, offer, response, nonce_i, replaced)

@@ -60,6 +60,7 @@ def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[No
     has_twin = ike_sa.find_twin(child_sa) is not None
     yield from delete_spi(child_sa.spi_in, child_sa.protocol)
     if child_sa.child_sa_id in ike_sa.children:
+        rekey_child_sa.take_back(ike_sa, child_sa)
         ike_sa.end_child(child_sa, failure, has_twin=has_twin)
 
 

@@ -24,7 +24,7 @@ from gateway.ike.errors import PeerError
 from gateway.ike.events import ChildSaRekeyed, Failure, FailureReason
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.child_sa import ChildSa
-from gateway.ike.v2.collision import reply_about
+from gateway.ike.v2.collision import find_redundant, reply_about
 from gateway.ike.v2.create_child_sa import (
     Made,
     abandon_child,
@@ -122,9 +122,34 @@ def delete_replaced(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
     old.follow(ChildSaTrigger.DELETE_SENT)
     ike_sa.stop_sending(old)
     yield from delete_spi(old.spi_in, old.protocol)
-    if old.child_sa_id in ike_sa.children:
-        has_twin = ike_sa.find_twin(old) is not None
-        ike_sa.end_child(old, REPLACED, has_twin=has_twin)
+    if old.child_sa_id not in ike_sa.children:
+        return
+    ike_sa.end_child(old, REPLACED, has_twin=True)
+    successor = _made_for(ike_sa, old)
+    if successor is not None and ike_sa.find_twin(old) is None:
+        # It came to its end before the peer took over with the successor: there is no other to send on.
+        yield from switch_outbound(ike_sa, successor)
+
+
+def take_back(ike_sa: IkeSa, successor: ChildSa) -> None:
+    """Go on with the Child SA that a successor was made for, when we delete that one before it carried."""
+    old = None if successor.replaces is None else ike_sa.children.get(successor.replaces)
+    if old is None or old.state is not ChildSaState.REKEYED or successor.established_at is not None:
+        return
+    _go_on(ike_sa, old)
+
+
+def _go_on(ike_sa: IkeSa, old: ChildSa) -> None:
+    """Go on with a Child SA whose successor is gone, and rekey it again later."""
+    old.follow(ChildSaTrigger.SUCCESSOR_GONE)
+    ike_sa.context.timers.cancel(TimerKey(old.child_sa_id, Timer.CHILD_LINGER))
+    attempt = ike_sa.rekey_attempts.get(old.child_sa_id, 0)
+    ike_sa.rekey_attempts[old.child_sa_id] = attempt + 1
+    ike_sa.set_child_timer(Timer.CHILD_REKEY, old, _retry_wait_s(ike_sa, attempt))
+
+
+def _retry_wait_s(ike_sa: IkeSa, attempt: int) -> float:
+    return ike_sa.context.options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
 
 
 def _lose(ike_sa: IkeSa, old: ChildSa, made: Made, rival: Rival) -> Steps[None]:
@@ -158,7 +183,7 @@ def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
         return
     if old.state is not ChildSaState.REKEYING:
         return
-    name, options = old.parameters.child.name, ike_sa.context.options
+    name = old.parameters.child.name
     if outcome is RekeyOutcome.MAKE_ANEW:
         # The peer does not have it; what we have is a hole (RFC 7296 §2.25.1).
         ike_sa.end_child(old, failure)
@@ -170,7 +195,7 @@ def _rekey_failed(ike_sa: IkeSa, old: ChildSa, failure: Failure) -> None:
     if outcome is RekeyOutcome.RETRY_SOON:
         wait_s = temporary_failure_wait_s(ike_sa, attempt)
     else:
-        wait_s = options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
+        wait_s = _retry_wait_s(ike_sa, attempt)
         ike_sa.child_failed(name, failure, replaces=old.child_sa_id)
     ike_sa.set_child_timer(Timer.CHILD_REKEY, old, wait_s)
 
@@ -268,7 +293,7 @@ def peer_deleted(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
     number = child_sa.child_sa_id
     successor = _successor_of_peer(ike_sa, child_sa)
     if successor is None:
-        is_in_vain = _take_back(ike_sa, child_sa)
+        is_in_vain = _peer_takes_back(ike_sa, child_sa)
         failure = Failure(reason=FailureReason.DELETED_BY_PEER, detail="the peer deleted the Child SA")
         has_twin = not is_in_vain and ike_sa.find_twin(child_sa) is not None
         ike_sa.end_child(child_sa, failure, has_twin=has_twin)
@@ -292,10 +317,19 @@ def _successor_of_peer(ike_sa: IkeSa, child_sa: ChildSa) -> ChildSa | None:
     rival = ike_sa.rivals.get(child_sa.child_sa_id)
     if rival is not None:
         return _child(ike_sa, rival.successor)
-    return next((c for c in ike_sa.children.values() if c.replaces == child_sa.child_sa_id), None)
+    redundant = find_redundant(ike_sa, child_sa)
+    if redundant is not None:
+        redundant.replaces = child_sa.child_sa_id
+        ike_sa.context.timers.cancel(TimerKey(redundant.child_sa_id, Timer.CHILD_LINGER))
+        return redundant
+    return _made_for(ike_sa, child_sa)
 
 
-def _take_back(ike_sa: IkeSa, successor: ChildSa) -> bool:
+def _made_for(ike_sa: IkeSa, old: ChildSa) -> ChildSa | None:
+    return next((c for c in ike_sa.children.values() if c.replaces == old.child_sa_id), None)
+
+
+def _peer_takes_back(ike_sa: IkeSa, successor: ChildSa) -> bool:
     """See to what a successor was made for, when the peer deletes it.
 
     In a collision that was the peer's half, and ours stays. Otherwise the peer made it in vain (its datapath
@@ -307,8 +341,7 @@ def _take_back(ike_sa: IkeSa, successor: ChildSa) -> bool:
     old = None if successor.replaces is None else ike_sa.children.get(successor.replaces)
     if old is None or old.state is not ChildSaState.REKEYED:
         return False
-    old.follow(ChildSaTrigger.SUCCESSOR_GONE)
-    ike_sa.context.timers.cancel(TimerKey(old.child_sa_id, Timer.CHILD_LINGER))
+    _go_on(ike_sa, old)
     if successor.state in CARRYING_STATES:
         successor.follow(ChildSaTrigger.REPLACED)
         ike_sa.context.told.discard(successor.child_sa_id)

@@ -377,6 +377,8 @@ class Runner:
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
         self._ike_sas.remove(ike_sa, as_ghost=may_repeat)
         self.uniqueness.ended(ike_sa)
+        if ike_sa.successor is not None:
+            self.pump(ike_sa.heir())
         old = ike_sa.predecessor
         if old is not None and old.state is IkeSaState.REKEYED:
             # This was the redundant one of two successors: the peer knows which one stays (RFC 7296 §2.8.2).

@@ -188,6 +188,7 @@ class ChildSituation(Enum):
     CONTESTED = "rekeying it, and the peer's rekey of it was answered"
     ANSWERED = "rekeying it, and the peer agreed"
     REPLACED = "it has a successor of the peer's making"
+    WINNER = "nothing; it won against the peer's successor, which is still there"
     CLOSING = "closing it"
 
 
@@ -260,6 +261,9 @@ CHILD_SA_COLLISIONS: dict[tuple[ChildSituation, PeerRequest], Reply] = {
     (_CS.ANSWERED, _P.DELETE_CHILD): _R.AS_USUAL,
     (_CS.REPLACED, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
     (_CS.REPLACED, _P.DELETE_CHILD): _R.SUCCESSOR_TAKES_OVER,
+    (_CS.WINNER, _P.REKEY_CHILD): _R.AS_USUAL,
+    # A peer that deletes the wrong one of two keeps its own.
+    (_CS.WINNER, _P.DELETE_CHILD): _R.SUCCESSOR_TAKES_OVER,
     (_CS.CLOSING, _P.REKEY_CHILD): _R.TEMPORARY_FAILURE,
     (_CS.CLOSING, _P.DELETE_CHILD): _R.WITHOUT_DELETE,
 }
