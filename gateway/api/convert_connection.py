@@ -50,7 +50,7 @@ from gateway.ipsec.proposal import (
     parse_proposal,
 )
 from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress, Mode
-from gateway.ipsec.selectors import TrafficSelector
+from gateway.ipsec.selectors import MAX_SELECTORS, TrafficSelector
 
 START: Final = EnumBridge(Start, cpb.Start, unspecified=Start.NONE)
 UNIQUE: Final = EnumBridge(Unique, cpb.Unique, unspecified=Unique.REPLACE)
@@ -116,7 +116,8 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     local = replace(local, auth=sides.local, id=sides.local_id or local.id)
     remote = replace(remote, auth=sides.remote)
     ike = _read_ike(message.ike, at(path, "ike"), allow_weak, violations)
-    required(message.children, at(path, "children"), "at least one child", violations)
+    if ike.childless is not Childless.FORCE:
+        required(message.children, at(path, "children"), "at least one child", violations)
     children = [
         _read_child(child, at(path, "children", i), allow_weak, violations)
         for i, child in enumerate(message.children)
@@ -391,6 +392,8 @@ def _ours_in_transport_mode(child: Child, local: Side, path: str, violations: Vi
 def _read_selectors(
     texts: Sequence[str], path: str, name: str, violations: Violations
 ) -> tuple[TrafficSelector, ...]:
+    if len(texts) > MAX_SELECTORS:
+        violations.add(at(path, name), f"has {len(texts)} selectors; at most {MAX_SELECTORS} fit in a payload")
     selectors = []
     for i, text in enumerate(texts):
         try:

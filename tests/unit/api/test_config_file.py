@@ -506,6 +506,10 @@ BAD = {
             "6:68: connections[0].ike.reauth: 'soon' is not a duration, as 90s, 15m, 1h or 1h30m",
         ],
     ),
+    "more selectors than fit": (
+        with_child(f"local_ts: [{', '.join(f'10.0.{n}.0/24' for n in range(256))}]"),
+        [f"6:15: {CHILD}.local_ts: has 256 selectors; at most 255 fit in a payload"],
+    ),
     "loss of what cannot be lost": (
         with_child("action: bypass\n    dpd_action: restart"),
         [f"7:17: {CHILD}.dpd_action: is for action protect, not bypass; leave it out"],
