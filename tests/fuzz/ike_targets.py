@@ -20,7 +20,7 @@ from gateway.ike.wire.reassembly import MAX_REASSEMBLED_BYTES, Reassembly
 from gateway.ike.wire.rules import check_rules
 from tests.fakes.pair import ALICE, BOB, Pair
 from tests.fuzz.target import Target, choice
-from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, deliver, is_arrival, recorded, seal
+from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, is_arrival, recorded, seal
 from tests.vectors.read import ike_datagrams, ikev2_captures
 
 # --- the codec ----------------------------------------------------------------------------------
@@ -164,6 +164,7 @@ def stranger_seeds():
         yield b"\x03" + datagram
 
 
+MAX_MESSAGES = 4
 AUTHENTIC = [start for start in STARTS if start != "connecting"]
 EXCHANGES = (ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_AUTH)
 
@@ -198,18 +199,37 @@ def awaited_header(pair, host, flags):
 
 
 def run_peer(data):
-    """An authentic message whose inside is whatever the input says, in every state of an IKE SA."""
-    if len(data) < 4:
+    """Authentic messages whose insides are whatever the input says, in every state of an IKE SA.
+
+    ```
+     input:  start | side | { flags | size, 2 bytes | first payload | octets } ...
+    ```
+    """
+    if len(data) < 5:
         return
     pair = STARTS[choice(data[0], AUTHENTIC)]()
     host = pair.hosts[data[1] & 1]
-    if not pair.alice.ike_sas:
-        return
-    header = awaited_header(pair, host, data[2])
+    pair.tap.is_strict = False
+    sent_before = len(pair.sent(host))
+    messages = 0
+    at = 2
+    while at + 4 <= len(data) and messages < MAX_MESSAGES and pair.alice.ike_sas:
+        flags, size = data[at], int.from_bytes(data[at + 1 : at + 3])
+        inside = data[at + 3 : at + 3 + size]
+        if inside:
+            header = awaited_header(pair, host, flags)
+            host.receive(seal(pair, header, inside[0], inside[1:]))
+            pair.settle()
+            messages += 1
+        at += 3 + size
 
-    deliver(pair, host, seal(pair, header, data[3], data[4:]))
-
-    assert len(pair.sent(host)) < 100 * MAX_ANSWERS
+    assert len(pair.sent(host)) - sent_before <= MAX_ANSWERS * max(messages, 1)
+    pair.run_for(120.0)
+    wanted = {sa_id for sa in host.child_sas for sa_id in (sa.inbound.sa_id, sa.outbound.sa_id)}
+    assert set(host.sad.sas) == wanted
+    assert len(host.ike_sas) <= 2 + messages
+    assert len(host.child_sas) <= 3 + messages
+    assert all(sa.state in {"established", "rekeying"} for sa in host.ike_sas)
 
 
 def peer_seeds():
@@ -219,9 +239,12 @@ def peer_seeds():
         header = opened.message.header
         exchange = EXCHANGES.index(header.exchange_type) if header.exchange_type in EXCHANGES else 0
         inside = bytes([first_type(opened.payloads)]) + encode_payloads(opened.payloads)
+        flags = int(header.is_response) | exchange << 1
+        message = bytes([flags]) + len(inside).to_bytes(2) + inside
         for side in (0, 1):
             start = (number + side) % len(AUTHENTIC)
-            yield bytes([start, side, int(header.is_response) | exchange << 1]) + inside
+            yield bytes([start, side]) + message
+            yield bytes([start, side]) + message + message
 
 
 IKE_TARGETS = (
@@ -230,5 +253,5 @@ IKE_TARGETS = (
     Target("ike_notify", lambda: [bytes([n]) + bytes(range(8)) for n in range(7)], run_notify, 64),
     Target("ike_reassembly", fragment_sequences, run_reassembly, 600),
     Target("endpoint_stranger", stranger_seeds, run_stranger),
-    Target("endpoint_peer", peer_seeds, run_peer, 1500),
+    Target("endpoint_peer", peer_seeds, run_peer, 2000),
 )
