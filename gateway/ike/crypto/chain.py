@@ -163,11 +163,11 @@ class _Search:
                 Check.SIGNATURE_ALGORITHM,
                 f"{certificate} is signed with {oid.dotted_string}, weak or unknown; SHA-2 is wanted",
             )
-        self.signatures += 1
-        if self.signatures > MAX_SIGNATURES:
+        if self.signatures >= MAX_SIGNATURES:
             raise CertificateProblem(
                 Check.PATH_LENGTH, f"{certificate}: no chain within {MAX_SIGNATURES} signatures"
             )
+        self.signatures += 1
         try:
             verify_certificate(certificate, issuer.public_key)
         except InvalidSignature:
