@@ -18,16 +18,26 @@ from gateway.datapath.backend import (
 )
 from gateway.datapath.software.events import MAX_WAITING, EventHub
 from gateway.datapath.software.forwarder import Forwarder, ForwarderLimits, SendResult, may_fragment_outside
-from gateway.datapath.software.sad import InboundEntry, OutboundEntry, Sad
+from gateway.datapath.software.sad import InboundEntry, OutboundCore, OutboundEntry, Sad
 from gateway.datapath.software.spd import Spd, make_entry
+from gateway.esp.ah_inbound import AhInboundSa
+from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.flow import SelectorSet
-from gateway.esp.inbound import InboundSa, OuterHeader
+from gateway.esp.inbound import InboundSa, OuterHeader, parse_outer
 from gateway.esp.outbound import OutboundSa, Sealed
-from gateway.ipsec.algorithms import Encr
+from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import Direction, IpAddress, Mode, SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.sa import (
+    Direction,
+    IpAddress,
+    IpsecProtocol,
+    Mode,
+    SecurityAssociation,
+    Spi,
+    UdpEncapsulation,
+)
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
@@ -105,10 +115,16 @@ class Path:
     def install(self, sa: SecurityAssociation) -> Any:
         if sa.direction is Direction.INBOUND:
             port = sa.encapsulation.source_port if sa.encapsulation else 0
-            inbound = InboundEntry(sa=sa, core=InboundSa(sa), generation=0, peer=(sa.source.packed, port))
+            receiver = AhInboundSa(sa) if sa.protocol is IpsecProtocol.AH else InboundSa(sa)
+            inbound = InboundEntry(sa=sa, core=receiver, generation=0, peer=(sa.source.packed, port))
             self.sad.add(inbound)
             return inbound
-        core = OutboundSa(sa, entropy=_entropy(), next_sequence=self.sad.next_sequence(sa))
+        first = self.sad.next_sequence(sa)
+        core: OutboundCore
+        if sa.protocol is IpsecProtocol.AH:
+            core = AhOutboundSa(sa, next_sequence=first)
+        else:
+            core = OutboundSa(sa, entropy=_entropy(), next_sequence=first)
         outbound = OutboundEntry(
             sa=sa, core=core, generation=0, selectors=SelectorSet(sa.local_ts, sa.remote_ts), mtu=1400
         )
@@ -620,3 +636,77 @@ async def test_unsubscribed_stream_ends() -> None:
     hub.emit(BadSpi(spi=Spi(0x2000), source=OURS, destination=PEER))
 
     assert [event async for event in stream] == []
+
+
+# --- AH ---------------------------------------------------------------------------------------------
+
+
+def ah(sa: SecurityAssociation, **changes: Any) -> SecurityAssociation:
+    """Return an SA of AH with the addresses, selectors and SPI of one of ESP."""
+    fields: dict[str, Any] = {
+        "protocol": IpsecProtocol.AH,
+        "encryption": Encr.NULL,
+        "encryption_key": Secret(b""),
+        "key_bits": 0,
+        "integrity": Integ.HMAC_SHA2_256_128,
+        "integrity_key": Secret(bytes(32)),
+    }
+    return replace(sa, **(fields | changes))
+
+
+def test_ah_carries_what_its_policy_protects_out_and_in() -> None:
+    here, there = Path(), Path()
+    here.policies(policy())
+    here.install(ah(outbound()))
+    there.install(ah(mirrored(outbound())))
+
+    here.out(packet())
+    (sealed,) = here.machine.sent
+    header, data = parse_outer(sealed, IpsecProtocol.AH)
+    there.forwarder.ah_from_wire(data, header, 100.0)
+
+    assert sealed[9] == 51
+    assert there.machine.delivered == [packet()]
+
+
+def mirrored(sa: SecurityAssociation) -> SecurityAssociation:
+    """Return the peer's end of an outbound SA."""
+    return replace(sa, direction=Direction.INBOUND, local_ts=sa.remote_ts, remote_ts=sa.local_ts)
+
+
+def test_esp_and_ah_of_one_spi_and_destination_are_two_sas(path: Path) -> None:
+    esp_sa = mirrored(outbound())
+    path.install(esp_sa)
+
+    path.forwarder.ah_from_wire(
+        b"\x04\x05\0\0" + esp_sa.spi.to_bytes(4) + bytes(60),
+        OuterHeader(esp_sa.source.packed, esp_sa.destination.packed),
+        100.0,
+    )
+
+    assert path.forwarder.drops == {DropReason.UNKNOWN_SPI: 1}
+    (event,) = path.machine.events
+    assert isinstance(event, BadSpi)
+    assert event.protocol is IpsecProtocol.AH
+
+
+def test_ah_that_is_too_short_for_an_spi_is_malformed(path: Path) -> None:
+    path.forwarder.ah_from_wire(bytes(11), OuterHeader(PEER.packed, OURS.packed), 100.0)
+
+    assert path.forwarder.drops == {DropReason.MALFORMED: 1}
+
+
+def test_ah_makes_its_own_fragments_and_stops_at_the_first_that_is_not_sent(path: Path) -> None:
+    path.policies(policy())
+    entry = path.install(ah(outbound()))
+    entry.path_mtu, entry.mtu = 600, 500
+
+    path.out(packet(size=1000))
+    assert [len(piece) <= 600 for piece in path.machine.sent] == [True, True]
+    assert path.machine.fragmented == []
+
+    path.machine.sent.clear()
+    path.machine.answer = SendResult.FAILED
+    path.out(packet(size=1000))
+    assert path.machine.sent == []
+    assert entry.core.usage.drops == {DropReason.SEND_FAILED: 1}

@@ -91,6 +91,27 @@ def test_inbound_lets_ike_and_esp_in_to_us_but_not_through() -> None:
     assert "l4proto" not in json.dumps(rules(commands, "forward"))
 
 
+@pytest.mark.parametrize("chain", ["input", "prerouting"])
+def test_ah_over_ipv6_is_known_by_the_base_header_or_behind_one_other(chain: str) -> None:
+    # To nftables it is an extension header: `meta l4proto` is what it protects.
+    commands = rules(guard_commands(GUARD, [policy()], [1]), chain)
+    next_header = {"payload": {"protocol": "ip6", "field": "nexthdr"}}
+    one_further = {"payload": {"base": "nh", "offset": 320, "len": 8}}
+
+    matches = [[e for e in expressions if "match" in e][:2] for expressions in commands]
+
+    assert any(found[:1] == [match(next_header, 51)] for found in matches)
+    assert [match(next_header, {"set": [0, 43, 60, 44]}), match(one_further, 51)] in matches
+
+
+def test_icmp_errors_about_ah_come_in() -> None:
+    chain = rules(guard_commands(GUARD, [policy()], [1]), "input")
+
+    for offset in (136, 112):
+        quoted = {"payload": {"base": "th", "offset": offset, "len": 8}}
+        assert any(match(quoted, {"set": [50, 51]}) in expressions for expressions in chain)
+
+
 def test_protect_drops_and_counts_both_ways() -> None:
     commands = guard_commands(GUARD, [policy()], [1])
 
