@@ -9,6 +9,7 @@ from pathlib import Path
 from gateway.inspect.errors import InspectError
 from gateway.inspect.keys import KeyTables, read_keys
 from gateway.inspect.report import Inspection, summary_lines, totals_json
+from gateway.inspect.secrets import read_secrets
 
 HELP = "decode, and with keys decrypt and verify, IKE and ESP in a pcap"
 OK, FAILED, UNUSABLE = 0, 1, 2
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a Wireshark key table (ikev2_decryption_table, esp_sa), or a directory with files whose "
         "names end so",
     )
+    parser.add_argument(
+        "--secrets",
+        metavar="PATH",
+        type=Path,
+        help="a JSON file with the secrets of the exchanges: SKEYSEED, SK_*, AUTH and KEYMAT are verified",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -31,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Inspect; return 0, 1 if something with a key did not decrypt or verify, 2 if an input is unusable."""
     try:
         keys = KeyTables() if args.keys is None else read_keys(args.keys)
-        inspection = Inspection(args.capture, keys)
+        secrets = () if args.secrets is None else read_secrets(args.secrets)
+        inspection = Inspection(args.capture, keys, secrets)
         if args.json:
             messages = [entry.json for entry in inspection.entries()]
             print(json.dumps(totals_json(inspection.totals, messages), indent=2))

@@ -73,6 +73,15 @@ def parse_authentication(name: str) -> Authentication | None:
     return _AUTHENTICATIONS.get(plain)
 
 
+def agreed_authentication(integ: Integ) -> Authentication:
+    """Return how to check the ICV of an agreed integrity algorithm; NONE: there is none but an AEAD's.
+
+    Raises:
+        LocalError: It is not implemented.
+    """
+    return Authentication(icv_bytes=0) if integ is Integ.NONE else _integ(integ)
+
+
 def gcm_of(icv_bytes: int) -> Encr | None:
     """Return the AES-GCM with this ICV length."""
     return _GCM.get(icv_bytes)

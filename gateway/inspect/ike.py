@@ -15,6 +15,7 @@ from gateway.ike.wire.reassembly import Reassembly
 from gateway.inspect.describe import Description, describe_payload, enum_name
 from gateway.inspect.keys import IkeKey
 from gateway.inspect.opening import Opened, Opener
+from gateway.inspect.verification import Verifier
 
 MAX_REASSEMBLIES: Final = 1024
 """Messages whose fragments are awaited; the oldest is forgotten first."""
@@ -59,10 +60,16 @@ class IkeFindings:
 class IkeInspector:
     """Reads the IKE messages of one capture in order."""
 
-    def __init__(self, keys: Sequence[IkeKey]) -> None:
+    def __init__(self, keys: Sequence[IkeKey], verifier: Verifier | None = None) -> None:
+        """Take what is known.
+
+        Args:
+            keys: Of IKE SAs.
+            verifier: Follows the exchanges and finds keys on its own.
+        """
+        self._verifier = verifier
         self._keys: dict[tuple[bytes, bytes], list[IkeKey]] = {}
-        for key in keys:
-            self._keys.setdefault((key.spi_i, key.spi_r), []).append(key)
+        self._add_keys(keys)
         self._reassemblies: OrderedDict[tuple[bytes, bytes, int, int], Reassembly] = OrderedDict()
 
     def inspect(self, datagram: bytes) -> IkeFindings:
@@ -91,6 +98,7 @@ class IkeInspector:
         findings.payloads = [describe_payload(payload) for payload in message.payloads]
         protected = message.protected
         if protected is None:
+            self._verify(message, message.payloads)
             return
         findings.is_protected = True
         if isinstance(protected, EncryptedFragment):
@@ -106,6 +114,17 @@ class IkeInspector:
             findings.is_decrypted = opened.is_verified
             raise
         findings.inner = [describe_payload(payload) for payload in payloads]
+        self._verify(message, payloads)
+
+    def _verify(self, message: Message, payloads: tuple[Payload, ...]) -> None:
+        """Let the verifier have a message, and take the keys that it finds."""
+        if self._verifier is not None:
+            self._verifier.take(message.header, payloads, message.datagram)
+            self._add_keys(self._verifier.drain_ike_keys())
+
+    def _add_keys(self, keys: Sequence[IkeKey]) -> None:
+        for key in keys:
+            self._keys.setdefault((key.spi_i, key.spi_r), []).append(key)
 
     def _open(
         self, message: Message, protected: EncryptedPayload | EncryptedFragment, findings: IkeFindings

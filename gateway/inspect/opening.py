@@ -6,8 +6,8 @@ from typing import Final
 
 from gateway.ike.crypto.cipher import Cipher, Coder, IntegrityFailed, build_cipher, build_coder
 from gateway.ike.errors import LocalError
-from gateway.inspect.algorithms import Authentication, Encryption, gcm_of
-from gateway.ipsec.algorithms import ENCR, Encr
+from gateway.inspect.algorithms import Authentication, Encryption, agreed_authentication, gcm_of
+from gateway.ipsec.algorithms import ENCR, Encr, Integ
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.secret import Secret
 
@@ -39,6 +39,7 @@ class Opener:
     aead: Cipher | None
     coder: Coder | None
     authentication: Authentication
+    encryption_key: Secret
     integrity_key: Secret
     refusal: str = ""
     """Why nothing can be opened with this row, although it is well-formed."""
@@ -98,6 +99,7 @@ def build_opener(
             aead=None,
             coder=None,
             authentication=authentication,
+            encryption_key=encryption_key,
             integrity_key=integrity_key,
             refusal="the encryption algorithm of this key table row is not implemented",
         )
@@ -121,8 +123,22 @@ def build_opener(
         aead=aead,
         coder=coder,
         authentication=authentication,
+        encryption_key=encryption_key,
         integrity_key=integrity_key,
     )
+
+
+def build_agreed_opener(encr: Encr, encryption_key: Secret, integ: Integ, integrity_key: Secret) -> Opener:
+    """Choose the code for one direction of an SA whose algorithms two peers agreed on.
+
+    Raises:
+        CannotOpen: One of them is not implemented.
+    """
+    try:
+        authentication = agreed_authentication(integ)
+    except LocalError as error:
+        raise CannotOpen(str(error)) from None
+    return build_opener(Encryption(encr=encr), encryption_key, authentication, integrity_key)
 
 
 def _exact_encr(encryption: Encryption, authentication: Authentication) -> Encr | None:

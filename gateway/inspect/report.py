@@ -1,6 +1,6 @@
 """The findings of a whole capture: as lines for a human, and as the JSON object scripts read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,8 @@ from gateway.inspect.esp import EspFindings, EspInspector, describe_ah
 from gateway.inspect.ike import IkeFindings, IkeInspector
 from gateway.inspect.keys import KeyTables
 from gateway.inspect.packet import SUPPORTED_LINK_TYPES, Finder, Found, Kind
+from gateway.inspect.secrets import SecretLog
+from gateway.inspect.verification import Checked, Verdict, Verifier
 
 
 @dataclass(slots=True)
@@ -48,6 +50,12 @@ class Totals:
     """What is worth knowing and no failure, with how often."""
     has_failed: bool = False
     """Something that there was a key for did not decrypt or verify, or makes no sense inside."""
+    checked: list[Checked] | None = None
+    """What became of each value that secrets were given for; None without any."""
+
+    def count(self, verdict: Verdict) -> int:
+        """Return how many values were found so."""
+        return sum(one.verdict is verdict for one in self.checked or ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +69,11 @@ class Entry:
 class Inspection:
     """One pass over one capture. Iterate over `entries()` once, then read `totals`."""
 
-    def __init__(self, capture: Path, keys: KeyTables) -> None:
+    def __init__(self, capture: Path, keys: KeyTables, secrets: Sequence[SecretLog] = ()) -> None:
         self.totals = Totals()
         self._capture = capture
-        self._ike = IkeInspector(keys.ike)
+        self._verifier = Verifier(secrets, keys) if secrets else None
+        self._ike = IkeInspector(keys.ike, self._verifier)
         self._esp = EspInspector(keys.esp)
 
     def entries(self) -> Iterator[Entry]:
@@ -75,6 +84,7 @@ class Inspection:
         """
         finder = Finder()
         link_types: set[int] = set()
+        is_cut = False
         try:
             for frame in read_capture(self._capture):
                 self.totals.frames += 1
@@ -85,9 +95,13 @@ class Inspection:
         except CaptureCut as error:
             # What a killed capture program leaves; everything before the cut counts.
             self.totals.problems.append(str(error))
+            is_cut = True
         if link_types and not link_types & SUPPORTED_LINK_TYPES:
             unknown = ", ".join(str(link_type) for link_type in sorted(link_types))
             raise InspectError(f"{self._capture}: link type {unknown} is not one we can read")
+        if self._verifier is not None:
+            self.totals.checked = self._verifier.finish(is_cut=is_cut)
+            self.totals.has_failed = self.totals.has_failed or self.totals.count(Verdict.DIFFERS) > 0
 
     def _entry(self, found: Found) -> Iterator[Entry]:
         if found.kind is Kind.IKE:
@@ -132,7 +146,7 @@ class Inspection:
 
 def totals_json(totals: Totals, entries: list[Description]) -> Description:
     """Return the whole report as one object."""
-    return {
+    report: Description = {
         "ike": {
             "messages": totals.ike.messages,
             "protected": totals.ike.protected,
@@ -147,6 +161,17 @@ def totals_json(totals: Totals, entries: list[Description]) -> Description:
         "problems": list(totals.problems),
         "messages": entries,
     }
+    if totals.checked is not None:
+        report["secrets"] = {
+            "verified": totals.count(Verdict.OK),
+            "failed": totals.count(Verdict.DIFFERS),
+            "not_verified": totals.count(Verdict.NOT_VERIFIED),
+            "values": [
+                {"of": one.subject, "value": one.value, "result": one.verdict.value, "detail": one.detail}
+                for one in totals.checked
+            ],
+        }
+    return report
 
 
 def summary_lines(totals: Totals) -> list[str]:
@@ -164,6 +189,23 @@ def summary_lines(totals: Totals) -> list[str]:
         lines.append(f"NAT keepalives: {totals.keepalives}")
     lines += [f"note: {note} ({count} x)" for note, count in totals.notes.items()]
     lines += [f"problem: {problem}" for problem in totals.problems]
+    return lines if totals.checked is None else [*lines, "", *_checked_lines(totals, totals.checked)]
+
+
+def _checked_lines(totals: Totals, checked: list[Checked]) -> list[str]:
+    """Return the table of what secrets were given for."""
+    lines = [
+        f"secrets: {totals.count(Verdict.OK)} values verified, {totals.count(Verdict.DIFFERS)} differ, "
+        f"{totals.count(Verdict.NOT_VERIFIED)} not verified"
+    ]
+    width = max((len(one.value) for one in checked), default=0)
+    subject = ""
+    for one in checked:
+        if one.subject != subject:
+            subject = one.subject
+            lines.append(subject)
+        detail = f": {one.detail}" if one.detail else ""
+        lines.append(f"  {one.value.ljust(width)}  {one.verdict.value}{detail}")
     return lines
 
 

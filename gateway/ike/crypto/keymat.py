@@ -45,16 +45,18 @@ class ChildKeys:
 def derive_ike_keys(
     suite: IkeSuite, *, shared_secret: Secret, nonce_i: bytes, nonce_r: bytes, spi_i: bytes, spi_r: bytes
 ) -> IkeKeys:
-    """Return the keys of an IKE SA made by IKE_SA_INIT (RFC 7296 §2.14).
+    """Return the keys of an IKE SA made by IKE_SA_INIT (RFC 7296 §2.14)."""
+    skeyseed = derive_skeyseed(suite.prf, shared_secret, nonce_i, nonce_r)
+    return expand_skeyseed(suite, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
 
-    SKEYSEED = prf(Ni | Nr, g^ir)
-    """
-    prf = prf_function(suite.prf)
-    info = PRF[suite.prf]
+
+def derive_skeyseed(prf: Prf, shared_secret: Secret, nonce_i: bytes, nonce_r: bytes) -> Secret:
+    """Return SKEYSEED of an IKE SA made by IKE_SA_INIT: prf(Ni | Nr, g^ir) (RFC 7296 §2.14)."""
+    info = PRF[prf]
     # A PRF with a fixed key length takes half its key from each nonce (§2.14).
     half = info.key_bytes // 2
     key = nonce_i[:half] + nonce_r[:half] if info.fixed_key else nonce_i + nonce_r
-    return _expand(suite, prf(key, shared_secret.reveal()), nonce_i + nonce_r + spi_i + spi_r)
+    return Secret(prf_function(prf)(key, shared_secret.reveal()))
 
 
 def derive_updated_ike_keys(
@@ -69,11 +71,12 @@ def derive_updated_ike_keys(
 ) -> IkeKeys:
     """Return the keys of an IKE SA after one more key exchange in IKE_INTERMEDIATE (RFC 9370 §2.2.2).
 
-    SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr)
+    SKEYSEED(n) = prf(SK_d(n-1), SK(n) | Ni | Nr), which is how a rekey makes it from one key exchange.
     """
-    seed = nonce_i + nonce_r
-    skeyseed = prf_function(suite.prf)(sk_d.reveal(), shared_secret.reveal() + seed)
-    return _expand(suite, skeyseed, seed + spi_i + spi_r)
+    skeyseed = derive_rekeyed_skeyseed(
+        suite.prf, sk_d, shared_secret=shared_secret, nonce_i=nonce_i, nonce_r=nonce_r
+    )
+    return expand_skeyseed(suite, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
 
 
 def derive_rekeyed_ike_keys(
@@ -90,13 +93,35 @@ def derive_rekeyed_ike_keys(
 ) -> IkeKeys:
     """Return the keys of an IKE SA made by a rekey (RFC 7296 §2.18).
 
-    SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), with the PRF of the old IKE SA; then prf+ with
-    that of the new one. SPIs and nonces are those of the rekey exchange.
+    SPIs and nonces are those of the rekey exchange.
     """
-    seed = nonce_i + nonce_r
-    material = shared_secret.reveal() + seed + b"".join(secret.reveal() for secret in additional)
-    skeyseed = prf_function(old_prf)(old_sk_d.reveal(), material)
-    return _expand(suite, skeyseed, seed + spi_i + spi_r)
+    skeyseed = derive_rekeyed_skeyseed(
+        old_prf,
+        old_sk_d,
+        shared_secret=shared_secret,
+        additional=additional,
+        nonce_i=nonce_i,
+        nonce_r=nonce_r,
+    )
+    return expand_skeyseed(suite, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
+
+
+def derive_rekeyed_skeyseed(
+    old_prf: Prf,
+    old_sk_d: Secret,
+    *,
+    shared_secret: Secret,
+    additional: Sequence[Secret] = (),
+    nonce_i: bytes,
+    nonce_r: bytes,
+) -> Secret:
+    """Return SKEYSEED of an IKE SA made by a rekey, with the PRF of the old one (RFC 7296 §2.18).
+
+    SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr), and after Ni | Nr what RFC 9370 §2.2.4 adds.
+    """
+    material = shared_secret.reveal() + nonce_i + nonce_r
+    material += b"".join(secret.reveal() for secret in additional)
+    return Secret(prf_function(old_prf)(old_sk_d.reveal(), material))
 
 
 def derive_child_keymat(
@@ -137,11 +162,14 @@ def derive_child_keymat(
     )
 
 
-def _expand(suite: IkeSuite, skeyseed: bytes, seed: bytes) -> IkeKeys:
-    """{SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+ (SKEYSEED, Ni | Nr | SPIi | SPIr)."""
+def expand_skeyseed(suite: IkeSuite, skeyseed: Secret, seed: bytes) -> IkeKeys:
+    """Return all keys of an IKE SA (RFC 7296 §2.14); `seed` is Ni | Nr | SPIi | SPIr.
+
+    {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr} = prf+ (SKEYSEED, Ni | Nr | SPIi | SPIr)
+    """
     prf, integ, encr = suite.prf_key_bytes, suite.integrity_key_bytes, suite.encryption_key_bytes
     sizes = (prf, integ, integ, encr, encr, prf, prf)
-    parts = _split(prf_plus(prf_function(suite.prf), skeyseed, seed, sum(sizes)), sizes)
+    parts = _split(prf_plus(prf_function(suite.prf), skeyseed.reveal(), seed, sum(sizes)), sizes)
     return IkeKeys(
         sk_d=next(parts),
         sk_ai=next(parts),
