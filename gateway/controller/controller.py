@@ -577,6 +577,8 @@ class Controller:
     ) -> tuple[tuple[IkeSaId, ...], tuple[ChildSaId, ...]]:
         """Return the IKE SAs or Child SAs that a target means; of a connection all, or what can be rekeyed.
 
+        One that was rekeyed is not meant: its successor is.
+
         Raises:
             ControlError: There is no such connection, child, IKE SA or Child SA.
         """
@@ -591,7 +593,7 @@ class Controller:
             return (), tuple(
                 sa.child_sa_id for sa in child_sas if (sa.connection, sa.child) in keys and is_meant(sa)
             )
-        ike_sas = (sa for sa in self.ike_sas() if sa.connection == target.connection)
+        ike_sas = (sa for sa in self.ike_sas() if sa.connection == target.connection and not sa.is_replaced)
         return tuple(sa.ike_sa_id for sa in ike_sas if is_serving(sa) or not to_rekey), ()
 
     def _ike_sa(self, ike_sa_id: int) -> IkeSaInfo:

@@ -211,6 +211,8 @@ class IkeSaInfo:
     established_at: float | None
     rekey_at: float | None
     expires_at: float | None
+    is_replaced: bool = False
+    """A successor has its Child SAs (`IkeSaRekeyed`); nothing is told of its own end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

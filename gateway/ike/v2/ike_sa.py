@@ -297,6 +297,7 @@ class IkeSa:
             established_at=self.established_at,
             rekey_at=self.rekey_at,
             expires_at=self.expires_at,
+            is_replaced=self.successor is not None,
         )
 
     def find_outbound(self, spi: bytes, protocol: int | None = None) -> ChildSa | None:
