@@ -1,6 +1,5 @@
 """A real strongSwan charon, its kernel-netlink plugin on the null kernel: what its user-space ESP cannot."""
 
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -8,7 +7,7 @@ from typing import ClassVar, Self
 from gateway.bench.topology import Site
 from tests.interop.null_kernel import InstalledSa, NullKernel
 from tests.interop.peer import CONNECTION, OUR_ID, THEIR_ID, Wanted
-from tests.interop.strongswan import SWANCTL, Charon
+from tests.interop.strongswan import Charon, version
 
 _SWANCTL_CONF = """\
 connections {{ net {{
@@ -67,9 +66,7 @@ class NullCharon:
         )
 
     def version(self) -> str:
-        """Return `strongSwan 5.9.8`, or which it is."""
-        told = subprocess.run([SWANCTL, "--version"], capture_output=True, text=True, check=False).stdout
-        return " ".join(told.split()[:2])
+        return version()
 
     def __enter__(self) -> Self:
         self.charon.__enter__()

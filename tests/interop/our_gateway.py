@@ -108,5 +108,7 @@ def _target(name: str) -> pb.Target:
 
 
 def failure_of(operation: pb.Operation) -> str:
-    """Return why an operation failed, or the empty string."""
-    return str(operation.failure) if operation.state == pb.OPERATION_STATE_FAILED else ""
+    """Return why an operation did not succeed, or the empty string."""
+    if operation.state == pb.OPERATION_STATE_SUCCEEDED:
+        return ""
+    return str(operation.failure) or f"not done after {_WAIT_S} s: {operation}"

@@ -161,6 +161,12 @@ class Charon:
         }
 
 
+def version() -> str:
+    """Return `strongSwan 5.9.8`, or which it is."""
+    told = subprocess.run([SWANCTL, "--version"], capture_output=True, text=True, check=False)
+    return " ".join(told.stdout.split()[:2])
+
+
 def missing() -> str:
     """Return what keeps strongSwan from running here, or the empty string."""
     absent = [str(path) for path in (CHARON, SWANCTL) if not path.exists()]
