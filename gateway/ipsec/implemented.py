@@ -1,9 +1,9 @@
 """What this build can run: the algorithms that have code, for each security protocol.
 
 The tables of `algorithms` know more than the code, so that a proposal that names an algorithm we lack is told
-so, and a peer's offer can be printed whole. What stands here must run: `tests/unit/ipsec/test_implemented.py`
-holds one independent vector against every entry. Whether an operator may use it is not said here: weak
-algorithms have code too, and are refused unless `allow_weak` names them (`proposal.check_strength`).
+so, and a peer's offer can be printed whole. What stands here must run, and was held against a second source:
+`tests/unit/ipsec/test_implemented.py` says which tests see to that. Whether an operator may use it is not
+said here: weak algorithms have code too, and are refused unless `allow_weak` names them (`check_strength`).
 """
 
 from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.esp import ah, transform
 from gateway.ipsec.algorithms import (
     ENCR,
     KE,
@@ -74,6 +75,21 @@ def test_child_sas_have_the_key_exchanges_of_ike():
         assert IMPLEMENTED[protocol][TransformType.KE] == wanted
 
 
+def test_every_entry_is_held_against_a_second_source():
+    """By tests that run over the same sets, so that an entry without fails there.
+
+    IKE: `tests/unit/ike/crypto/test_vectors.py` runs over `IMPLEMENTED`. ESP and AH: `test_scapy.py` and
+    `test_ah_scapy.py` in `tests/unit/esp` demand a cell for everything that the packet core supports, which
+    must be what can be negotiated.
+    """
+    encryption = {(encr, bits) for encr, bits in transform.supported_encryption()}
+    negotiable = {(Encr(e), bits) for e in IMPLEMENTED[ESP][TransformType.ENCR] for bits in ENCR[e].key_bits}
+
+    assert encryption == negotiable
+    assert {*transform.supported_integrity(), Integ.NONE} == IMPLEMENTED[ESP][TransformType.INTEG]
+    assert set(ah.supported_integrity()) == IMPLEMENTED[AH][TransformType.INTEG]
+
+
 @pytest.mark.parametrize(
     ("type_", "table"), [(TransformType.ENCR, ENCR), (TransformType.PRF, PRF), (TransformType.KE, KE)]
 )
@@ -118,5 +134,5 @@ def test_weak_algorithms_run_only_where_allow_weak_names_them(text, words):
 
 def test_defaults_hold_implemented_algorithms_only():
     for proposal in (*DEFAULT_IKE_PROPOSALS, *DEFAULT_ESP_PROPOSALS):
-        for transform in proposal.transforms:
-            assert is_implemented(proposal.protocol, transform.type, transform.id), str(transform)
+        for wanted in proposal.transforms:
+            assert is_implemented(proposal.protocol, wanted.type, wanted.id), str(wanted)
