@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf import timestamp_pb2
 
 from gateway.api.control.v1 import control_pb2 as pb
-from gateway.api.convert import ENGINE, MODE, EnumBridge, write_timestamp
+from gateway.api.convert import ENGINE, MODE, PROTOCOL, EnumBridge, write_timestamp
 from gateway.api.convert_connection import strength_warnings, write_connection
 from gateway.api.convert_datapath import write_capabilities, write_datapath_event, write_drops, write_endpoint
 from gateway.api.datapath.v1.datapath_pb2 import Endpoint
@@ -49,7 +49,7 @@ from gateway.ike.events import (
     PathChanged,
 )
 from gateway.ike.path import Path
-from gateway.ipsec.sa import SecurityAssociation
+from gateway.ipsec.sa import IpsecProtocol, SecurityAssociation
 
 APPLIED: Final = EnumBridge(Applied, pb.Applied)
 CONNECTION_STATE: Final = EnumBridge(ConnectionState, pb.ConnectionState)
@@ -197,6 +197,7 @@ def write_child_sa(status: ChildSaStatus, clock: ClockReading) -> pb.ChildSa:
         child=info.child,
         state=info.state,
         mode=None if either is None else MODE.write(either.mode),
+        protocol=PROTOCOL.write(IpsecProtocol[info.proposal.protocol.name]),
         proposal=str(info.proposal),
         local_ts=[str(selector) for selector in info.local_ts],
         remote_ts=[str(selector) for selector in info.remote_ts],

@@ -9,6 +9,7 @@ from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.duration import format_duration
 from gateway.api.plain import to_plain
+from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.datapath.backend import InstalledSa, SaCounters
 from gateway.ipsec.drop_reason import DropReason
@@ -113,7 +114,7 @@ def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
         (
             (
                 *(sa.child_sa_id, f"{sa.connection}/{sa.child}", sa.state),
-                _word(sa, "mode") + (" in UDP" if sa.udp_encapsulation else ""),
+                _mode(sa),
                 *(sa.inbound.spi or "-", sa.outbound.spi or "-"),
                 f"{sa.inbound.packets}/{sa.outbound.packets}",
                 f"{sa.inbound.bytes}/{sa.outbound.bytes}",
@@ -124,6 +125,13 @@ def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
         ),
         empty="no Child SAs",
     )
+
+
+def _mode(sa: pb.ChildSa) -> str:
+    """Return the mode, and what else there is than ESP on IP."""
+    if sa.protocol == tpb.IPSEC_PROTOCOL_AH:
+        return f"{_word(sa, 'mode')} AH"
+    return _word(sa, "mode") + (" in UDP" if sa.udp_encapsulation else "")
 
 
 def _placements(sa: pb.ChildSa) -> str:

@@ -400,6 +400,7 @@ async def test_child_sas_are_listed_with_where_they_landed(control: ControlClien
         "child": "lan",
         "state": "installed",
         "mode": "tunnel",
+        "protocol": "esp",
         "proposal": "aes256gcm16-x25519",
         "local_ts": ["10.1.0.0/16"],
         "remote_ts": ["10.2.0.0/16[tcp/443]"],

@@ -106,6 +106,9 @@ def test_a_child_sa_shows_both_directions_its_mtu_and_when_it_is_rekeyed() -> No
     assert "tunnel in UDP  00001003  00001004  3/4" in line
     assert "252/336       1438  software   59m" in line
 
+    child_sa.protocol, child_sa.udp_encapsulation = tpb.IPSEC_PROTOCOL_AH, False
+    assert "tunnel AH  00001003" in tables.child_sas([child_sa], 1000.0)[1]
+
 
 def test_the_status_names_what_was_dropped_by_ike_and_by_the_datapath() -> None:
     message = pb.GetStatusResponse(version="0.1.0", datapath_address="unix:/run/x")

@@ -301,7 +301,7 @@ class ChildSaHalf(_message.Message):
     def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ...) -> None: ...
 
 class ChildSa(_message.Message):
-    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time")
+    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol")
     CHILD_SA_ID_FIELD_NUMBER: _ClassVar[int]
     IKE_SA_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +318,7 @@ class ChildSa(_message.Message):
     ESTABLISHED_TIME_FIELD_NUMBER: _ClassVar[int]
     REKEY_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     child_sa_id: int
     ike_sa_id: int
     connection: str
@@ -334,7 +335,8 @@ class ChildSa(_message.Message):
     established_time: _timestamp_pb2.Timestamp
     rekey_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    protocol: _ipsec_pb2.IpsecProtocol
+    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ...) -> None: ...
 
 class ListChildSasRequest(_message.Message):
     __slots__ = ("connection",)
