@@ -16,7 +16,7 @@ Rules a change must keep:
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from gateway.agent.sad import Sad
 from gateway.datapath.backend import (
@@ -31,8 +31,8 @@ from gateway.datapath.backend import (
     ItemResult,
     PlacementChange,
     SasLost,
-    Watch,
 )
+from gateway.datapath.watch import EventQueue, Watch
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, SaId, SecurityAssociation, Spi
@@ -46,45 +46,6 @@ WATCHER_BACKLOG = 4096
 _log = get_logger(__name__)
 
 T = TypeVar("T")
-
-
-class _Watcher:
-    """One stream of events; the agent puts, the watcher takes; None ends it."""
-
-    def __init__(self, on_close: "Callable[[_Watcher], None]") -> None:
-        self._queue: asyncio.Queue[DatapathEvent | None] = asyncio.Queue()
-        self._on_close = on_close
-        self._ended = False
-
-    def put(self, event: DatapathEvent) -> None:
-        if self._queue.qsize() >= WATCHER_BACKLOG:
-            _log.warning("event_watcher_too_slow", backlog=WATCHER_BACKLOG)
-            self.end()
-            return
-        self._queue.put_nowait(event)
-
-    def end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._queue.put_nowait(None)
-            self._on_close(self)
-
-    async def aclose(self) -> None:
-        """Leave; async generators are closed the same way."""
-        self.end()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> DatapathEvent:
-        try:
-            event = await self._queue.get()
-        except asyncio.CancelledError:
-            self.end()
-            raise
-        if event is None:
-            raise StopAsyncIteration
-        return event
 
 
 class Agent:
@@ -102,7 +63,7 @@ class Agent:
         self._backend = backend
         self._grace_s = grace_s
         self._sad = Sad(fingerprint_key)
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[EventQueue[DatapathEvent]] = set()
         self._commands: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._grace_timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -166,7 +127,7 @@ class Agent:
 
     def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on; the agent lives for those who watch (see module)."""
-        watcher = _Watcher(self._watcher_left)
+        watcher = EventQueue[DatapathEvent](WATCHER_BACKLOG, self._watcher_left)
         self._watchers.add(watcher)
         if self._grace_timer is not None:
             self._grace_timer.cancel()
@@ -286,9 +247,13 @@ class Agent:
             elif isinstance(event, HardExpire):
                 _log.info("sa_hard_expired", sa_id=event.sa_id, limit=event.limit)
             for watcher in tuple(self._watchers):
-                watcher.put(event)
+                if watcher.is_full:
+                    _log.warning("event_watcher_too_slow", backlog=WATCHER_BACKLOG)
+                    watcher.end()
+                else:
+                    watcher.put(event)
 
-    def _watcher_left(self, watcher: _Watcher) -> None:
+    def _watcher_left(self, watcher: EventQueue[DatapathEvent]) -> None:
         self._watchers.discard(watcher)
         if self._watchers or self._closed:
             return

@@ -20,8 +20,8 @@ from gateway.datapath.backend import (
     ErrorReason,
     InstalledSa,
     ItemResult,
-    Watch,
 )
+from gateway.datapath.watch import Watch
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, SaId, SecurityAssociation, Spi
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
-from gateway.datapath.backend import Watch
+from gateway.datapath.watch import Watch
 
 E = TypeVar("E")
 R = TypeVar("R")

@@ -51,8 +51,8 @@ from gateway.datapath.backend import (
     Datapath,
     DatapathError,
     InstalledSa,
-    Watch,
 )
+from gateway.datapath.watch import Watch
 from gateway.host.sockets import IkePorts
 from gateway.ike.endpoint import EndpointOptions
 from gateway.ike.errors import LocalError

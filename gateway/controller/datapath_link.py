@@ -8,7 +8,8 @@ socket, whichever tells first.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.datapath.backend import Capabilities, Datapath, DatapathError, DatapathEvent, Watch
+from gateway.datapath.backend import Capabilities, Datapath, DatapathError, DatapathEvent
+from gateway.datapath.watch import Watch
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 

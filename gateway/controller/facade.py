@@ -19,8 +19,8 @@ from gateway.datapath.backend import (
     PlacementChange,
     SasLost,
     SoftExpire,
-    Watch,
 )
+from gateway.datapath.watch import Watch
 from gateway.ike.crypto.revocation import Crl
 from gateway.ike.crypto.signature import PrivateKey
 from gateway.ike.events import (

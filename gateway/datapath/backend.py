@@ -4,32 +4,18 @@ Backends, the agent and the gRPC client all implement `Datapath`; the controller
 Every call is a coroutine; batches are idempotent and answered item by item. The way back is events only.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from gateway.datapath.watch import Watch
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
-
-E_co = TypeVar("E_co", covariant=True)
-
-
-class Watch(Protocol[E_co]):
-    """A stream of events since it was asked for. Whoever reads it closes it: until then events are kept."""
-
-    def __aiter__(self) -> AsyncIterator[E_co]:
-        """Return itself."""
-
-    async def __anext__(self) -> E_co:
-        """Return the next event."""
-
-    async def aclose(self) -> None:
-        """Leave; the iterator must not be waited for then."""
 
 
 class ErrorReason(Enum):

@@ -30,7 +30,6 @@ from gateway.datapath.backend import (
     InstalledSa,
     ItemResult,
     SaCounters,
-    Watch,
 )
 from gateway.datapath.select import choose
 from gateway.datapath.software.events import EventHub
@@ -52,6 +51,7 @@ from gateway.datapath.software.steering import (
     pairs,
 )
 from gateway.datapath.software.tun import Tun
+from gateway.datapath.watch import Watch
 from gateway.esp import ah
 from gateway.esp.ah_inbound import AhInboundSa
 from gateway.esp.ah_outbound import AhOutboundSa
