@@ -12,9 +12,10 @@ from gateway.inspect.errors import InspectError
 from gateway.inspect.esp import EspFindings, EspInspector, describe_ah
 from gateway.inspect.ike import IkeFindings, IkeInspector
 from gateway.inspect.keys import KeyTables
+from gateway.inspect.ledger import Checked, Verdict
 from gateway.inspect.packet import SUPPORTED_LINK_TYPES, Finder, Found, Kind
 from gateway.inspect.secrets import SecretLog
-from gateway.inspect.verification import Checked, Verdict, Verifier
+from gateway.inspect.verification import Verifier
 
 
 @dataclass(slots=True)

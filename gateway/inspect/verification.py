@@ -4,15 +4,12 @@ Everything is computed from what was on the wire and as few secrets as there can
 exchange, and the key of AUTH where that is a shared one. The results are compared with what the peers logged,
 with key tables where there are some, and with AUTH on the wire; and the keys go to the inspectors, so that
 what they open is proof too.
-
-An exchange is found in a log by its nonces, else by its turn. Nothing here prints or returns a key.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -55,8 +52,9 @@ from gateway.ike.wire.payloads import (
 from gateway.ike.wire.sa_payload import WireProposal
 from gateway.inspect.describe import enum_name
 from gateway.inspect.keys import AddressPattern, EspKey, IkeKey, KeyTables
+from gateway.inspect.ledger import Checked, Ledger, Logged
 from gateway.inspect.opening import CannotOpen, build_agreed_opener
-from gateway.inspect.secrets import CHILD_VALUES, SKEYSEED, ExchangeSecrets, SecretLog
+from gateway.inspect.secrets import CHILD_VALUES, SKEYSEED, SecretLog
 from gateway.ipsec.authentication import PublicKey, SignatureScheme
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.proposal import ProtocolId
@@ -72,27 +70,6 @@ MAX_REQUESTS: Final = 64
 NO_PPK: Final = "PPK is not supported yet (RFC 8784)"
 NO_INTAUTH: Final = "AUTH after IKE_INTERMEDIATE is not supported yet (RFC 9242)"
 NO_EXCHANGE: Final = "the secrets hold no key exchange with these nonces"
-
-
-class Verdict(Enum):
-    """What became of one value; the value is what is printed."""
-
-    OK = "OK"
-    DIFFERS = "differs"
-    NOT_VERIFIED = "not verified"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checked:
-    """One value."""
-
-    subject: str
-    """Of which SA, by its SPIs."""
-    value: str
-    """The name RFC 7296 has for it."""
-    verdict: Verdict
-    detail: str = ""
-    """From what it differs, or why it was not verified."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,15 +124,16 @@ class Verifier:
     """
 
     def __init__(self, logs: Sequence[SecretLog], tables: KeyTables) -> None:
-        self.results: list[Checked] = []
-        self._logs = logs
+        self._ledger = Ledger(logs)
         self._tables = tables
         self._given = KeyTables(list(tables.ike), list(tables.esp))
         self._first_requests: OrderedDict[bytes, _FirstMessage] = OrderedDict()
         self._sas: OrderedDict[tuple[bytes, bytes], _IkeSa] = OrderedDict()
         self._new_keys: list[IkeKey] = []
-        self._is_incomplete = False
-        """Something could not be followed: what the secrets have beyond that proves nothing."""
+
+    def finish(self, *, is_cut: bool) -> list[Checked]:
+        """Return what became of every value, once the capture was read; see `Ledger.close`."""
+        return self._ledger.close(is_cut=is_cut)
 
     def drain_ike_keys(self) -> list[IkeKey]:
         """Return the keys of IKE SAs derived since the last call."""
@@ -180,30 +158,7 @@ class Verifier:
                 self._take_exchange(ike_sa, header, request, payloads)
         except (IkeError, VocabularyError, CannotOpen) as error:
             subject = f"IKE SA {header.spi_i.hex()}_{header.spi_r.hex()}"
-            self._not_verified(subject, enum_name(ExchangeType, header.exchange_type), str(error))
-
-    def finish(self, *, is_cut: bool) -> list[Checked]:
-        """Return all results, once the capture was read.
-
-        Secrets that fit no exchange are a failure: they are of another capture, or wrong.
-
-        Args:
-            is_cut: The capture ends too early.
-        """
-        for log in self._logs:
-            if log.has_v1:
-                self._not_verified(f"secrets of {log.name}", "SKEYID", "IKEv1 is not supported")
-            for what, exchanges in (("IKE SA", log.ike), ("Child SA", log.child)):
-                for number, exchange in enumerate(exchanges, start=1):
-                    if not exchange.is_used:
-                        self._unused(f"secrets of {log.name}", f"{what} {number}", is_cut=is_cut)
-        return self.results
-
-    def _unused(self, subject: str, value: str, *, is_cut: bool) -> None:
-        if is_cut or self._is_incomplete:
-            self._not_verified(subject, value, "its exchange could not be read")
-        else:
-            self._add(subject, value, Verdict.DIFFERS, "fits no exchange of the capture")
+            self._ledger.not_verified(subject, enum_name(ExchangeType, header.exchange_type), str(error))
 
     # --- IKE_SA_INIT (RFC 7296 §2.14) -------------------------------------------------------------
 
@@ -230,16 +185,14 @@ class Verifier:
             responder=_Side(message=message.datagram, peer_nonce=nonce_i),
         )
         _put(self._sas, (header.spi_i, header.spi_r), ike_sa)
-        exchanges = self._take_ike_secrets(nonce_i + nonce_r)
-        shared_secret = _shared_secret(exchanges)
+        logged = self._ledger.take_ike(nonce_i + nonce_r)
+        shared_secret = logged.shared_secret
         if shared_secret is None:
             self._not_derived(ike_sa, NO_EXCHANGE)
             return
-        self._derived(ike_sa, derive_skeyseed(ike_sa.suite.prf, shared_secret, nonce_i, nonce_r), exchanges)
+        self._derived(ike_sa, derive_skeyseed(ike_sa.suite.prf, shared_secret, nonce_i, nonce_r), logged)
 
-    def _derived(
-        self, ike_sa: _IkeSa, skeyseed: Secret, exchanges: list[tuple[str, ExchangeSecrets]]
-    ) -> None:
+    def _derived(self, ike_sa: _IkeSa, skeyseed: Secret, logged: Logged) -> None:
         """Take SKEYSEED: expand it, compare everything, and let messages be opened with it."""
         seed = ike_sa.nonce_i + ike_sa.nonce_r + ike_sa.spi_i + ike_sa.spi_r
         keys = expand_skeyseed(ike_sa.suite, skeyseed, seed)
@@ -247,7 +200,7 @@ class Verifier:
         computed = {SKEYSEED: skeyseed, **_named(keys)}
         for value, secret in computed.items():
             if len(secret):
-                self._compare(ike_sa.name, value, secret, exchanges)
+                self._ledger.compare(ike_sa.name, value, secret, logged)
         row = IkeKey(
             ike_sa.spi_i,
             ike_sa.spi_r,
@@ -267,11 +220,11 @@ class Verifier:
             and key.from_responder.encryption_key == row.from_responder.encryption_key
             for key in given
         )
-        self._add(ike_sa.name, "SK_ei, SK_er in the key table", Verdict.OK if fits else Verdict.DIFFERS)
+        self._ledger.note(ike_sa.name, "SK_ei, SK_er in the key table", is_right=fits)
 
     def _not_derived(self, ike_sa: _IkeSa, why: str) -> None:
-        self._is_incomplete = self._is_incomplete or why != NO_EXCHANGE
-        self._not_verified(ike_sa.name, "SKEYSEED, SK_*", why)
+        self._ledger.is_incomplete = self._ledger.is_incomplete or why != NO_EXCHANGE
+        self._ledger.not_verified(ike_sa.name, "SKEYSEED, SK_*", why)
 
     # --- exchanges in an IKE SA -------------------------------------------------------------------
 
@@ -291,8 +244,8 @@ class Verifier:
         ike_sa.has_intermediate = True
         if find_payload(response, KePayload) is None or ike_sa.keys is None:
             return
-        exchanges = self._take_ike_secrets(ike_sa.nonce_i + ike_sa.nonce_r)
-        shared_secret = _shared_secret(exchanges)
+        logged = self._ledger.take_ike(ike_sa.nonce_i + ike_sa.nonce_r)
+        shared_secret = logged.shared_secret
         if shared_secret is None:
             self._not_derived(ike_sa, NO_EXCHANGE)
             ike_sa.keys = None
@@ -304,7 +257,7 @@ class Verifier:
             nonce_i=ike_sa.nonce_i,
             nonce_r=ike_sa.nonce_r,
         )
-        self._derived(ike_sa, skeyseed, exchanges)
+        self._derived(ike_sa, skeyseed, logged)
 
     # --- IKE_AUTH (RFC 7296 §2.15) ----------------------------------------------------------------
 
@@ -336,10 +289,10 @@ class Verifier:
         method = enum_name(AuthenticationMethod, auth.method)
         value = f"AUTH of the {role} ({method})"
         if ike_sa.uses_ppk or ike_sa.has_intermediate:
-            self._not_verified(ike_sa.name, value, NO_PPK if ike_sa.uses_ppk else NO_INTAUTH)
+            self._ledger.not_verified(ike_sa.name, value, NO_PPK if ike_sa.uses_ppk else NO_INTAUTH)
             return
         if ike_sa.keys is None or side.id_body is None:
-            self._not_verified(ike_sa.name, value, "its keys or identity are not known")
+            self._ledger.not_verified(ike_sa.name, value, "its keys or identity are not known")
             return
         prf = prf_function(ike_sa.suite.prf)
         given = AuthenticationInput(
@@ -348,39 +301,36 @@ class Verifier:
             id_body=side.id_body,
             sk_p=ike_sa.keys.sk_pi if role == "initiator" else ike_sa.keys.sk_pr,
         )
-        octets = Secret(signed_octets(prf, given))
-        logged = [log for log in self._logs if log.signed_octets]
-        if logged:
-            others = [log.name for log in logged if not any(octets == one for one in log.signed_octets)]
-            self._add_compared(ike_sa.name, f"signed octets of the {role}", others)
+        octets = signed_octets(prf, given)
+        self._ledger.compare_octets(ike_sa.name, f"signed octets of the {role}", Secret(octets))
         if auth.method == AuthenticationMethod.SHARED_KEY_MIC:
-            keys = [key for log in self._logs for key in log.shared_keys]
-            if not keys:
-                self._not_verified(ike_sa.name, value, "the secrets hold no shared key")
-                return
-            received = Secret(auth.data)
-            if not any(Secret(compute_psk_auth(prf, key, given)) == received for key in keys):
-                self._add(ike_sa.name, value, Verdict.DIFFERS, "no shared key of the secrets gives it")
-                return
-            logged = [log for log in self._logs if log.auths]
-            others = [log.name for log in logged if not any(received == one for one in log.auths)]
-            self._add_compared(ike_sa.name, value, others)
+            given_by = [Secret(compute_psk_auth(prf, key, given)) for key in self._ledger.shared_keys]
+            self._check_mac(ike_sa, value, Secret(auth.data), given_by)
         else:
-            self._check_signature(ike_sa, value, side, auth, octets.reveal())
+            self._check_signature(ike_sa, value, side, auth, octets)
+
+    def _check_mac(self, ike_sa: _IkeSa, value: str, auth: Secret, given_by: Sequence[Secret]) -> None:
+        if not given_by:
+            self._ledger.not_verified(ike_sa.name, value, "the secrets hold no shared key")
+        elif any(auth == computed for computed in given_by):
+            self._ledger.compare_auth(ike_sa.name, value, auth)
+        else:
+            detail = "no shared key of the secrets gives it"
+            self._ledger.note(ike_sa.name, value, is_right=False, detail=detail)
 
     def _check_signature(
         self, ike_sa: _IkeSa, value: str, side: _Side, auth: AuthPayload, octets: bytes
     ) -> None:
         key = _public_key(side.certificates)
         if key is None:
-            self._not_verified(ike_sa.name, value, "no certificate that can be read is in the capture")
+            self._ledger.not_verified(ike_sa.name, value, "no certificate that can be read is in the capture")
             return
         try:
             verify_signature_auth((key,), tuple(SignatureScheme), auth, octets)
         except PeerError as error:
-            self._add(ike_sa.name, value, Verdict.DIFFERS, str(error))
+            self._ledger.note(ike_sa.name, value, is_right=False, detail=str(error))
         else:
-            self._add(ike_sa.name, value, Verdict.OK)
+            self._ledger.note(ike_sa.name, value, is_right=True)
 
     # --- CREATE_CHILD_SA (RFC 7296 §2.17, §2.18) --------------------------------------------------
 
@@ -410,8 +360,8 @@ class Verifier:
             keys=None,
         )
         _put(self._sas, (made.spi_i, made.spi_r), made)
-        exchanges = self._take_ike_secrets(nonce_i + nonce_r)
-        shared_secret = _shared_secret(exchanges)
+        logged = self._ledger.take_ike(nonce_i + nonce_r)
+        shared_secret = logged.shared_secret
         if old.uses_ppk or old.keys is None:
             self._not_derived(made, NO_PPK if old.uses_ppk else "there are no keys of the IKE SA before")
         elif shared_secret is None:
@@ -421,11 +371,11 @@ class Verifier:
                 old.suite.prf,
                 old.keys.sk_d,
                 shared_secret=shared_secret,
-                additional=_additional(exchanges),
+                additional=logged.additional,
                 nonce_i=nonce_i,
                 nonce_r=nonce_r,
             )
-            self._derived(made, skeyseed, exchanges)
+            self._derived(made, skeyseed, logged)
 
     def _check_child(
         self,
@@ -442,18 +392,18 @@ class Verifier:
         subject = f"Child SA {spi_i.hex()}_{spi_r.hex()}"
         # The nonces of the first Child SA are those of IKE_SA_INIT, and its KE payloads made SKEYSEED.
         has_ke = nonce_i != ike_sa.nonce_i and find_payload(response, KePayload) is not None
-        exchanges = self._take_child_secrets(nonce_i + nonce_r, has_ke=has_ke)
+        logged = self._ledger.take_child(nonce_i + nonce_r, has_ke=has_ke)
         if ike_sa.keys is None or ike_sa.uses_ppk:
-            self._not_verified(
+            self._ledger.not_verified(
                 subject, "KEYMAT", NO_PPK if ike_sa.uses_ppk else "there are no keys of the IKE SA"
             )
             return
         if chosen.proposal is None:
-            self._not_verified(subject, "KEYMAT", "the proposal has algorithms that we do not know")
+            self._ledger.not_verified(subject, "KEYMAT", "the proposal has algorithms that we do not know")
             return
-        shared_secret = _shared_secret(exchanges)
+        shared_secret = logged.shared_secret
         if has_ke and shared_secret is None:
-            self._not_verified(subject, "KEYMAT", NO_EXCHANGE)
+            self._ledger.not_verified(subject, "KEYMAT", NO_EXCHANGE)
             return
         keys = derive_child_keymat(
             ike_sa.suite.prf,
@@ -464,11 +414,11 @@ class Verifier:
             nonce_i=nonce_i,
             nonce_r=nonce_r,
             shared_secret=shared_secret if has_ke else None,
-            additional=_additional(exchanges),
+            additional=logged.additional,
         )
         for value, secret in zip(CHILD_VALUES.values(), _parts(keys), strict=True):
             if len(secret):
-                self._compare(subject, f"KEYMAT {value}", secret, exchanges, key=value)
+                self._ledger.compare(subject, f"KEYMAT {value}", secret, logged, key=value)
         self._use_child(subject, chosen, keys, spi_i, spi_r)
 
     def _use_child(
@@ -492,7 +442,7 @@ class Verifier:
                     for row in given
                 )
                 value = f"KEYMAT {way} in the key table"
-                self._add(subject, value, Verdict.OK if fits else Verdict.DIFFERS)
+                self._ledger.note(subject, value, is_right=fits)
                 continue
             opener = build_agreed_opener(proposal.encr, encryption, proposal.integ, integrity)
             self._tables.esp.append(
@@ -506,46 +456,6 @@ class Verifier:
                     opener=opener,
                 )
             )
-
-    # --- the logs ---------------------------------------------------------------------------------
-
-    def _take_ike_secrets(self, nonces: bytes) -> list[tuple[str, ExchangeSecrets]]:
-        """Return what each log has of the making of an IKE SA, and its name."""
-        taken = ((log.name, _take(log.ike, nonces, has_ke=True)) for log in self._logs)
-        return [(name, exchange) for name, exchange in taken if exchange is not None]
-
-    def _take_child_secrets(self, nonces: bytes, *, has_ke: bool) -> list[tuple[str, ExchangeSecrets]]:
-        taken = ((log.name, _take(log.child, nonces, has_ke=has_ke)) for log in self._logs)
-        return [(name, exchange) for name, exchange in taken if exchange is not None]
-
-    def _compare(
-        self,
-        subject: str,
-        value: str,
-        computed: Secret,
-        exchanges: list[tuple[str, ExchangeSecrets]],
-        *,
-        key: str = "",
-    ) -> None:
-        """Compare one computed value with what each log has of it."""
-        logged = [(name, exchange.values.get(key or value)) for name, exchange in exchanges]
-        if all(secret is None for _, secret in logged):
-            self._not_verified(subject, value, "the secrets do not hold it")
-            return
-        others = [name for name, secret in logged if secret is not None and secret != computed]
-        self._add_compared(subject, value, others)
-
-    # --- results ----------------------------------------------------------------------------------
-
-    def _add_compared(self, subject: str, value: str, others: Sequence[str]) -> None:
-        detail = f"from what {' and '.join(others)} logged" if others else ""
-        self._add(subject, value, Verdict.DIFFERS if others else Verdict.OK, detail)
-
-    def _not_verified(self, subject: str, value: str, why: str) -> None:
-        self._add(subject, value, Verdict.NOT_VERIFIED, why)
-
-    def _add(self, subject: str, value: str, verdict: Verdict, detail: str = "") -> None:
-        self.results.append(Checked(subject=subject, value=value, verdict=verdict, detail=detail))
 
 
 # --- payloads -----------------------------------------------------------------------------------
@@ -582,27 +492,7 @@ def _public_key(certificates: Sequence[bytes]) -> PublicKey | None:
         return None
 
 
-# --- secrets ------------------------------------------------------------------------------------
-
-
-def _take(exchanges: list[ExchangeSecrets], nonces: bytes, *, has_ke: bool) -> ExchangeSecrets | None:
-    """Return the first exchange with these nonces; of those that do not say any, the next of this kind."""
-    for exchange in exchanges:
-        is_next = not exchange.seed and (exchange.shared_secret is not None) is has_ke
-        if not exchange.is_used and (is_next or (exchange.seed and nonces in exchange.seed)):
-            exchange.is_used = True
-            return exchange
-    return None
-
-
-def _shared_secret(exchanges: list[tuple[str, ExchangeSecrets]]) -> Secret | None:
-    found = (exchange.shared_secret for _, exchange in exchanges)
-    return next((secret for secret in found if secret is not None), None)
-
-
-def _additional(exchanges: list[tuple[str, ExchangeSecrets]]) -> tuple[Secret, ...]:
-    found = (exchange.additional for _, exchange in exchanges)
-    return tuple(secret for secret in found if secret is not None)[:1]
+# --- keys ----------------------------------------------------------------------------------------
 
 
 def _named(keys: IkeKeys) -> dict[str, Secret]:

@@ -49,8 +49,9 @@ class Opener:
         plaintext = self.unseal(ike_sa, message, path)
         if plaintext is None:
             return None
-        # Whole in one datagram after all: fragments of it are of no use any more.
-        self._forget_fragments(ike_sa, is_response=message.header.is_response)
+        if not ike_sa.fragments.is_empty:
+            # Whole in one datagram after all: fragments of it are of no use any more.
+            self._forget_fragments(ike_sa, is_response=message.header.is_response)
         return Opened(_payloads(plaintext), message.datagram)
 
     def unseal(self, ike_sa: IkeSa, message: Message, path: Path) -> Plaintext | PeerError | None:
@@ -103,6 +104,7 @@ class Opener:
         try:
             whole = fragments.add(header, fragment, plaintext, message.datagram, max_bytes)
         except InvalidSyntax as error:
+            self._forget_fragments(ike_sa, is_response=header.is_response)
             self._drop(path, DropReason.IKE_UNEXPECTED, str(error))
             return None
         if whole is None:
@@ -115,8 +117,6 @@ class Opener:
         return Opened(_payloads(whole.plaintext), whole.first_fragment)
 
     def _forget_fragments(self, ike_sa: IkeSa, *, is_response: bool) -> None:
-        if ike_sa.fragments.is_empty and ike_sa.timer_deadline(Timer.REASSEMBLY) is None:
-            return
         ike_sa.fragments.discard(is_response=is_response)
         if ike_sa.fragments.is_empty:
             ike_sa.cancel_timer(Timer.REASSEMBLY)

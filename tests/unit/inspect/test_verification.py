@@ -7,9 +7,9 @@ import pytest
 from gateway.cli.main import main
 from gateway.inspect.errors import InspectError
 from gateway.inspect.keys import KeyTables, read_keys
+from gateway.inspect.ledger import Verdict
 from gateway.inspect.report import Inspection, summary_lines
 from gateway.inspect.secrets import read_secrets
-from gateway.inspect.verification import Verdict
 from tests.vectors.read import STRONGSWAN
 
 IKE_SA = ["SKEYSEED", "SK_d", "SK_ei", "SK_er", "SK_pi", "SK_pr"]
