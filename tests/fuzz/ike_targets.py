@@ -6,7 +6,7 @@ from functools import cache
 from gateway.ike.errors import PeerError
 from gateway.ike.path import Path
 from gateway.ike.wire import notify
-from gateway.ike.wire.header import ExchangeType, HeaderFlag, IkeHeader
+from gateway.ike.wire.header import ExchangeType, HeaderFlag, IkeHeader, parse_header
 from gateway.ike.wire.message import (
     EncryptedFragment,
     encode_payloads,
@@ -20,7 +20,7 @@ from gateway.ike.wire.reassembly import MAX_REASSEMBLED_BYTES, Reassembly
 from gateway.ike.wire.rules import check_rules
 from tests.fakes.pair import ALICE, BOB, Pair
 from tests.fuzz.target import Target, choice
-from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, is_arrival, recorded, seal
+from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, is_arrival, recorded
 from tests.vectors.read import ike_datagrams, ikev2_captures
 
 # --- the codec ----------------------------------------------------------------------------------
@@ -165,37 +165,64 @@ def stranger_seeds():
 
 
 MAX_MESSAGES = 4
+RESPONSE, FRAGMENTED, ODD_EXCHANGE = 0x01, 0x40, 0x80
 AUTHENTIC = [start for start in STARTS if start != "connecting"]
 EXCHANGES = (ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_AUTH)
 
 
-def awaited_header(pair, host, flags):
-    """Return the header of what the host waits for: the answer to its open request, or the next request."""
-    sa = pair.alice.ike_sas[0]
-    peer = pair.peer_of(host)
-    arrived = [pair.tap.open(e.packet.data).message.header for e in pair.log if is_arrival(e, host)]
-    answered = [header.message_id for header in arrived if header.is_response]
-    requests = [
-        opened.message.header
-        for opened in pair.messages(host)
-        if opened.message.header.is_request and opened.message.header.message_id not in answered
-    ]
-    is_response = bool(requests and flags & 1)
-    served = [header.message_id for header in arrived if header.is_request]
-    message_id = requests[0].message_id if is_response else max(served, default=-1) + 1
-    exchange = choice(flags >> 1, EXCHANGES)
-    if is_response and not flags & 0x80:
-        exchange = requests[0].exchange_type
-    elif sa.state == "authenticating" and not flags & 0x80:
-        exchange = ExchangeType.IKE_AUTH
-    role = HeaderFlag.INITIATOR if peer is pair.alice else HeaderFlag(0)
-    return IkeHeader(
-        spi_i=sa.spi_i,
-        spi_r=sa.spi_r,
-        exchange_type=exchange,
-        flags=int(role | (HeaderFlag.RESPONSE if is_response else 0)),
-        message_id=message_id,
-    )
+class Hostile:
+    """A peer of `host` that has the keys, and sends what it is expected to send only as far as headers go."""
+
+    def __init__(self, pair, host):
+        self.pair, self.host = pair, host
+        arrived = [pair.tap.open(e.packet.data).message.header for e in pair.log if is_arrival(e, host)]
+        self.next_request = (
+            max((header.message_id for header in arrived if header.is_request), default=-1) + 1
+        )
+        self.answered = {header.message_id for header in arrived if header.is_response}
+
+    def send(self, flags, first_payload, octets):
+        """Send one message; what the flags say is in `run_peer`."""
+        header = self._header(flags)
+        if header.is_response:
+            self.answered.add(header.message_id)
+        keys = self.pair.tap.keys(header.spi_i, header.spi_r)
+        before = len(self.pair.sent(self.host))
+        for number, part in enumerate(parts := self._parts(flags, octets), start=1):
+            total = len(parts) + (flags >> 5 & 1)  # one may never come
+            fragment = (number, total) if flags & FRAGMENTED else None
+            first = first_payload if number == 1 else 0
+            self.host.receive(keys.seal_octets(header, first, part, fragment))
+        self.pair.settle()
+        answers = [parse_header(packet.data) for packet in self.pair.sent(self.host)[before:]]
+        if any(answer.is_response and answer.message_id == header.message_id for answer in answers):
+            self.next_request += header.is_request
+
+    def _parts(self, flags, octets):
+        if not flags & FRAGMENTED:
+            return [octets]
+        size = len(octets) // (2 + (flags >> 4 & 1)) + 1
+        return [octets[at : at + size] for at in range(0, max(len(octets), 1), size)]
+
+    def _header(self, flags):
+        """Return the header of what the host waits for: the answer to its open request, or a request."""
+        sa = self.pair.alice.ike_sas[0]
+        sent = [parse_header(packet.data) for packet in self.pair.sent(self.host)]
+        waiting = [h for h in sent if h.is_request and h.message_id not in self.answered]
+        is_response = bool(waiting and flags & RESPONSE)
+        exchange = choice(flags >> 1 & 3, EXCHANGES)
+        if is_response and not flags & ODD_EXCHANGE:
+            exchange = waiting[0].exchange_type
+        elif sa.state == "authenticating" and not flags & ODD_EXCHANGE:
+            exchange = ExchangeType.IKE_AUTH
+        role = HeaderFlag.INITIATOR if self.host is self.pair.bob else HeaderFlag(0)
+        return IkeHeader(
+            spi_i=sa.spi_i,
+            spi_r=sa.spi_r,
+            exchange_type=exchange,
+            flags=int(role | (HeaderFlag.RESPONSE if is_response else 0)),
+            message_id=waiting[0].message_id if is_response else self.next_request,
+        )
 
 
 def run_peer(data):
@@ -203,23 +230,25 @@ def run_peer(data):
 
     ```
      input:  start | side | { flags | size, 2 bytes | first payload | octets } ...
+     flags:  odd exchange | fragmented | a fragment missing | three not two | 0 | exchange, 2 bits | response
     ```
     """
-    if len(data) < 5:
+    if len(data) < 6:
         return
     pair = STARTS[choice(data[0], AUTHENTIC)]()
     host = pair.hosts[data[1] & 1]
     pair.tap.is_strict = False
+    if not pair.alice.ike_sas:
+        return
     sent_before = len(pair.sent(host))
+    peer = Hostile(pair, host)
     messages = 0
     at = 2
     while at + 4 <= len(data) and messages < MAX_MESSAGES and pair.alice.ike_sas:
-        flags, size = data[at], int.from_bytes(data[at + 1 : at + 3])
+        size = int.from_bytes(data[at + 1 : at + 3])
         inside = data[at + 3 : at + 3 + size]
         if inside:
-            header = awaited_header(pair, host, flags)
-            host.receive(seal(pair, header, inside[0], inside[1:]))
-            pair.settle()
+            peer.send(data[at], inside[0], inside[1:])
             messages += 1
         at += 3 + size
 
@@ -245,6 +274,7 @@ def peer_seeds():
             start = (number + side) % len(AUTHENTIC)
             yield bytes([start, side]) + message
             yield bytes([start, side]) + message + message
+            yield bytes([start, side]) + bytes([flags | FRAGMENTED]) + message[1:]
 
 
 IKE_TARGETS = (

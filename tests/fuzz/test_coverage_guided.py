@@ -10,7 +10,7 @@ import pytest
 
 from tests.fuzz.esp_targets import ESP_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
-from tests.fuzz.ike_targets import IKE_TARGETS
+from tests.fuzz.ike_targets import IKE_TARGETS, RESPONSE, Hostile, peer_seeds, run_peer
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {"ike": IKE_TARGETS, "esp": ESP_TARGETS, "files": FILE_TARGETS}
@@ -45,6 +45,25 @@ def test_seeds_pass(target):
     """Without instrumentation, so that a mistake in a seed has a readable trace."""
     for seed in target.seeds():
         target.run(seed[: target.max_bytes])
+
+
+def test_the_hostile_peer_is_believed_often_enough(monkeypatch):
+    """Or the target would fuzz the integrity check only."""
+    answered = []
+    send = Hostile.send
+
+    def watched(self, flags, first_payload, octets):
+        before = self.next_request
+        send(self, flags, first_payload, octets)
+        if not flags & RESPONSE:
+            answered.append(self.next_request > before)
+
+    monkeypatch.setattr(Hostile, "send", watched)
+    for seed in peer_seeds():
+        run_peer(seed)
+
+    assert len(answered) > 50
+    assert sum(answered) > len(answered) / 2
 
 
 def test_a_mistake_is_found_and_kept(tmp_path):
