@@ -13,8 +13,14 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, UDP, defragment, fragment
-from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrHopByHop, defragment6
+from scapy.layers.inet import ICMP, IP, UDP, defragment, fragment
+from scapy.layers.inet6 import (
+    HBHOptUnknown,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+    defragment6,
+)
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.ipsec import SecurityAssociation as ScapySa
 from scapy.packet import Packet, Raw
@@ -31,7 +37,7 @@ from tests.conformance.conftest import OPENERS
 from tests.conformance.namespace import neighbour, set_mtu
 from tests.conformance.sas import inbound, outbound, policy
 from tests.unit.esp.ah_samples import AH_SUITES, AhSuite
-from tests.unit.esp.samples import SUITES, Suite
+from tests.unit.esp.samples import BY_NAME, SUITES, Suite
 from tests.unit.esp.test_ah_scapy import ALGO_NAME
 from tests.unit.esp.test_scapy import CONSTRUCTED, ICV_BYTES, SCAPY_CIPHER, SCAPY_MAC
 from tests.unit.esp.test_truncated_gcm import TRUNCATED
@@ -430,6 +436,39 @@ def split_by_hand(packet: bytes, at: int, size: int, identification: int) -> lis
         length = (len(head) + len(part)).to_bytes(2)
         pieces.append(packet[:4] + length + bytes((44,)) + packet[7:at] + head + part)
     return pieces
+
+
+@pytest.mark.parametrize("protocol", list(IpsecProtocol))
+@VERSIONS
+async def test_router_that_says_too_big_about_a_tunnel_packet_is_heard(
+    link: tuple[Datapath, Peer], version: int, protocol: IpsecProtocol
+) -> None:
+    datapath, peer = link
+    keys = ah_keys(SUITE) if protocol is IpsecProtocol.AH else esp_keys(BY_NAME["aes256gcm16"])
+    _, sending = pair(Mode.TUNNEL, 4, version, keys)
+    await datapath.apply_policies([policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts)])
+    await datapath.install_sas([sending])
+    (before,) = await datapath.list_sas()
+
+    with host(4, Mode.TUNNEL) as program:
+        program.sendto(bytes(1300), (INNER[4][1], PORT))
+        sent = await peer.take(protocol)
+    ours, theirs = OUTER[version]
+    if version == 4:
+        peer.put(IP(src=theirs, dst=ours) / ICMP(type=3, code=4, nexthopmtu=1290) / Raw(sent[:548]))
+    else:
+        peer.put(IPv6(src=theirs, dst=ours) / ICMPv6PacketTooBig(mtu=1290) / Raw(sent[:1200]))
+
+    assert before.effective_mtu is not None
+    for _ in range(40):
+        (after,) = await datapath.list_sas()
+        if after.effective_mtu != before.effective_mtu:
+            break
+        await asyncio.sleep(0.05)
+    assert after.effective_mtu is not None
+    assert before.effective_mtu - after.effective_mtu in range(
+        206, 215
+    )  # 1500 - 1290, in units of the cipher
 
 
 @MODES

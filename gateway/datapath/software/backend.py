@@ -164,6 +164,8 @@ class SoftwareBackend:
             loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.from_wire)
         for raw in self._outer.raw_ah:
             loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.ah_from_wire)
+        for listener in self._outer.error_listeners:
+            loop.add_reader(listener.fileno(), self._on_error, listener)
         for udp in self._outer.udp:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
         loop.add_reader(self._monitor.fileno(), self._on_change)
@@ -202,7 +204,8 @@ class SoftwareBackend:
                 await task
         self._close_tunnel()
         if self._outer is not None:
-            for sock in (*self._outer.raw, *self._outer.raw_ah, *self._outer.udp):
+            outer = self._outer
+            for sock in (*outer.raw, *outer.raw_ah, *outer.error_listeners, *outer.udp):
                 loop.remove_reader(sock.fileno())
             self._outer.close()
         if self._monitor is not None:
@@ -488,8 +491,17 @@ class SoftwareBackend:
                     return
             except OSError:
                 # An ICMP error about something we sent; most likely "fragmentation needed".
+                self._outer.forget_errors(raw)
                 self._measure_paths()
                 return
+
+    def _on_error(self, listener: socket.socket) -> None:
+        """Look at the paths again; what a listener hears besides errors is for nobody."""
+        assert self._outer is not None
+        with contextlib.suppress(OSError):
+            listener.recv(0)
+        self._outer.forget_errors(listener)
+        self._measure_paths()
 
     def _on_udp(self, udp: socket.socket) -> None:
         assert self._outer is not None

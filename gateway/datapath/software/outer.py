@@ -6,10 +6,15 @@ process does wrong, or too early, sends protected traffic in clear. Whole
 IP packets go out by IPPROTO_RAW sockets, which gives us DF, TOS and the options of transport mode for each
 packet; ESP that has to be fragmented goes out by sockets whose IP header the kernel makes.
 
+Path MTUs are the kernel's to learn, from ICMP errors about what we sent. Over IPv6 it does so only for a
+socket that wants to hear of errors; and it looks behind AH, so that those about AH in tunnel mode are errors
+of the protocols 4 and 41 to it.
+
 AH authenticates the header of its packet. Over IPv4 a raw socket shows it; over IPv6 the kernel is asked for
 the extension headers, and the rest of the header is known.
 """
 
+import contextlib
 import errno
 import socket
 import struct
@@ -51,6 +56,11 @@ _PKTINFO_V4: Final = struct.Struct("@i4s4s")
 _PKTINFO_V6: Final = struct.Struct("@16sI")
 _INT: Final = struct.Struct("@i")
 _IPV4_MIN_BYTES: Final = 20
+_IPV6_RECVERR: Final = 25
+_MAX_ERRORS: Final = 64
+"""Taken at once; more make the socket readable again."""
+_TUNNELLED: Final = (4, 41)
+"""IPv4 and IPv6 as next header of AH."""
 _EXTENSION_HEADERS: Final = {socket.IPV6_HOPOPTS: 0, socket.IPV6_RTHDR: 43, socket.IPV6_DSTOPTS: 60}
 """Next header numbers of what the kernel hands over by these ancillary types (RFC 3542 §6)."""
 _EXTENSION_HEADER_OPTIONS: Final = (
@@ -80,6 +90,10 @@ class OuterSockets:
         try:
             self.raw = tuple(self._open_receiver(family, _ESP, mark) for family in families)
             self.raw_ah = tuple(self._open_receiver(family, _AH, mark) for family in families)
+            self.error_listeners = tuple(
+                self._open_error_listener(protocol, mark)
+                for protocol in (_TUNNELLED if socket.AF_INET6 in families else ())
+            )
             self._whole = {_version(f): self._open(f, socket.IPPROTO_RAW, mark) for f in families}
             self._clear = {_version(f): self._open(f, socket.IPPROTO_RAW, clear_mark) for f in families}
             self._pieces = {_version(f): self._open_fragmenting(f, mark) for f in families}
@@ -107,10 +121,19 @@ class OuterSockets:
             raw.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
         else:
             raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
+            raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
             _ask_for_header_fields(raw)
             if protocol == _AH:
                 for option in _EXTENSION_HEADER_OPTIONS:
                     raw.setsockopt(socket.IPPROTO_IPV6, option, 1)
+        return raw
+
+    def _open_error_listener(self, protocol: int, mark: int) -> socket.socket:
+        """Open a raw IPv6 socket that neither sends nor keeps anything: it has the kernel learn path MTUs."""
+        raw = self._open(socket.AF_INET6, protocol, mark)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
+        raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         return raw
 
     def _open_fragmenting(self, family: socket.AddressFamily, mark: int) -> socket.socket:
@@ -193,6 +216,12 @@ class OuterSockets:
             outer = outer._replace(header=join_ipv6_headers(bare, extensions, _AH, len(data)))
         handle(data, outer, time.monotonic())
         return True
+
+    def forget_errors(self, sock: socket.socket) -> None:
+        """Empty the error queue of a socket: the kernel has drawn its conclusions already."""
+        with contextlib.suppress(OSError):
+            for _ in range(_MAX_ERRORS):
+                sock.recvmsg(0, 0, socket.MSG_ERRQUEUE)
 
     def receive_udp(
         self, sock: socket.socket, handle: FromWire, count_drop: Callable[[DropReason], None]
