@@ -42,6 +42,7 @@ from gateway.ike.events import (
 )
 from gateway.ipsec.connection import Child, Connection, LossAction, Start, Unique
 from gateway.ipsec.policy import Action
+from gateway.ipsec.sa import IpAddress
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -272,6 +273,10 @@ class Connections:
             if key[0] == connection and entry.timer is not None
         ]
         return max(0.0, min(due)) if due else None
+
+    def resolved(self, name: str) -> tuple[IpAddress, ...]:
+        """Return the addresses that a host name had last."""
+        return self._whereabouts.resolved(name)
 
     def last_failure(self, connection: str) -> tuple[Failure, float] | None:
         """Return the last failure of a connection and when it was; success does not erase it."""

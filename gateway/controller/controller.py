@@ -711,6 +711,7 @@ class Controller:
                 if name.partition("/")[0] == connection
             },
             next_attempt_in_s=self._connections.next_attempt_in_s(connection),
+            resolved={n: self._connections.resolved(n) for n in configured.remote.names},
             now=self._clock(),
         )
 

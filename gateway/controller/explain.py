@@ -1,12 +1,14 @@
 """Why a connection is (not) up, in facts for a person: what differed, where SAs landed, what to do."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact
 from gateway.ike.events import Failure, FailureReason, IkeSaInfo
 from gateway.ipsec.connection import Start
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Action
+from gateway.ipsec.sa import IpAddress
 
 _ADVICE = {
     FailureReason.NO_PROPOSAL_CHOSEN: "give both sides one proposal in common",
@@ -31,6 +33,7 @@ def explain_connection(
     datapath_problem: str,
     policy_problems: Mapping[str, str],
     next_attempt_in_s: float | None,
+    resolved: Mapping[str, Sequence[IpAddress]] = MappingProxyType({}),
     now: float,
 ) -> tuple[Fact, ...]:
     """Return the facts about one connection, the most important first."""
@@ -67,9 +70,14 @@ def explain_connection(
             f"port {sa.path.remote_port} ({sa.remote_id or 'not authenticated'}), "
             f"as {'initiator' if sa.is_initiator else 'responder'}"
             + _nat(sa)
-            + (f", {sa.proposal}" if sa.proposal else ""),
+            + (f", {sa.proposal}" if sa.proposal else "")
+            + (f", to be authenticated anew in {sa.reauth_at - now:.0f} s" if sa.reauth_at else ""),
         )
         for sa in ike_sas
+    ]
+    facts += [
+        Fact(topic="name", text=f"{name} is {', '.join(map(str, addresses)) or 'not resolved yet'}")
+        for name, addresses in resolved.items()
     ]
     for child_sa in child_sas:
         facts += _child(child_sa)

@@ -131,7 +131,7 @@ class Protection:
         return True
 
     async def follow_addresses(self, policies: Sequence[Policy]) -> None:
-        """Put policies in force that changed with an address of ours, now or when the datapath is met again."""
+        """Put policies in force that changed with an address of ours, now or when the datapath is back."""
         self._policies |= {policy.name: policy for policy in policies if policy.name in self._policies}
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):

@@ -211,6 +211,8 @@ class IkeSaInfo:
     established_at: float | None
     rekey_at: float | None
     expires_at: float | None
+    reauth_at: float | None = None
+    """When both sides authenticate anew, as far as we begin it."""
     is_replaced: bool = False
     """A successor has its Child SAs (`IkeSaRekeyed`); nothing is told of its own end."""
 

@@ -297,6 +297,7 @@ class IkeSa:
             established_at=self.established_at,
             rekey_at=self.rekey_at,
             expires_at=self.expires_at,
+            reauth_at=self.reauth_at,
             is_replaced=self.successor is not None,
         )
 
