@@ -21,6 +21,8 @@ def keys() -> list[str]:
         message.DESCRIPTOR
         for message in (
             *(cpb.Config, cpb.Connection, cpb.Side, cpb.Authentication, cpb.PreSharedKey),
+            *(cpb.CertificateAuthentication, cpb.PublicKeyAuthentication, cpb.PublicFile, cpb.CrlFile),
+            *(cpb.PrivateKey, cpb.Passphrase),
             *(cpb.Ike, cpb.Child, cpb.Esp, tpb.Placement),
         )
     ]
