@@ -308,7 +308,8 @@ class Connections:
             case IkeSaDeleted(ike_sa=ike_sa, failure=failure):
                 if failure.reason not in _WANTED_ENDS:
                     self._note_failure(ike_sa.connection, failure)
-                self._connection_failed(ike_sa.connection, failure)
+                if not self._has_ike_sa(ike_sa.connection):
+                    self._connection_failed(ike_sa.connection, failure)
             case ChildSaDeleted(child_sa=child_sa, failure=failure):
                 self._ended(child_sa, failure)
             case _:

@@ -253,3 +253,33 @@ def test_a_request_whose_first_cookie_is_stale_is_asked_for_another():
     assert fresh.data != stale.data
     assert len(half_open(pair)) == 8
     assert str(attack(pair, template, 100, fresh)) == "IKE_SA_INIT {SAr1, KEr, Nr}"
+
+
+def test_a_flood_of_what_is_refused_needs_cookies_as_well():
+    # No proposal in common: nothing is half-open afterwards, but each such request is parsed and compared.
+    pair = Pair(bob={"remote_address": None, "ike": "aes256-sha256-modp2048"}, bob_options=LIMITS)
+    pair.link.fate = lambda packet: ()
+    pair.alice.initiate()
+    template = parse_message(pair.sent(pair.alice)[0].data)
+
+    answers = [attack(pair, template, number) for number in range(300)]
+
+    asked = [answer.notify(NotifyType.COOKIE) is not None for answer in answers]
+    assert asked == [False] * 100 + [True] * 200
+    assert answers[0].notify(NotifyType.NO_PROPOSAL_CHOSEN) is not None
+    pair.clock.jump_to(pair.now + 1.0)
+    assert attack(pair, template, 300).notify(NotifyType.COOKIE) is None
+
+
+def test_who_brings_a_cookie_is_refused_with_the_reason_during_that_flood_too():
+    pair = Pair(bob={"remote_address": None, "ike": "aes256-sha256-modp2048"}, bob_options=LIMITS)
+    pair.link.fate = lambda packet: ()
+    pair.alice.initiate()
+    template = parse_message(pair.sent(pair.alice)[0].data)
+    for number in range(200):
+        attack(pair, template, number)
+
+    cookie = attack(pair, template, 777).notify(NotifyType.COOKIE)
+    answer = attack(pair, template, 777, cookie)
+
+    assert answer.notify(NotifyType.NO_PROPOSAL_CHOSEN) is not None

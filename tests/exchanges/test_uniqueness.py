@@ -146,3 +146,16 @@ def test_a_replaced_ike_sa_whose_children_are_not_all_there_yet_is_asked_for_a_s
     assert len(pair.bob.child_sas) == 1
     pair.run_for(60.0)
     pair.check(children=0)
+
+
+def test_one_that_is_being_replaced_does_not_count():
+    pair = Pair(both={"ike_options": {"ike_sas_per_peer": 1, "unique": Unique.ALLOW}})
+    pair.establish()
+    flow = pair.start_flow()
+    pair.run_for(1.0)
+
+    pair.alice.endpoint.reauthenticate(pair.alice.ike_sa.ike_sa_id, pair.now)
+    pair.drain(pair.alice)
+    pair.run_until(lambda: len(pair.alice.ike_sas) == 1, 30.0)
+
+    assert [line for line in flow.missing if "alice has no outbound" in line] == []

@@ -20,7 +20,7 @@ from gateway.ike.v2.cookie import CookieSecrets
 from gateway.ike.v2.exchange import Received
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.ike_sa_table import IkeSaTable
-from gateway.ike.v2.rate_limit import RateLimit
+from gateway.ike.v2.rate_limit import RateLimit, TokenBucket
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.states import IkeSaState
 from gateway.ike.wire.first_request import FirstRequest, encode_cookie_answer, outline
@@ -49,6 +49,7 @@ class Doorkeeper:
         "_context",
         "_cookies",
         "_ike_sas",
+        "_refusals",
         "_runner",
         "_unknown_spi",
         "_version",
@@ -62,6 +63,7 @@ class Doorkeeper:
         self._cookies = CookieSecrets(context.entropy, options.cookie_secret_lifetime_s)
         self._unknown_spi = RateLimit(per_s=options.answers_per_s, pause_s=options.answer_pause_s)
         self._version = RateLimit(per_s=options.answers_per_s, pause_s=options.answer_pause_s)
+        self._refusals = TokenBucket(options.refusals_per_s)
         self._by_remote: dict[IpAddress, list[Connection]] = {}
         self._anybody: list[Connection] = []
 
@@ -102,7 +104,7 @@ class Doorkeeper:
         if path.remote not in self._by_remote and not self._anybody:
             self._drop(path, DropReason.IKE_UNKNOWN_PEER, "no connection is configured for this address")
             return
-        is_proven = self._context.half_open.wants_cookie(path.remote)
+        is_proven = self._wants_cookie(path.remote)
         if is_proven and not self._has_cookie(first, path):
             return
         if self._ike_sas.find_by_spi(first.spi_i) is not None:
@@ -118,6 +120,10 @@ class Doorkeeper:
         """
         if ike_sa.state is IkeSaState.HALF_OPEN:
             self._context.send(path, ike_sa.init_response)
+
+    def _wants_cookie(self, source: IpAddress) -> bool:
+        """Say whether a request from there has to bring a cookie: state, or work, is made for too many."""
+        return self._context.half_open.wants_cookie(source) or not self._refusals.has_one(self._context.now)
 
     def _has_cookie(self, first: FirstRequest, path: Path) -> bool:
         """Look for the cookie that proves the address; ask for it where it is missing (RFC 7296 §2.6)."""
@@ -140,6 +146,7 @@ class Doorkeeper:
         try:
             message = parse_message(datagram)
         except PeerError as error:
+            self._refusals.take(context.now)
             self._drop(path, DropReason.IKE_MALFORMED, str(error))
             return
         header = message.header
@@ -157,6 +164,7 @@ class Doorkeeper:
             ike_sa = ike_sa_init.answer(context, candidates, received, first.spi_i)
         except PeerError as error:
             self._drop(path, DropReason.IKE_UNEXPECTED, str(error))
+            self._refusals.take(context.now)
             if error.notify is not None:
                 self._refuse(header, path, NotifyPayload(error.notify, error.data))
             return

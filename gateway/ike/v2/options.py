@@ -17,6 +17,9 @@ class EndpointOptions:
     """How many one IPv4 address or IPv6 /64 may have that brought a cookie; twice as many an IPv4 /24 or IPv6
     /56, four times as many an IPv6 /48. With more, the oldest of them makes room: a whole site behind one
     address of a NAT gets on, and so does everybody else."""
+    refusals_per_s: float = 100.0
+    """Requests that are refused after they were parsed (no proposal in common, another key exchange) leave no
+    half-open IKE SA. With more of them a second, a request must bring a cookie too."""
     half_open_timeout_s: float = 30.0
     """A responder forgets an IKE SA that is not authenticated after this long."""
     half_open_message_bytes: int = 16384

@@ -186,7 +186,8 @@ class Uniqueness:
 
     def _enforce_limit(self, ike_sa: IkeSa) -> None:
         """Let the oldest go where one pair of identities has more IKE SAs than the operator allows."""
-        others = sorted(self._ike_sas.same_pair(ike_sa), key=lambda sa: sa.established_at or 0.0)
+        staying = (other for other in self._ike_sas.same_pair(ike_sa) if not self.is_under_way(other))
+        others = sorted(staying, key=lambda sa: sa.established_at or 0.0)
         allowed = ike_sa.connection.ike.ike_sas_per_peer
         for oldest in others[: max(0, len(others) + 1 - allowed)]:
             detail = f"the peer has more than {allowed} IKE SAs; this was the oldest"
