@@ -219,6 +219,9 @@ class _Supervisor:
             waiting = asyncio.create_task(stopping.wait(), name="stop")
             await asyncio.wait((waiting, *keepers), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
+            for keeper in keepers:
+                if keeper.done():
+                    keeper.result()  # By itself it only ends by a mistake of ours, which is raised here.
             _log.info("gateway_stopping", protection="removed" if self._args.teardown else "stays in force")
         finally:
             for keeper in keepers:
@@ -242,24 +245,23 @@ class _Supervisor:
             status = await child.process.wait()
             if loop.time() - served_at > _STEADY_S:
                 wait = _FIRST_WAIT_S
-            while True:
-                _log.error(
-                    "process_died",
-                    process=child.name,
-                    status=exit_status(status),
-                    restart_in_s=round(wait, 1),
-                )
-                await asyncio.sleep(wait)
-                wait = min(_LONGEST_WAIT_S, wait * 2)
-                try:
-                    await child.start()
-                except StartError as error:
-                    _log.error("process_not_restarted", process=child.name, reason=str(error))
-                    assert child.process.returncode is not None
-                    status = child.process.returncode
-                else:
-                    _log.warning("process_restarted", process=child.name, pid=child.process.pid)
-                    break
+            wait = await self._restart(child, exit_status(status), wait)
+
+    async def _restart(self, child: _Child, status: str, wait: float) -> float:
+        """Start a child that has ended, as often as it takes; return how long to wait the next time."""
+        while True:
+            _log.error("process_died", process=child.name, status=status, restart_in_s=round(wait, 1))
+            await asyncio.sleep(wait)
+            wait = min(_LONGEST_WAIT_S, wait * 2)
+            try:
+                await child.start()
+            except (StartError, OSError) as error:
+                _log.error("process_not_restarted", process=child.name, reason=str(error))
+                status = "it did not serve"
+            else:
+                assert child.process is not None
+                _log.warning("process_restarted", process=child.name, pid=child.process.pid)
+                return wait
 
     # --- an agent that is there already ---------------------------------------------------------
 
@@ -274,9 +276,8 @@ class _Supervisor:
     async def _keep_agent(self) -> None:
         if self._adopted_pid:
             await _wait_for_end(self._adopted_pid)
-            _log.error("process_died", process="agent", status="unknown: adopted", restart_in_s=_FIRST_WAIT_S)
             self._adopted_pid = 0
-            await self._agent.start()
+            await self._restart(self._agent, "unknown: adopted", _FIRST_WAIT_S)
         await self._keep(self._agent)
 
     async def _stop_adopted(self) -> None:
@@ -289,8 +290,12 @@ class _Supervisor:
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._adopted_pid, signal.SIGTERM)
-            async with asyncio.timeout(_STOP_S):
-                await _wait_for_end(self._adopted_pid)
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await _wait_for_end(self._adopted_pid)
+            except TimeoutError:
+                _log.error("process_killed", process="agent", pid=self._adopted_pid, waited_s=_STOP_S)
+                os.kill(self._adopted_pid, signal.SIGKILL)
         pid_file.unlink(missing_ok=True)
 
 

@@ -5,6 +5,8 @@ captured, and the hosts behind them send each other 1,000 numbered packets a sec
 """
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,6 +143,40 @@ def test_a_killed_supervisor_leaves_its_agent_to_the_next_one_without_a_lost_pac
     run.settle()
     run.paris.stop()
     assert not is_running(agent), "the adopted agent is ended with the gateway"
+
+
+HOLD_PORT_500 = """
+import socket, sys, time
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try:
+        udp.bind(("", 500))
+        break
+    except OSError:
+        time.sleep(0.001)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_adopted_agent_that_cannot_be_replaced_at_once_is_replaced_later(run: Running) -> None:
+    run.paris.kill("supervisor", "controller")
+    run.paris.start()
+    supervisor, pipe = run.paris.pid, subprocess.PIPE
+    holder = run.sites.a.gateway.popen(sys.executable, "-c", HOLD_PORT_500, stdin=pipe, stdout=pipe)
+
+    def kill() -> None:
+        run.paris.kill("agent")
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        wait_until(lambda: "process_not_restarted" in run.paris.log())
+        holder.communicate()
+        run.ping()
+
+    flow = run.traffic(kill)
+
+    assert_flows_at_the_end(flow)
+    assert is_running(supervisor)
 
 
 def test_when_everything_was_killed_a_new_start_brings_the_traffic_back(run: Running) -> None:
