@@ -6,6 +6,7 @@ from typing import Final
 
 from cryptography import x509
 
+from gateway.ike.crypto.certificate import LIBRARY_ERRORS
 from gateway.ike.errors import PeerError
 from gateway.ike.wire.notify import NotifyType, describe_data
 from gateway.ike.wire.payloads import (
@@ -202,7 +203,7 @@ def _describe_certificate(payload: CertPayload) -> Description:
                 "issuer": certificate.issuer.rfc4514_string(),
                 "serial": f"{certificate.serial_number:x}",
             }
-        except ValueError:
+        except LIBRARY_ERRORS:
             pass
     return {"bytes": len(payload.data), "data": payload.data.hex()}
 

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from cryptography import x509
-
+from gateway.ike.crypto.certificate import CertificateProblem, read_certificate
 from gateway.ike.crypto.keymat import (
     ChildKeys,
     IkeKeys,
@@ -23,7 +22,6 @@ from gateway.ike.crypto.keymat import (
     expand_skeyseed,
 )
 from gateway.ike.crypto.prf import prf_function
-from gateway.ike.crypto.signature import KeyProblem, public_key_of
 from gateway.ike.crypto.suite import IkeSuite
 from gateway.ike.errors import IkeError, PeerError
 from gateway.ike.v2.authentication import (
@@ -55,9 +53,10 @@ from gateway.inspect.keys import AddressPattern, EspKey, IkeKey, KeyTables
 from gateway.inspect.ledger import Checked, Ledger, Logged
 from gateway.inspect.opening import CannotOpen, build_agreed_opener
 from gateway.inspect.secrets import CHILD_VALUES, SKEYSEED, SecretLog
+from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.authentication import PublicKey, SignatureScheme
 from gateway.ipsec.errors import VocabularyError
-from gateway.ipsec.proposal import ProtocolId
+from gateway.ipsec.proposal import Proposal, ProtocolId
 from gateway.ipsec.secret import Secret
 
 _K = TypeVar("_K")
@@ -405,12 +404,13 @@ class Verifier:
         if has_ke and shared_secret is None:
             self._ledger.not_verified(subject, "KEYMAT", NO_EXCHANGE)
             return
+        encr, integ, key_bits = _child_algorithms(chosen.proposal)
         keys = derive_child_keymat(
             ike_sa.suite.prf,
             ike_sa.keys.sk_d,
-            encr=chosen.proposal.encr,
-            key_bits=chosen.proposal.key_bits,
-            integ=chosen.proposal.integ,
+            encr=encr,
+            key_bits=key_bits,
+            integ=integ,
             nonce_i=nonce_i,
             nonce_r=nonce_r,
             shared_secret=shared_secret if has_ke else None,
@@ -475,6 +475,18 @@ def _offered_spi(sa_i: SaPayload, chosen: WireProposal) -> bytes:
     return offered[0].spi
 
 
+def _child_algorithms(proposal: Proposal) -> tuple[Encr, Integ, int]:
+    """Return what a Child SA agreed on: both algorithms, and the key length of the first in bits.
+
+    Raises:
+        PeerError: It is something that we do not know.
+    """
+    try:
+        return proposal.encr, proposal.integ, proposal.key_bits
+    except ValueError:
+        raise PeerError(f"{proposal} has algorithms that we do not know") from None
+
+
 def _nonce(payloads: tuple[Payload, ...]) -> bytes:
     nonce = find_payload(payloads, NoncePayload)
     if nonce is None:
@@ -487,8 +499,8 @@ def _public_key(certificates: Sequence[bytes]) -> PublicKey | None:
     if not certificates:
         return None
     try:
-        return public_key_of(x509.load_der_x509_certificate(certificates[0]).public_key())
-    except (ValueError, KeyProblem):
+        return read_certificate(certificates[0]).public_key
+    except CertificateProblem:
         return None
 
 

@@ -1,16 +1,28 @@
 """What `inspect --secrets` verifies in captures of strongSwan 6.0.6, with what both daemons logged."""
 
 import json
+from dataclasses import replace
+from functools import cache
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.cli.main import main
+from gateway.ike.errors import PeerError
+from gateway.ike.wire.header import ExchangeType
+from gateway.ike.wire.message import encode_payloads, first_type, parse_payloads
+from gateway.ike.wire.payloads import CertPayload, SaPayload
+from gateway.ike.wire.sa_payload import WireTransform
+from gateway.inspect.describe import describe_payload
 from gateway.inspect.errors import InspectError
+from gateway.inspect.ike import IkeInspector
 from gateway.inspect.keys import KeyTables, read_keys
 from gateway.inspect.ledger import Verdict
 from gateway.inspect.report import Inspection, summary_lines
 from gateway.inspect.secrets import read_secrets
-from tests.vectors.read import STRONGSWAN
+from gateway.inspect.verification import Verifier
+from tests.vectors.read import STRONGSWAN, ike_datagrams
 
 IKE_SA = ["SKEYSEED", "SK_d", "SK_ei", "SK_er", "SK_pi", "SK_pr"]
 KEYMAT = ["KEYMAT encryption, initiator to responder", "KEYMAT encryption, responder to initiator"]
@@ -324,3 +336,101 @@ def test_a_file_of_another_form_is_refused_without_quoting_it(tmp_path, text, pr
         read_secrets(path)
 
     assert "c0ff" not in str(refused.value)
+
+
+# --- hostile captures -------------------------------------------------------------------------------
+
+
+def without_certificate_version(payloads):
+    """Return payloads whose certificates are of version 103, which the library has an exception for."""
+    version = bytes.fromhex("a003020102")
+    return tuple(
+        CertPayload(p.encoding, p.data.replace(version, version[:-1] + b"f", 1))
+        if isinstance(p, CertPayload)
+        else p
+        for p in payloads
+    )
+
+
+def test_a_certificate_that_cannot_be_read_leaves_auth_unverified_and_is_shown_as_bytes():
+    name = "rsa2048-sig-frag"
+    verifier = Verifier(read_secrets(STRONGSWAN / name / "secrets.json"), KeyTables())
+
+    for header, payloads, datagram in exchanges(name):
+        changed = without_certificate_version(payloads)
+        verifier.take(header, changed, datagram)
+        shown = [describe_payload(payload) for payload in changed if isinstance(payload, CertPayload)]
+        assert all("data" in one for one in shown)
+
+    wrong = [one for one in verifier.finish(is_cut=False) if one.verdict is not Verdict.OK]
+    assert [(one.value, one.detail) for one in wrong] == [
+        (value, "no certificate that can be read is in the capture") for value in SIGNATURE if "AUTH" in value
+    ]
+
+
+@pytest.mark.parametrize(("transform_type", "number"), [(1, 1024), (1, 65535), (3, 1024)])
+def test_a_child_sa_with_algorithms_that_nobody_knows_is_not_verified(transform_type, number):
+    name = "psk-cookie"
+    verifier = Verifier(read_secrets(STRONGSWAN / name / "secrets.json"), KeyTables())
+
+    for header, payloads, datagram in exchanges(name):
+        verifier.take(header, with_transform(header, payloads, transform_type, number), datagram)
+
+    (wrong,) = [one for one in verifier.finish(is_cut=False) if "algorithms" in one.detail]
+    assert wrong.verdict is Verdict.NOT_VERIFIED
+
+
+def with_transform(header, payloads, transform_type, number):
+    """Return payloads with one more kind of transform in SAr2, or another number in it."""
+    if header.exchange_type != ExchangeType.IKE_AUTH or header.is_request:
+        return payloads
+    changed = []
+    for payload in payloads:
+        if isinstance(payload, SaPayload):
+            (proposal,) = payload.proposals
+            others = tuple(t for t in proposal.transforms if t.type != transform_type)
+            wanted = WireTransform(transform_type, number)
+            payload = SaPayload((replace(proposal, transforms=(wanted, *others)),))
+        changed.append(payload)
+    return tuple(changed)
+
+
+@cache
+def exchanges(name):
+    """Return (header, payloads, datagram) of every message of a capture, in the open."""
+    taken = []
+
+    class Recorder(Verifier):
+        def take(self, header, payloads, datagram):
+            taken.append((header, payloads, datagram))
+            super().take(header, payloads, datagram)
+
+    logs = read_secrets(STRONGSWAN / name / "secrets.json")
+    inspector = IkeInspector([], Recorder(logs, KeyTables()))
+    for datagram in ike_datagrams(STRONGSWAN / name / "capture.pcap"):
+        inspector.inspect(datagram)
+    return tuple(taken)
+
+
+@pytest.mark.parametrize("name", ["psk-x25519-gcm256", "rsa2048-sig-frag", "psk-x25519-ke1mlkem768"])
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 30), st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=20
+    )
+)
+def test_authentic_nonsense_is_noted_and_never_raises(name, changes):
+    """Whoever makes a capture may have the keys: nothing in an exchange is taken for granted."""
+    verifier = Verifier(read_secrets(STRONGSWAN / name / "secrets.json"), KeyTables())
+
+    for number, (header, payloads, datagram) in enumerate(exchanges(name)):
+        octets = bytearray(encode_payloads(payloads))
+        for message, position, value in changes:
+            if message == number and octets:
+                octets[position % len(octets)] = value
+        try:
+            changed = parse_payloads(first_type(payloads), bytes(octets))
+        except PeerError:
+            continue
+        verifier.take(header, changed, datagram)
+
+    assert verifier.finish(is_cut=False)
