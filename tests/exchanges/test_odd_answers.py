@@ -7,6 +7,7 @@ from gateway.ike.events import (
     FailureReason,
     IkeSaDeleted,
     InstallRequest,
+    ReauthenticationDue,
 )
 from gateway.ike.wire.header import ExchangeType, HeaderFlag, IkeHeader
 from gateway.ike.wire.notify import NotifyType
@@ -78,6 +79,20 @@ def test_a_child_sa_that_the_peer_does_not_have_is_ended_and_made_anew():
     (deleted,) = pair.alice.events(ChildSaDeleted)
     assert deleted.failure.notify == "CHILD_SA_NOT_FOUND"
     assert pair.story(since=mark)[-1] == NEW_CHILD
+
+
+def test_an_ike_sa_that_the_peer_cannot_rekey_is_to_be_authenticated_anew():
+    # §4: a minimal implementation answers every CREATE_CHILD_SA with NO_ADDITIONAL_SAS.
+    pair = established()
+    pair.link.fate = lambda packet: ()
+    pair.alice.rekey_ike()
+
+    refused = NotifyPayload(NotifyType.NO_ADDITIONAL_SAS)
+    pair.alice.receive(answer(pair, [refused], ExchangeType.CREATE_CHILD_SA))
+    pair.run_for(0.1)
+
+    assert pair.alice.ike_sa.state == "established"
+    assert [e.ike_sa for e in pair.alice.events(ReauthenticationDue)] == [pair.alice.ike_sa]
 
 
 def test_a_response_of_another_exchange_is_none():

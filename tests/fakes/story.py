@@ -21,7 +21,7 @@ TEXT` and `<-- TEXT` deliver one, and what it says is checked: `NEW`, `REKEY_SA(
 - `a1 resent` - time goes on until Alice retransmits it.
 - `a1 --> again` - a copy of what has arrived before arrives once more.
 - `a1' <-- instead TEXT` - an authentic response of another kind arrives in its place (`{}`, `D(..)`, a
-  notify).
+  notify, or what another message says).
 
 **Holdings.** A Child SA is named after the exchange that made it; `1` is the one made by IKE_AUTH, of the
 Child `lan`; `?` is one whose message is not sent yet. Marks say its state: none for installed, `+`
@@ -31,10 +31,10 @@ they are compared where a story names any. An empty column means: as before. Tha
 every line.
 
 **Commands.** `A: rekey 1`, `delete 1`, `new dmz`, `rekey I`, `delete I`, `check I` (liveness), `expire 1`
-(a hard limit at the datapath), `forget 1` (it is lost here and nobody says so), `packet` (a packet leaves
-and is seen by the peer), `say D(1)` (a DELETE out of turn; eight hex digits are an SPI), `refuse
-inbound|outbound|spi REASON`, `hold inbound|outbound|spi` and `let go` (how the datapath answers), `believe
-won|lost` (this side compares the nonces wrongly).
+(a hard limit at the datapath; `expire I` that of the IKE SA), `forget 1` (it is lost here and nobody says
+so), `packet` (a packet leaves and is seen by the peer), `say D(1)` (a DELETE out of turn; eight hex digits
+are an SPI), `refuse inbound|outbound|spi REASON`, `hold inbound|outbound|spi` and `let go` (how the
+datapath answers), `believe won|lost` (this side compares the nonces wrongly).
 
 **Other lines.** `lowest a1'` - whose nonce is the lowest of the four; `wait 20` - seconds pass; `rest` -
 all that is under way arrives, in order, until nothing is; `gap` - from here on traffic may have no SA;
@@ -245,6 +245,9 @@ class Story:
                 host.initiate(what)
             case "check", _:
                 host.check_liveness(self._ike_sa_id(host, what))
+            case "expire", _ if what in self._ike_names.values():
+                endpoint._context.now = now
+                endpoint._scheduler._expire(endpoint._ike_sas.find(self._ike_sa_id(host, what)))
             case "expire", _:
                 endpoint.expire_child(self.child(host, what).child_sa_id, now)
             case "forget", _:
@@ -374,7 +377,12 @@ class Story:
         host = getattr(self.pair, letter.sender)
         header = letter.opened.message.header
         keys = self.pair.tap.keys(header.spi_i, header.spi_r)
-        data = keys.seal(replace(header, length=0), self._payloads(host, text))
+        other = self.letters.get(text)
+        if other is None:
+            exchange_type, payloads = header.exchange_type, self._payloads(host, text)
+        else:
+            exchange_type, payloads = other.opened.message.header.exchange_type, list(other.opened.payloads)
+        data = keys.seal(replace(header, length=0, exchange_type=exchange_type), payloads)
         self.pair._deliver(replace(letter.packet, data=data))
 
     def _payloads(self, host: Host, text: str) -> list[Payload]:

@@ -159,6 +159,7 @@ def rekey_answer(failure: Failure) -> RekeyAnswer:
 _REKEY_ANSWERS = {
     NotifyType.TEMPORARY_FAILURE.name: RekeyAnswer.TEMPORARY_FAILURE,
     NotifyType.CHILD_SA_NOT_FOUND.name: RekeyAnswer.CHILD_SA_NOT_FOUND,
+    NotifyType.NO_ADDITIONAL_SAS.name: RekeyAnswer.NO_ADDITIONAL_SAS,
 }
 
 

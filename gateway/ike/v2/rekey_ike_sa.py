@@ -240,6 +240,8 @@ def _rekey_failed(ike_sa: IkeSa, failure: Failure) -> None:
     else:
         wait_s = ike_sa.context.options.rekey_retry_s * 2.0 ** min(attempt, MAX_BACKOFF_DOUBLINGS)
     ike_sa.set_timer(Timer.IKE_REKEY, ike_sa.context.now + wait_s)
+    if outcome is RekeyOutcome.ANEW_OR_LATER:
+        ike_sa.set_timer(Timer.IKE_REAUTH, ike_sa.context.now)
 
 
 # --- responder ----------------------------------------------------------------------------------

@@ -278,6 +278,7 @@ class RekeyAnswer(Enum):
     MADE = "a successor"
     TEMPORARY_FAILURE = "N(TEMPORARY_FAILURE)"
     CHILD_SA_NOT_FOUND = "N(CHILD_SA_NOT_FOUND)"
+    NO_ADDITIONAL_SAS = "N(NO_ADDITIONAL_SAS)"
     REFUSED = "any other error, or our datapath refuses"
 
 
@@ -298,6 +299,7 @@ class RekeyOutcome(Enum):
     AWAIT_PEER = "the peer's successor takes over; the peer deletes the old SA"
     RETRY_SOON = "ask again after a few seconds"
     RETRY_LATER = "tell the operator, ask again later"
+    ANEW_OR_LATER = "an IKE SA is authenticated anew; for a Child SA tell the operator, ask again later"
     MAKE_ANEW = "end it, and make a new one"
 
 
@@ -309,10 +311,13 @@ REKEY_OUTCOMES: dict[tuple[RekeyAnswer, Contest], RekeyOutcome] = {
     (_A.MADE, _K.SETTLED): _O.DELETE_OURS,
     (_A.TEMPORARY_FAILURE, _K.NONE): _O.RETRY_SOON,
     (_A.CHILD_SA_NOT_FOUND, _K.NONE): _O.MAKE_ANEW,
+    # A minimal implementation cannot rekey: the IKE SA has to be made anew (RFC 7296 §4).
+    (_A.NO_ADDITIONAL_SAS, _K.NONE): _O.ANEW_OR_LATER,
     (_A.REFUSED, _K.NONE): _O.RETRY_LATER,
     # Without a successor of ours there are no four nonces: the peer's stays (RFC 7296 §2.8.1).
     (_A.TEMPORARY_FAILURE, _K.SETTLED): _O.AWAIT_PEER,
     (_A.CHILD_SA_NOT_FOUND, _K.SETTLED): _O.AWAIT_PEER,
+    (_A.NO_ADDITIONAL_SAS, _K.SETTLED): _O.AWAIT_PEER,
     (_A.REFUSED, _K.SETTLED): _O.AWAIT_PEER,
 }
 

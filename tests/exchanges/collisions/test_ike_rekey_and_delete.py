@@ -450,6 +450,56 @@ def test_the_delete_of_the_ike_sa_arrives_twice():
     )
 
 
+def test_a_hard_limit_ends_an_ike_sa():
+    # It is said once, without waiting for an answer.
+    tell(
+        """
+        gap                          | I 1>         | I 1>
+        A: expire I                  | none         |
+        a1 --> D(IKE)                |              | none
+        a1' <-- {}                   |              |
+        end                          |              |
+        """
+    )
+
+
+def test_a_hard_limit_ends_an_ike_sa_while_its_rekey_is_unanswered():
+    # Nothing can be said: the window is taken. Bob finds out when he asks next.
+    tell(
+        """
+        gap                          | I 1>         | I 1>
+        A: rekey I                   | I~ 1>        |
+        a1 --> REKEY(IKE)            |              | I- Ia1 1>
+        A: expire I                  | none         |
+        a1' <-- SA                   |              |
+        B: check Ia1                 |              |
+        b1 <-- {}                    |              |
+        b1' --> INVALID_IKE_SPI      |              |
+        wait 31                      |              | Ix Ia1 1>
+        b2 <-- D(IKE)                |              |
+        b2' lost                     |              |
+        wait 80                      |              | none
+        end                          |              |
+        """
+    )
+
+
+def test_a_hard_limit_ends_an_ike_sa_while_a_child_rekey_is_unanswered():
+    tell(
+        """
+        gap                          | I 1>         | I 1>
+        A: rekey 1                   | I 1~>        |
+        a1 lost                      |              |
+        A: expire I                  | none         |
+        B: check I                   |              |
+        b1 <-- {}                    |              |
+        b1' --> INVALID_IKE_SPI      |              |
+        wait 80                      |              | none
+        end                          |              |
+        """
+    )
+
+
 def test_an_ike_rekey_whose_group_is_refused_is_asked_for_again_with_the_group_of_the_peer():
     tell(
         """
