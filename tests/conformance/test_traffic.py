@@ -18,7 +18,9 @@ from scapy.layers.inet6 import (
     HBHOptUnknown,
     ICMPv6PacketTooBig,
     IPv6,
+    IPv6ExtHdrDestOpt,
     IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
     defragment6,
 )
 from scapy.layers.ipsec import AH, ESP
@@ -285,6 +287,14 @@ async def test_capabilities_are_the_suites_that_are_carried(link: tuple[Datapath
 # --- what AH drops ------------------------------------------------------------------------------------------
 
 SUITE = AH_SUITES[1]
+BETWEEN = {
+    "hop-by-hop": None,
+    "hop-by-hop, destination, routing": (
+        IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x3E, optdata=b"may change")])
+        / IPv6ExtHdrRouting(addresses=[])
+    ),
+}
+"""What is between the hop-by-hop options and AH: all in one order, which the kernel shows in parts."""
 VERSIONS = pytest.mark.parametrize("version", [4, 6])
 MODES = pytest.mark.parametrize("mode", list(Mode))
 
@@ -368,16 +378,18 @@ async def test_ah_with_an_unknown_spi_is_told_as_such(link: tuple[Datapath, Peer
     assert (await datapath.counters()).drops[DropReason.UNKNOWN_SPI] == 1
 
 
-async def test_ah_behind_ipv6_extension_headers_is_verified_with_them(link: tuple[Datapath, Peer]) -> None:
+@pytest.mark.parametrize("more", BETWEEN.values(), ids=BETWEEN)
+async def test_ah_behind_ipv6_extension_headers_is_verified_with_them(
+    link: tuple[Datapath, Peer], more: Packet | None
+) -> None:
     datapath, peer = link
     sa = await install_ah(datapath, Mode.TRANSPORT, 6)
     ours, theirs = OUTER[6]
-    packet = (
-        IPv6(src=theirs, dst=ours)
-        / IPv6ExtHdrHopByHop(options=[HBHOptUnknown(otype=0x1E, optdata=b"immutable.")])
-        / UDP(sport=PORT, dport=PORT)
-        / Raw(b"behind options")
+    packet = IPv6(src=theirs, dst=ours) / IPv6ExtHdrHopByHop(
+        options=[HBHOptUnknown(otype=0x1E, optdata=b"immutable.")]
     )
+    packet = packet if more is None else packet / more
+    packet = packet / UDP(sport=PORT, dport=PORT) / Raw(b"behind options")
     signed = oracle(SUITE, sa).encrypt(IPv6(bytes(packet)))
     # What no hop may change is authenticated also where the kernel has read it already.
     other = IPv6(bytes(oracle(SUITE, sa).encrypt(IPv6(bytes(packet)), seq_num=5)))
