@@ -209,6 +209,8 @@ def start_pair(sites: SiteToSite, our_gateway: OurGateway, tmp_path: Path, evide
     def start(kind: type[Peer], wanted: Wanted, *, setup: tuple[str, ...] = ()) -> Iterator[Pair]:
         theirs = kind(sites.b, sites.a, wanted, tmp_path / "theirs", setup)
         evidence.peer_is(theirs.version())
+        if wanted.credentials:
+            wanted.credentials.write_ours(our_gateway.process.directory)
         our_gateway.configure(wanted.ours(sites.a, sites.b, kind.esp))
         with theirs:
             try:

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
 from gateway.bench.topology import Site
 from tests.interop.null_kernel import InstalledSa, NullKernel
 from tests.interop.packages import unpacked
-from tests.interop.peer import CONNECTION, OUR_ID, THEIR_ID, Daemon, Wanted
+from tests.interop.peer import CONNECTION, OUR_ID, THEIR_ID, Credentials, Daemon, Wanted
 
 _WORDS = {
     "aes128": "aes128",
@@ -68,7 +71,7 @@ conn {name}
 
 def words(proposal: str, *, is_esp: bool) -> str:
     """Return a proposal of ours in libreswan's words, as `aes_gcm256-sha2_384;dh31`."""
-    tokens = proposal.split("-")
+    tokens = [token for token in proposal.split("-") if token != "esn"]
     methods = [_WORDS[token] for token in tokens if token.startswith(_METHODS)]
     others = list(dict.fromkeys(_WORDS[token] for token in tokens if not token.startswith(_METHODS)))
     if is_esp and len(others) == 1:
@@ -104,7 +107,9 @@ class Pluto:
     def __enter__(self) -> Self:
         for folder in ("run", "d", "nss"):
             (self.state / folder).mkdir(parents=True)
-        _nss("certutil", "-N", "--empty-password", "-d", f"sql:{self.state}/nss")
+        _run("certutil", "-N", "--empty-password", "-d", f"sql:{self.state}/nss")
+        if self.wanted.credentials:
+            self._import(self.wanted.credentials)
         self._configure()
         pluto = (
             *(_program("pluto"), "--nofork", "--config", str(self.state / "ipsec.conf")),
@@ -164,6 +169,19 @@ class Pluto:
     def kill(self) -> None:
         self._daemon.end(signal.SIGKILL)
 
+    def _import(self, credentials: Credentials) -> None:
+        """Bring the authority and their own certificate with its key into the NSS database."""
+        database = ("-d", f"sql:{self.state}/nss")
+        (self.state / "ca.pem").write_bytes(credentials.ca.pem)
+        _run("certutil", "-A", "-n", "ca", "-t", "CT,,", "-i", str(self.state / "ca.pem"), *database)
+        theirs = credentials.theirs
+        (self.state / "own.p12").write_bytes(
+            pkcs12.serialize_key_and_certificates(
+                b"own", theirs.key, theirs.certificate, [], BestAvailableEncryption(b"pass")
+            )
+        )
+        _run("pk12util", "-i", str(self.state / "own.p12"), "-W", "pass", "-K", "", *database)
+
     def _answers(self) -> bool:
         return (self.state / "run" / "pluto.ctl").exists() and "total" in self.whack(
             "--globalstatus", check=False
@@ -187,7 +205,12 @@ class Pluto:
         wanted = self.wanted
         selectors = [f"leftsubnet={self.here.inside}", f"rightsubnet={self.there.inside}"]
         options = [*wanted.their_options]
-        options += ["authby=secret"] if not any(line.startswith("authby") for line in options) else []
+        if wanted.credentials is None:
+            options.append("authby=secret")
+        else:
+            is_rsa = isinstance(wanted.credentials.theirs.key, RSAPrivateKey)
+            options.append("authby=rsasig" if is_rsa else "authby=ecdsa")
+            options += ["leftcert=own", "leftsendcert=always", "rightca=%same", "rightrsasigkey=%cert"]
         if wanted.dpd_s:
             options += [f"dpddelay={wanted.dpd_s}", f"dpdtimeout={3 * wanted.dpd_s}", "dpdaction=clear"]
         text = _IPSEC_CONF.format(
@@ -220,6 +243,6 @@ def _program(name: str) -> str:
     return str(_root() / "usr/libexec/ipsec" / name)
 
 
-def _nss(*command: str) -> None:
+def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"

@@ -24,11 +24,9 @@ connections {{ net {{
     auth = psk
     id = {our_id}
   }}
-  children {{ net {{
-    mode = {mode}
-    {proposals} = {esp}
-    {child_options}
-  }} }}
+  children {{
+{children}
+  }}
 }} }}
 secrets {{ ike-1 {{
   id-a = {our_id}
@@ -60,7 +58,7 @@ class NullCharon:
             self.here.gateway,
             self.state,
             self._connections(),
-            settings="\n  ".join(self.setup),
+            settings="\n  ".join(("delete_rekeyed_delay = 0", *self.setup)),
             backend="",
             environment=self._kernel.environment(),
         )
@@ -96,6 +94,10 @@ class NullCharon:
     def present(self) -> set[int]:
         return self._kernel.present()
 
+    def sa_entries(self) -> list[dict[str, object]]:
+        """Return every installation and removal of an SA, in order."""
+        return [entry for entry in self._kernel.entries() if "spi" in entry]
+
     def log(self) -> str:
         return self.charon.log()
 
@@ -104,11 +106,19 @@ class NullCharon:
 
     def _connections(self) -> str:
         wanted = self.wanted
-        child_options = [option for option in wanted.their_options if option.startswith("child.")]
-        options = [option for option in wanted.their_options if option not in child_options]
+        options = [option for option in wanted.their_options if not option.startswith("child.")]
+        child_options = [one.removeprefix("child.") for one in wanted.their_options if one not in options]
         options += [f"dpd_delay = {wanted.dpd_s}s"] if wanted.dpd_s else []
-        if wanted.mode == "tunnel":
-            child_options += [f"local_ts = {self.here.inside}", f"remote_ts = {self.there.inside}"]
+        proposals = f"esp_proposals = {','.join(wanted.esp or self.esp)}"
+        if wanted.ah:
+            proposals = f"ah_proposals = {','.join(wanted.ah)}"
+        children: list[str] = []
+        for name in wanted.children:
+            lines = [f"mode = {wanted.mode}", proposals, *child_options]
+            if wanted.mode == "tunnel":
+                ours, theirs = wanted.selectors(name, self.there, self.here)
+                lines += [f"local_ts = {theirs}", f"remote_ts = {ours}"]
+            children.append("\n      ".join((f"    {name} {{", *lines)) + "\n    }")
         return _SWANCTL_CONF.format(
             local=wanted.outer(self.here),
             remote=wanted.outer(self.there),
@@ -116,9 +126,6 @@ class NullCharon:
             their_id=THEIR_ID,
             ike=",".join(wanted.their_ike or wanted.ike),
             options="\n  ".join(options),
-            mode=wanted.mode,
-            proposals="esp_proposals",
-            esp=",".join(wanted.esp or self.esp),
-            child_options="\n    ".join(option.removeprefix("child.") for option in child_options),
+            children="\n".join(children),
             psk=wanted.their_psk,
         )

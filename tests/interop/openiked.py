@@ -93,13 +93,14 @@ class Iked:
         )
         (etc / "group").write_text("root:x:0:\n_iked:x:65533:\n")
         # It does not start without a key of its own, whatever it authenticates with.
+        credentials = self.wanted.credentials
+        own = credentials.theirs.key if credentials else ec.generate_private_key(ec.SECP256R1())
         key = etc / "iked" / "private" / "local.key"
-        key.write_bytes(
-            ec.generate_private_key(ec.SECP256R1()).private_bytes(
-                Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()
-            )
-        )
+        key.write_bytes(own.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
         key.chmod(0o600)
+        if credentials:
+            (etc / "iked" / "ca" / "ca.crt").write_bytes(credentials.ca.pem)
+            (etc / "iked" / "certs" / "own.crt").write_bytes(credentials.theirs.pem)
         self._configure()
         self._daemon.start(
             *("unshare", "--mount", "sh", "-c", _AS_ROOT_IN_ETC, str(etc)),
@@ -172,7 +173,8 @@ class Iked:
         policy = (
             *(f'ikev2 "{CONNECTION}" active', wanted.mode, "esp", flow, f"local {local} peer {remote}"),
             *(words(wanted.their_ike or wanted.ike, "ikesa"), words(wanted.esp or self.esp, "childsa")),
-            *(f"srcid {THEIR_ID} dstid {OUR_ID}", *wanted.their_options, f'psk "{wanted.their_psk}"'),
+            *(f"srcid {THEIR_ID} dstid {OUR_ID}", *wanted.their_options),
+            "" if wanted.credentials else f'psk "{wanted.their_psk}"',
         )
         path = self.state / "iked.conf"
         path.write_text("\n".join((*settings, " ".join(policy), "")))

@@ -1,9 +1,9 @@
 """The page docs/interop.md: feature x peer x role, written and checked by the run of the interop tests.
 
 A test says what it shows with `@pytest.mark.interop(feature=..., peer=..., role=...)`. `peer` and `role`
-may come from its parameters `peer` and `initiator` instead. `role` is who starts the exchange in question:
-`ours`, `theirs`, or `both`. A test that finds that the peer cannot do something says so with
-`Evidence.peer_cannot`, which wants the peer's own log line.
+may come from its parameters `peer` and `initiator` (`by`, `hidden`) instead. `role` is who starts the
+exchange in question: `ours`, `theirs`, or `both`. A test that finds that the peer cannot do something says
+so with `Evidence.peer_cannot`, which wants the peer's own log line.
 
 Every run compares the cells that it filled with the page and fails where they differ; a page with cells
 that no test fills any more fails when all interop tests were collected. `--write-interop docs/interop.md`
@@ -20,6 +20,7 @@ import pytest
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "interop.md"
 PEERS: Final = ("strongSwan", "libreswan", "OpenIKED")
+_ROLE_NAMES: Final = ("initiator", "by", "hidden")
 ROLES: Final = {"ours": "we start", "theirs": "they start"}
 
 _HEAD = """\
@@ -166,7 +167,7 @@ def cells_of(item: pytest.Item) -> Iterator[Cell]:
     callspec = getattr(item, "callspec", None)
     parameters = callspec.params if callspec else {}
     peer = marker.kwargs.get("peer") or getattr(parameters.get("peer"), "name", "")
-    role = marker.kwargs.get("role") or parameters.get("initiator")
+    role = marker.kwargs.get("role") or next(parameters[name] for name in _ROLE_NAMES if name in parameters)
     feature = str(marker.kwargs["feature"]).format_map(parameters)
     assert peer in PEERS, f"{item.nodeid}: no peer {peer!r}"
     assert role in {*ROLES, "both"}, f"{item.nodeid}: no role {role!r}"

@@ -41,6 +41,14 @@ class Pair:
         """Whether the SAs that are installed at both ends have the same SPIs."""
         return self.spis() == self.theirs.present()
 
+    def moved_from(self, old: set[int]) -> bool:
+        """Whether new SAs have taken the place of those with these SPIs, at both ends.
+
+        We keep an old inbound SA for some seconds more, for packets that were on their way.
+        """
+        theirs, ours = self.theirs.present(), self.spis()
+        return bool(theirs) and theirs.isdisjoint(old) and theirs == ours - old
+
     def check_keys(self) -> None:
         """Check that both ends installed the same SAs: SPI, direction, protocol, mode and keys."""
         installed, keys = self.theirs.installed(), self.ours.keys()

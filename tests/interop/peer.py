@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, Self
 
 from gateway.bench.topology import Namespace, Site
+from tests.fakes.pki import Issued
 from tests.interop.null_kernel import InstalledSa
 
 PSK = "interop-psk-0123456789abcdef"
@@ -19,13 +20,31 @@ CONNECTION = "net"
 _OURS = """\
 connections:
 - name: net
-  local:  {{address: "{local}", id: ours.test, auth: {{psk: {{value: "{psk}"}}}}}}
-  remote: {{address: "{remote}", id: theirs.test, auth: {{psk: {{value: "{psk}"}}}}}}
+  local:  {{address: "{local}", id: ours.test, auth: {{{local_auth}}}}}
+  remote: {{address: "{remote}", id: theirs.test, auth: {{{remote_auth}}}}}
   ike: {{proposals: [{ike}], retransmit_timeout: 0.5s, retransmit_tries: 3{ike_options}}}
   children:
-  - name: net
 {children}
 """
+_OUR_CERTIFICATE = "certificate: {certs: [{file: our.pem}], key: {file: our.key}}"
+_THEIR_CERTIFICATE = "certificate: {cas: [{file: ca.pem}]}"
+_PORTS = {"icmp": ("[icmp]", "[icmp]"), "tcp": ("[tcp]", "[tcp/5001]"), "udp": ("[udp]", "[udp/5002]")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """Both sides' certificates, of one authority."""
+
+    ca: Issued
+    ours: Issued
+    theirs: Issued
+
+    def write_ours(self, directory: Path) -> None:
+        """Write the files that our configuration names."""
+        files = {"ca.pem": self.ca.pem, "our.pem": self.ours.pem, "our.key": self.ours.key_pem}
+        for name, contents in files.items():
+            (directory / name).write_bytes(contents)
+            (directory / name).chmod(0o600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +54,15 @@ class Wanted:
     ike: tuple[str, ...] = ("aes256gcm16-prfsha384-x25519",)
     esp: tuple[str, ...] = ()
     """Empty: the first that the peer can, see `Peer.esp`."""
+    ah: tuple[str, ...] = ()
+    """Instead of ESP."""
+    children: tuple[str, ...] = (CONNECTION,)
+    """Names of Child SAs; `icmp`, `tcp` and `udp` are for one protocol, and one port of theirs."""
     their_ike: tuple[str, ...] = ()
     """Empty: as ours."""
     their_psk: str = PSK
+    credentials: Credentials | None = None
+    """Certificates on both sides, instead of the PSK."""
     mode: Literal["tunnel", "transport"] = "tunnel"
     version: Literal[4, 6] = 4
     """Of the outer addresses."""
@@ -52,16 +77,29 @@ class Wanted:
         """Return the outer address of a site."""
         return site.outside if self.version == 4 else site.outside_v6
 
+    def selectors(self, child: str, ours: Site, theirs: Site) -> tuple[str, str]:
+        """Return the selectors of a Child SA, our side first; strongSwan writes them as we do."""
+        local, remote = _PORTS.get(child, ("", ""))
+        return f"{ours.inside}{local}", f"{theirs.inside}{remote}"
+
     def ours(self, here: Site, there: Site, esp: tuple[str, ...]) -> str:
         """Return our configuration file."""
-        children = [f"    esp: {{proposals: [{', '.join(self.esp or esp)}]}}", f"    mode: {self.mode}"]
-        if self.mode == "tunnel":
-            children += [f"    local_ts: [{here.inside}]", f"    remote_ts: [{there.inside}]"]
+        children: list[str] = []
+        for name in self.children:
+            children += [f"  - name: {name}", f"    mode: {self.mode}"]
+            if self.ah:
+                children.append(f"    ah: {{proposals: [{', '.join(self.ah)}]}}")
+            else:
+                children.append(f"    esp: {{proposals: [{', '.join(self.esp or esp)}]}}")
+            if self.mode == "tunnel":
+                local, remote = self.selectors(name, here, there)
+                children += [f"    local_ts: ['{local}']", f"    remote_ts: ['{remote}']"]
         options = self.our_ike_options + (f", dpd_delay: {self.dpd_s}s" if self.dpd_s else "")
         return _OURS.format(
             local=self.outer(here),
             remote=self.outer(there),
-            psk=PSK,
+            local_auth=f'psk: {{value: "{PSK}"}}' if self.credentials is None else _OUR_CERTIFICATE,
+            remote_auth=f'psk: {{value: "{PSK}"}}' if self.credentials is None else _THEIR_CERTIFICATE,
             ike=", ".join(self.ike),
             ike_options=options,
             children="\n".join(children),

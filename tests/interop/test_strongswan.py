@@ -35,6 +35,7 @@ def wait_until(condition: Callable[[], bool], what: str, rig: Rig, timeout_s: fl
         time.sleep(0.1)
 
 
+@pytest.mark.interop(feature="Tunnel mode with traffic", peer="strongSwan")
 @pytest.mark.parametrize("initiator", ["ours", "theirs"])
 @pytest.mark.parametrize("setup", [GCM, CBC, P384], ids=["gcm", "cbc-sha2", "ecp384"])
 def test_a_tunnel_comes_up_and_carries_pings_both_ways(
@@ -49,6 +50,7 @@ def test_a_tunnel_comes_up_and_carries_pings_both_ways(
         assert rig.theirs.sas().count("INSTALLED") == 1
 
 
+@pytest.mark.interop(feature="Rekeys without loss under counted UDP", peer="strongSwan")
 @pytest.mark.parametrize("by", ["ours", "theirs"])
 @pytest.mark.parametrize("what", ["child", "ike"])
 def test_a_rekey_under_load_loses_nothing(start_rig: StartRig, by: str, what: str) -> None:
@@ -80,6 +82,7 @@ def test_a_rekey_under_load_loses_nothing(start_rig: StartRig, by: str, what: st
         assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log_tail()}"
 
 
+@pytest.mark.interop(feature="IKE SA deletion", peer="strongSwan")
 @pytest.mark.parametrize("by", ["ours", "theirs"])
 def test_deleting_the_ike_sa_ends_everything_at_both_ends(start_rig: StartRig, by: str) -> None:
     """RFC 7296 §1.4.1: deleting an IKE SA implicitly deletes its Child SAs."""
@@ -95,6 +98,7 @@ def test_deleting_the_ike_sa_ends_everything_at_both_ends(start_rig: StartRig, b
         wait_until(lambda: "swan:" not in rig.theirs.sas(), "their SAs are gone", rig)
 
 
+@pytest.mark.interop(feature="Child SA deletion", peer="strongSwan")
 @pytest.mark.parametrize("by", ["ours", "theirs"])
 def test_deleting_the_child_sa_leaves_the_ike_sa(start_rig: StartRig, by: str) -> None:
     """RFC 7296 §1.4.1."""
@@ -111,6 +115,7 @@ def test_deleting_the_child_sa_leaves_the_ike_sa(start_rig: StartRig, by: str) -
         assert len(rig.ike_sas()) == 1
 
 
+@pytest.mark.interop(feature="Liveness check (DPD)", peer="strongSwan", role="both")
 def test_liveness_checks_go_both_ways_and_a_dead_peer_is_noticed(start_rig: StartRig) -> None:
     """RFC 7296 §2.4."""
     setup = Setup(
@@ -130,6 +135,7 @@ def test_liveness_checks_go_both_ways_and_a_dead_peer_is_noticed(start_rig: Star
         assert "peer_unresponsive" in rig.ours.log()
 
 
+@pytest.mark.interop(feature="NAT traversal, the initiator is hidden", peer="strongSwan")
 @pytest.mark.parametrize("hidden", ["ours", "theirs"])
 @pytest.mark.parametrize("setup", [GCM, CBC], ids=["gcm", "cbc-sha2"])
 def test_a_nat_between_moves_everything_to_port_4500(start_rig: StartRig, setup: Setup, hidden: str) -> None:
@@ -146,6 +152,7 @@ def test_a_nat_between_moves_everything_to_port_4500(start_rig: StartRig, setup:
         assert ike_sa["nat_local" if hidden == "ours" else "nat_remote"] is True
 
 
+@pytest.mark.interop(feature="Cookies", peer="strongSwan", role="ours")
 def test_their_cookie_request_is_answered(start_rig: StartRig) -> None:
     """RFC 7296 §2.6: N(COOKIE) comes back first in the repeated IKE_SA_INIT request."""
     setup = Setup(their_settings="cookie_threshold = 1\n  cookie_threshold_ip = 1\n  dos_protection = yes")
@@ -191,6 +198,7 @@ def ike_sa_init_request(number: int) -> bytes:
     return encode_message(header, payloads)
 
 
+@pytest.mark.interop(feature="INVALID_KE_PAYLOAD and another try", peer="strongSwan", role="ours")
 def test_invalid_ke_from_them_makes_us_try_their_group(start_rig: StartRig) -> None:
     """RFC 7296 §1.2: our first guess is ECP-384, they only take X25519."""
     setup = Setup(ike="aes256gcm16-prfsha384-ecp384-x25519", theirs_ike="aes256gcm16-prfsha384-x25519")
@@ -201,6 +209,7 @@ def test_invalid_ke_from_them_makes_us_try_their_group(start_rig: StartRig) -> N
         assert "INVAL_KE" in rig.theirs.log()
 
 
+@pytest.mark.interop(feature="INVALID_KE_PAYLOAD and another try", peer="strongSwan", role="theirs")
 def test_invalid_ke_from_us_makes_them_try_our_group(start_rig: StartRig) -> None:
     """RFC 7296 §1.2: their first guess is ECP-384, we only take X25519."""
     setup = Setup(ike="aes256gcm16-prfsha384-x25519", theirs_ike="aes256gcm16-prfsha384-ecp384-x25519")
@@ -211,6 +220,7 @@ def test_invalid_ke_from_us_makes_them_try_our_group(start_rig: StartRig) -> Non
         assert "INVAL_KE" in rig.theirs.log()
 
 
+@pytest.mark.interop(feature="Narrowing of selectors", peer="strongSwan")
 @pytest.mark.parametrize("initiator", ["ours", "theirs"])
 def test_selectors_are_narrowed_to_what_both_allow(start_rig: StartRig, initiator: str) -> None:
     """RFC 7296 §2.9: we ask for 10.0.0.0/8 at their end, they have 10.2.0.0/16."""
@@ -223,6 +233,7 @@ def test_selectors_are_narrowed_to_what_both_allow(start_rig: StartRig, initiato
         assert child_sa["local_ts"] == ["10.1.0.0/16"]
 
 
+@pytest.mark.interop(feature="Wrong PSK: both say so", peer="strongSwan")
 @pytest.mark.parametrize("initiator", ["ours", "theirs"])
 def test_a_wrong_psk_is_refused_and_both_log_and_api_say_so(start_rig: StartRig, initiator: str) -> None:
     """RFC 7296 §2.21.2: AUTHENTICATION_FAILED."""
@@ -239,6 +250,7 @@ def test_a_wrong_psk_is_refused_and_both_log_and_api_say_so(start_rig: StartRig,
         assert not rig.child_sas()
 
 
+@pytest.mark.interop(feature="No common proposal: both say so", peer="strongSwan")
 @pytest.mark.parametrize("initiator", ["ours", "theirs"])
 def test_without_a_common_proposal_log_and_api_say_what_differed(start_rig: StartRig, initiator: str) -> None:
     """RFC 7296 §2.7: NO_PROPOSAL_CHOSEN; the responder tells its operator both sides' proposals."""
@@ -258,6 +270,7 @@ def test_without_a_common_proposal_log_and_api_say_what_differed(start_rig: Star
                 assert "aes256gcm16-prfsha384-x25519" in text
 
 
+@pytest.mark.interop(feature="Cookies", peer="strongSwan", role="theirs")
 def test_our_cookie_request_is_answered(start_rig: StartRig) -> None:
     """RFC 7296 §2.6: with many half-open IKE SAs we want a cookie before we compute anything."""
     with start_rig(GCM) as rig:

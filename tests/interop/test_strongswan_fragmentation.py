@@ -99,6 +99,7 @@ def ike_fragments(wire: Path, source: str) -> list[tuple[int, int, int]]:
     ]
 
 
+@pytest.mark.interop(feature="IKE fragmentation (RFC 7383)", peer="strongSwan")
 @pytest.mark.parametrize("initiator", ["ours", "theirs"])
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_large_ike_auth_passes_a_network_that_drops_ip_fragments(
@@ -158,6 +159,7 @@ def test_lost_fragments_are_made_good_by_retransmission(start_rig: StartRig, ini
         assert rig.theirs.sas().count("INSTALLED") == 1
 
 
+@pytest.mark.interop(feature="IKE fragmentation of rekeys", peer="strongSwan")
 @pytest.mark.parametrize("by", ["ours", "theirs"])
 def test_rekeys_are_fragmented_as_well(start_rig: StartRig, by: str) -> None:
     """CREATE_CHILD_SA of a Child SA with as many selectors; the new IKE SA still fragments."""
