@@ -16,6 +16,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
+from gateway.api.duration import MAX_S, format_duration
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
@@ -100,6 +101,10 @@ ENGINE: Final = EnumBridge(Engine, tpb.Engine)
 DROP_REASON: Final = EnumBridge(DropReason, spb.DropReason)
 
 
+_LONGEST_LIFETIME_S: Final = 11 * MAX_S
+"""A hard limit is at most this much of what was configured: once, and `over_fraction` of it."""
+
+
 # --- small things -------------------------------------------------------------------------------
 
 
@@ -132,11 +137,15 @@ def write_duration(seconds: float) -> duration_pb2.Duration:
     return duration
 
 
-def read_duration(duration: duration_pb2.Duration, path: str, violations: Violations) -> float:
-    """Return seconds, which must not be negative."""
+def read_duration(
+    duration: duration_pb2.Duration, path: str, violations: Violations, longest_s: float = MAX_S
+) -> float:
+    """Return seconds, which must neither be negative nor more than anybody can mean."""
     seconds = duration.seconds + duration.nanos / 1e9
     if seconds < 0:
         violations.add(path, f"{seconds:g}s is negative")
+    if seconds > longest_s:
+        violations.add(path, f"{seconds:g}s is too long; at most {format_duration(longest_s)} are allowed")
     return seconds
 
 
@@ -214,7 +223,7 @@ def _write_limit(limit: Limit) -> tpb.Limit:
 
 
 def _read_limit(message: tpb.Limit, path: str, violations: Violations) -> Limit:
-    seconds = read_duration(message.time, at(path, "time"), violations)
+    seconds = read_duration(message.time, at(path, "time"), violations, _LONGEST_LIFETIME_S)
     return Limit(seconds=seconds or None, bytes=message.bytes or None, packets=message.packets or None)
 
 

@@ -393,7 +393,9 @@ def _read_selectors(
     texts: Sequence[str], path: str, name: str, violations: Violations
 ) -> tuple[TrafficSelector, ...]:
     if len(texts) > MAX_SELECTORS:
-        violations.add(at(path, name), f"has {len(texts)} selectors; at most {MAX_SELECTORS} fit in a payload")
+        violations.add(
+            at(path, name), f"has {len(texts)} selectors; at most {MAX_SELECTORS} fit in a payload"
+        )
     selectors = []
     for i, text in enumerate(texts):
         try:

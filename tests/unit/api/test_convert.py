@@ -141,6 +141,23 @@ def test_a_connection_is_written_without_its_key_and_read_back() -> None:
     assert wanted == WantedConnection(connection=connection, psk=None)
 
 
+@pytest.mark.parametrize("seconds", [315_360_001, 2**62])
+def test_no_time_is_so_long_that_an_answer_could_not_tell_it(seconds: int) -> None:
+    message = write_connection(
+        Connection(name="a", local=Side(), remote=Side(), children=(Child(name="lan"),)), psk_is_set=True
+    )
+    for duration in (message.ike.rekey, message.ike.dpd_delay, message.children[0].rekey):
+        duration.seconds = seconds
+
+    with pytest.raises(InvalidArgument) as caught:
+        read_connections([message])
+
+    assert [violation.field for violation in caught.value.violations] == [
+        f"connections[0].{where}" for where in ("ike.rekey", "ike.dpd_delay", "children[0].rekey")
+    ]
+    assert "at most 3650d are allowed" in str(caught.value)
+
+
 def test_an_invalid_argument_says_everything() -> None:
     with pytest.raises(InvalidArgument) as caught:
         read_connections([cpb.Connection(name="a"), cpb.Connection(name="a")])
