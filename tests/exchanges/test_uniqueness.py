@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from gateway.ike.events import FailureReason, IkeSaDeleted, IkeSaFailed
+from gateway.ike.wire.notify import NotifyType
 from gateway.ipsec.connection import Unique
 from tests.fakes.pair import ALICE, Pair
 
@@ -159,3 +160,12 @@ def test_one_that_is_being_replaced_does_not_count():
     pair.run_until(lambda: len(pair.alice.ike_sas) == 1, 30.0)
 
     assert [line for line in flow.missing if "alice has no outbound" in line] == []
+
+
+@pytest.mark.parametrize(("unique", "is_said"), [(Unique.REPLACE, True), (Unique.NEVER, False)])
+def test_who_shares_its_identity_with_others_does_not_say_initial_contact(unique, is_said):
+    pair = Pair(alice={"ike_options": {"unique": unique}})
+
+    pair.establish()
+
+    assert (pair.messages()[2].notify(NotifyType.INITIAL_CONTACT) is not None) is is_said

@@ -84,7 +84,7 @@ from gateway.ike.wire.payloads import (
     find_payload,
 )
 from gateway.ipsec.authentication import AuthMethod
-from gateway.ipsec.connection import Child, Connection
+from gateway.ipsec.connection import Child, Connection, Unique
 from gateway.ipsec.identity import Identity, address_identity, match_rank
 from gateway.ipsec.secret import Secret
 
@@ -138,7 +138,7 @@ def initiate(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
     # HDR, SK {IDi, [CERT+], [N(INITIAL_CONTACT)], [CERTREQ+], [IDr], AUTH, [N(USE_TRANSPORT_MODE)],
     #          [SAi2, TSi, TSr]}
     payloads: list[Payload] = [idi, *proof.certificates]
-    if ike_sa.context.options.send_initial_contact and not _knows_peer(ike_sa):
+    if _is_first_contact(ike_sa):
         payloads.append(NotifyPayload(NotifyType.INITIAL_CONTACT))
     payloads += certificate_requests((connection,))
     if expected_id is not None:
@@ -157,8 +157,14 @@ def initiate(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
         ike_sa.plan(Plan(kind=PlanKind.NEW_CHILD, child=child.name), first=True)
 
 
-def _knows_peer(ike_sa: IkeSa) -> bool:
-    return ike_sa.context.authenticated[ike_sa.connection.name] > 0
+def _is_first_contact(ike_sa: IkeSa) -> bool:
+    """Tell whether to say INITIAL_CONTACT: no other IKE SA of ours is up with this identity (RFC 7296 §2.4).
+
+    With an identity that others have too, nobody may say so.
+    """
+    is_ours_alone = ike_sa.connection.ike.unique is not Unique.NEVER
+    knows_peer = ike_sa.context.authenticated[ike_sa.connection.name] > 0
+    return ike_sa.context.options.send_initial_contact and is_ours_alone and not knows_peer
 
 
 def _authenticate_responder(
