@@ -330,16 +330,17 @@ class Endpoint:
 
     def is_carried(self, connection: str, child: str) -> bool:
         """Say whether a Child SA carries this child's traffic; of child "", whether an IKE SA serves."""
+        lasting = [
+            sa
+            for sa in self._ike_sas.of_connection(connection)
+            if not sa.is_doomed and sa.state is not IkeSaState.DELETING
+        ]
+        if not child:
+            return any(sa.state in SERVING_STATES for sa in lasting)
         return any(
-            sa.connection.name == connection
-            and (
-                any(
-                    c.parameters.child.name == child and c.state in CARRYING_STATES
-                    for c in sa.children.values()
-                )
-                or (not child and sa.state in SERVING_STATES)
-            )
-            for sa in self._ike_sas.all()
+            c.parameters.child.name == child and c.state in CARRYING_STATES
+            for sa in lasting
+            for c in sa.children.values()
         )
 
     def find_child_sa(self, spi: Spi) -> ChildSaId | None:
@@ -377,7 +378,7 @@ class Endpoint:
         """Return an IKE SA of the connection that is up, else one of ours that is coming up."""
         usable = [
             ike_sa
-            for ike_sa in self._ike_sas.all()
+            for ike_sa in self._ike_sas.of_connection(connection.name)
             if ike_sa.connection is connection
             and not ike_sa.is_doomed
             and (ike_sa.state in SERVING_STATES or (ike_sa.is_initiator and ike_sa.state in _COMING_UP))

@@ -72,6 +72,23 @@ def test_a_connection_that_is_gone_while_it_comes_up_leaves_nothing():
     pair.check(children=0, ike_sas=0)
 
 
+def test_what_an_ike_sa_that_is_being_deleted_still_has_does_not_count_as_up():
+    pair = Pair()
+    pair.establish()
+    assert pair.alice.endpoint.is_carried("site", "lan")
+    pair.link.fate = lambda packet: ()
+
+    # The connection goes, and its DELETE is lost; then it is wanted again.
+    pair.alice.endpoint.configure((), pair.now)
+    pair.drain(pair.alice)
+    pair.alice.endpoint.configure((alice_connection(),), pair.now)
+
+    (deleting,) = pair.alice.endpoint.ike_sas()
+    assert deleting.state == "deleting"
+    assert not pair.alice.endpoint.is_carried("site", "lan")
+    assert not pair.alice.endpoint.is_carried("site", "")
+
+
 def test_what_is_not_configured_cannot_be_initiated():
     pair = Pair()
 

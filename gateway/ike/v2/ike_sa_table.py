@@ -21,12 +21,15 @@ class IkeSaTable:
     One that ended stays as a *ghost* for a while, found by its SPI only: it repeats its last answer.
     """
 
-    __slots__ = ("_by_number", "_by_pair", "_by_spi", "_context", "_ghosts")
+    __slots__ = ("_by_connection", "_by_number", "_by_pair", "_by_spi", "_context", "_ghosts", "_names")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_number: dict[IkeSaId, IkeSa] = {}
         self._by_spi: dict[bytes, IkeSa] = {}
+        self._by_connection: dict[str, dict[IkeSaId, IkeSa]] = {}
+        self._names: dict[IkeSaId, str] = {}
+        """Under which connection each is kept: knowing the identities, a responder may choose another."""
         self._by_pair: dict[_PeerPair, dict[IkeSaId, IkeSa]] = {}
         self._ghosts: dict[IkeSaId, IkeSa] = {}
 
@@ -35,6 +38,10 @@ class IkeSaTable:
     def all(self) -> tuple[IkeSa, ...]:
         """Return every IKE SA, oldest first."""
         return tuple(self._by_number.values())
+
+    def of_connection(self, name: str) -> tuple[IkeSa, ...]:
+        """Return the IKE SAs of one connection; a half-open one counts for the likeliest."""
+        return tuple(self._by_connection.get(name, {}).values())
 
     def find(self, number: int) -> IkeSa | None:
         """Return an IKE SA by its number."""
@@ -66,15 +73,20 @@ class IkeSaTable:
         """Take an IKE SA into care."""
         self._by_number[ike_sa.id] = ike_sa
         self._by_spi[ike_sa.local_spi] = ike_sa
+        self._file(ike_sa)
 
     def note_authenticated(self, ike_sa: IkeSa) -> None:
         """Note that both sides of an IKE SA are authenticated, and who they are."""
         self._by_pair.setdefault(_peer_pair(ike_sa), {})[ike_sa.id] = ike_sa
+        if self._names.get(ike_sa.id) != ike_sa.connection.name:
+            self._unfile(ike_sa)
+            self._file(ike_sa)
         self._context.authenticated[ike_sa.connection.name] += 1
 
     def remove(self, ike_sa: IkeSa, *, as_ghost: bool) -> None:
         """Let go of an IKE SA that ended, at once or after its last answer was repeated long enough."""
         self._by_number.pop(ike_sa.id, None)
+        self._unfile(ike_sa)
         known = self._by_pair.get(_peer_pair(ike_sa), {})
         if known.pop(ike_sa.id, None) is not None:
             self._context.authenticated[ike_sa.connection.name] -= 1
@@ -93,6 +105,18 @@ class IkeSaTable:
         ghost = self._ghosts.get(IkeSaId(number))
         if ghost is not None:
             self._forget(ghost)
+
+    def _file(self, ike_sa: IkeSa) -> None:
+        name = ike_sa.connection.name
+        self._names[ike_sa.id] = name
+        self._by_connection.setdefault(name, {})[ike_sa.id] = ike_sa
+
+    def _unfile(self, ike_sa: IkeSa) -> None:
+        name = self._names.pop(ike_sa.id, "")
+        filed = self._by_connection.get(name, {})
+        filed.pop(ike_sa.id, None)
+        if not filed:
+            self._by_connection.pop(name, None)
 
     def _forget(self, ike_sa: IkeSa) -> None:
         self._ghosts.pop(ike_sa.id, None)
