@@ -1,15 +1,21 @@
-"""ICMP errors that a security gateway sends about packets it could not carry (RFC 792, RFC 1812, RFC 4443).
+"""ICMP errors: those a security gateway sends about packets it could not carry, and one that it reads.
 
-Only the messages are made here; how many are sent is the caller's to limit.
+Only the messages are made here (RFC 792, RFC 1812, RFC 4443); how many are sent is the caller's to limit.
 """
 
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.esp.checksum import internet_checksum, ones_sum
 from gateway.esp.errors import PacketDropped
 from gateway.esp.flow import Flow, parse_flow
-from gateway.esp.packet import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, PROTOCOL_ICMP, PROTOCOL_ICMPV6
+from gateway.esp.packet import (
+    IPV4_HEADER_BYTES,
+    IPV6_HEADER_BYTES,
+    PROTOCOL_AH,
+    PROTOCOL_ICMP,
+    PROTOCOL_ICMPV6,
+)
 from gateway.esp.transport import with_payload
 from gateway.esp.tunnel import make_bare_header
 from gateway.ipsec.sa import IpAddress
@@ -30,6 +36,38 @@ _TIME_EXCEEDED: Final = (11, 0)
 _V6_PACKET_TOO_BIG: Final = (2, 0)
 _V6_PROHIBITED: Final = (1, 1)
 _V6_TIME_EXCEEDED: Final = (3, 0)
+
+
+class TooBig(NamedTuple):
+    """What a router said of an AH packet: unauthenticated, but who has not seen it does not know its SPI."""
+
+    mtu: int
+    source: IpAddress
+    destination: IpAddress
+    spi: int
+
+
+def parse_too_big_about_ah(message: bytes) -> TooBig | None:
+    """Return what an ICMPv6 message tells of the path MTU of an AH SA (RFC 4443 §3.2, RFC 4301 §8.2.1).
+
+    Args:
+        message: From the ICMPv6 header on, its checksum verified.
+
+    Returns:
+        `None` for any other message, and one that does not quote as far as the SPI.
+    """
+    if tuple(message[:2]) != _V6_PACKET_TOO_BIG:
+        return None
+    quoted = message[_ICMP_HEADER_BYTES:]
+    try:
+        flow = parse_flow(quoted)
+    except PacketDropped:
+        return None
+    spi = quoted[flow.transport_offset + 4 : flow.transport_offset + 8]
+    if flow.version != 6 or flow.protocol != PROTOCOL_AH or not flow.is_first_fragment or len(spi) < 4:
+        return None
+    mtu = int.from_bytes(message[4:8], "big")
+    return TooBig(mtu, flow.source_address, flow.destination_address, int.from_bytes(spi, "big"))
 
 
 def too_big(packet: bytes, mtu: int, source: IpAddress) -> bytes | None:

@@ -452,18 +452,19 @@ def split_by_hand(packet: bytes, at: int, size: int, identification: int) -> lis
 
 @pytest.mark.parametrize("protocol", list(IpsecProtocol))
 @VERSIONS
-async def test_router_that_says_too_big_about_a_tunnel_packet_is_heard(
-    link: tuple[Datapath, Peer], version: int, protocol: IpsecProtocol
+@MODES
+async def test_router_that_says_too_big_is_heard(
+    link: tuple[Datapath, Peer], mode: Mode, version: int, protocol: IpsecProtocol
 ) -> None:
     datapath, peer = link
     keys = ah_keys(SUITE) if protocol is IpsecProtocol.AH else esp_keys(BY_NAME["aes256gcm16"])
-    _, sending = pair(Mode.TUNNEL, 4, version, keys)
-    await datapath.apply_policies([policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts)])
+    _, sending = pair(mode, version, version, keys)
+    await datapath.apply_policies([policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts, mode=mode)])
     await datapath.install_sas([sending])
     (before,) = await datapath.list_sas()
 
-    with host(4, Mode.TUNNEL) as program:
-        program.sendto(bytes(1300), (INNER[4][1], PORT))
+    with host(version, mode) as program:
+        program.sendto(bytes(1300), ((INNER if mode is Mode.TUNNEL else OUTER)[version][1], PORT))
         sent = await peer.take(protocol)
     ours, theirs = OUTER[version]
     if version == 4:

@@ -57,6 +57,7 @@ from gateway.esp.ah_inbound import AhInboundSa
 from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.errors import UnsupportedSa
 from gateway.esp.flow import SelectorSet
+from gateway.esp.icmp import TooBig, parse_too_big_about_ah
 from gateway.esp.inbound import InboundSa
 from gateway.esp.outbound import OutboundSa, Sealed
 from gateway.esp.replay import MAX_WINDOW_PACKETS
@@ -82,6 +83,8 @@ _IPV6_MIN_MTU: Final = 1280
 _DEFAULT_PATH_MTU: Final = 1500
 _DEFAULT_TUNNEL_MTU: Final = 1400
 _PATH_REFRESH_S: Final = 5.0
+_LEARNT_MTU_S: Final = 600.0
+"""As long as Linux believes what it learnt by itself; RFC 8201 §4 wants 5 minutes or more."""
 _SETTLE_S: Final = 0.2
 _RENEW_S: Final = 1.0
 _MAX_SPIS_AT_ONCE: Final = 10_000
@@ -164,8 +167,8 @@ class SoftwareBackend:
             loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.from_wire)
         for raw in self._outer.raw_ah:
             loop.add_reader(raw.fileno(), self._on_raw, raw, self._forwarder.ah_from_wire)
-        for listener in self._outer.error_listeners:
-            loop.add_reader(listener.fileno(), self._on_error, listener)
+        for icmp in self._outer.icmp:
+            loop.add_reader(icmp.fileno(), self._on_icmp, icmp)
         for udp in self._outer.udp:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
         loop.add_reader(self._monitor.fileno(), self._on_change)
@@ -205,7 +208,7 @@ class SoftwareBackend:
         self._close_tunnel()
         if self._outer is not None:
             outer = self._outer
-            for sock in (*outer.raw, *outer.raw_ah, *outer.error_listeners, *outer.udp):
+            for sock in (*outer.raw, *outer.raw_ah, *outer.icmp, *outer.udp):
                 loop.remove_reader(sock.fileno())
             self._outer.close()
         if self._monitor is not None:
@@ -495,13 +498,26 @@ class SoftwareBackend:
                 self._measure_paths()
                 return
 
-    def _on_error(self, listener: socket.socket) -> None:
-        """Look at the paths again; what a listener hears besides errors is for nobody."""
+    def _on_icmp(self, icmp: socket.socket) -> None:
+        """Learn path MTUs of AH over IPv6, which the kernel does not."""
         assert self._outer is not None
-        with contextlib.suppress(OSError):
-            listener.recv(0)
-        self._outer.forget_errors(listener)
-        self._measure_paths()
+        for _ in range(_BATCH_PACKETS):
+            message = self._outer.receive_icmp(icmp)
+            if message is None:
+                return
+            report = parse_too_big_about_ah(message)
+            if report is not None:
+                self._learn_path_mtu(report)
+
+    def _learn_path_mtu(self, report: TooBig) -> None:
+        """Believe a router about an SA of ours, for some minutes (RFC 4301 §8.2.1, RFC 8201 §4)."""
+        entry = self._sad.outbound(IpsecProtocol.AH, report.destination, report.spi)
+        if entry is None or entry.sa.source != report.source:
+            return
+        mtu = max(report.mtu, _IPV6_MIN_MTU)
+        if mtu < (entry.path_mtu or _DEFAULT_PATH_MTU):
+            entry.learnt_mtu, entry.learnt_until = mtu, self.now() + _LEARNT_MTU_S
+            self.path_shrank(entry)
 
     def _on_udp(self, udp: socket.socket) -> None:
         assert self._outer is not None
@@ -552,6 +568,8 @@ class SoftwareBackend:
         path = probe_path(entry.core.destination, source=entry.sa.source, mark=self._options.mark)
         if path is not None:
             entry.path_mtu = path.mtu_bytes
+        if entry.learnt_until > self.now():
+            entry.path_mtu = min(entry.path_mtu or _DEFAULT_PATH_MTU, entry.learnt_mtu)
         entry.mtu = entry.core.effective_mtu(entry.path_mtu or _DEFAULT_PATH_MTU)
 
     def _fit_tunnel_mtu(self) -> asyncio.Task[None] | None:

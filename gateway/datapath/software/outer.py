@@ -7,8 +7,8 @@ IP packets go out by IPPROTO_RAW sockets, which gives us DF, TOS and the options
 packet; ESP that has to be fragmented goes out by sockets whose IP header the kernel makes.
 
 Path MTUs are the kernel's to learn, from ICMP errors about what we sent. Over IPv6 it does so only for a
-socket that wants to hear of errors; and it looks behind AH, so that those about AH in tunnel mode are errors
-of the protocols 4 and 41 to it.
+socket that wants to hear of errors; and it looks behind AH, so that those about AH are not ours to it: we
+read Packet Too Big messages ourselves.
 
 AH authenticates the header of its packet. Over IPv4 a raw socket shows it; over IPv6 the kernel is asked for
 the extension headers, and the rest of the header is known.
@@ -59,8 +59,9 @@ _IPV4_MIN_BYTES: Final = 20
 _IPV6_RECVERR: Final = 25
 _MAX_ERRORS: Final = 64
 """Taken at once; more make the socket readable again."""
-_TUNNELLED: Final = (4, 41)
-"""IPv4 and IPv6 as next header of AH."""
+_ICMP6_FILTER: Final = 1
+_PACKET_TOO_BIG_ONLY: Final = struct.pack("=8I", 0xFFFFFFFF & ~(1 << 2), *[0xFFFFFFFF] * 7)
+"""A bit for each type, set for those that are not wanted (RFC 3542 §3.2)."""
 _EXTENSION_HEADERS: Final = {socket.IPV6_HOPOPTS: 0, socket.IPV6_RTHDR: 43, socket.IPV6_DSTOPTS: 60}
 """Next header numbers of what the kernel hands over by these ancillary types (RFC 3542 §6)."""
 _EXTENSION_HEADER_OPTIONS: Final = (
@@ -90,10 +91,7 @@ class OuterSockets:
         try:
             self.raw = tuple(self._open_receiver(family, _ESP, mark) for family in families)
             self.raw_ah = tuple(self._open_receiver(family, _AH, mark) for family in families)
-            self.error_listeners = tuple(
-                self._open_error_listener(protocol, mark)
-                for protocol in (_TUNNELLED if socket.AF_INET6 in families else ())
-            )
+            self.icmp = tuple(self._open_icmp(mark) for family in families if family == socket.AF_INET6)
             self._whole = {_version(f): self._open(f, socket.IPPROTO_RAW, mark) for f in families}
             self._clear = {_version(f): self._open(f, socket.IPPROTO_RAW, clear_mark) for f in families}
             self._pieces = {_version(f): self._open_fragmenting(f, mark) for f in families}
@@ -128,12 +126,10 @@ class OuterSockets:
                     raw.setsockopt(socket.IPPROTO_IPV6, option, 1)
         return raw
 
-    def _open_error_listener(self, protocol: int, mark: int) -> socket.socket:
-        """Open a raw IPv6 socket that neither sends nor keeps anything: it has the kernel learn path MTUs."""
-        raw = self._open(socket.AF_INET6, protocol, mark)
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-        raw.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _IP_PMTUDISC_DO)
-        raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+    def _open_icmp(self, mark: int) -> socket.socket:
+        """Open a raw socket that reads ICMPv6 Packet Too Big messages."""
+        raw = self._open(socket.AF_INET6, socket.IPPROTO_ICMPV6, mark)
+        raw.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _PACKET_TOO_BIG_ONLY)
         return raw
 
     def _open_fragmenting(self, family: socket.AddressFamily, mark: int) -> socket.socket:
@@ -216,6 +212,13 @@ class OuterSockets:
             outer = outer._replace(header=join_ipv6_headers(bare, extensions, _AH, len(data)))
         handle(data, outer, time.monotonic())
         return True
+
+    def receive_icmp(self, sock: socket.socket) -> bytes | None:
+        """Read one ICMPv6 message; None: there is none."""
+        try:
+            return sock.recv(_MAX_BYTES)
+        except OSError:
+            return None
 
     def forget_errors(self, sock: socket.socket) -> None:
         """Empty the error queue of a socket: the kernel has drawn its conclusions already."""

@@ -12,7 +12,7 @@ from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.flow import SelectorSet
 from gateway.esp.inbound import InboundSa
 from gateway.esp.outbound import OutboundSa
-from gateway.ipsec.sa import MIN_SPI, Direction, IpsecProtocol, SaId, SecurityAssociation, Spi
+from gateway.ipsec.sa import MIN_SPI, Direction, IpAddress, IpsecProtocol, SaId, SecurityAssociation, Spi
 
 RESERVATION_S: Final = 300.0
 MAX_SAS: Final = 100_000
@@ -47,6 +47,9 @@ class OutboundEntry:
     path_mtu: int | None = None
     mtu: int = 1280
     """Largest inner packet that goes out in one piece."""
+    learnt_mtu: int = 0
+    """Of the path, by what a router said about AH over IPv6; believed up to `learnt_until`, in seconds."""
+    learnt_until: float = 0.0
 
 
 Entry = InboundEntry | OutboundEntry
@@ -79,6 +82,11 @@ class Sad:
     def get(self, sa_id: SaId) -> Entry | None:
         """Return an entry, if it is there."""
         return self._entries.get(sa_id)
+
+    def outbound(self, protocol: IpsecProtocol, destination: IpAddress, spi: int) -> OutboundEntry | None:
+        """Return the outbound SA that sends such packets, if it is there."""
+        entry = self._entries.get(SaId(f"out:{protocol.name.lower()}:{destination}:{spi:08x}"))
+        return entry if isinstance(entry, OutboundEntry) else None
 
     def serving(self, connection: str, child: str) -> tuple[OutboundEntry, ...]:
         """Return the outbound SAs of a (connection, child), newest first."""

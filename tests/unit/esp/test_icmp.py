@@ -17,8 +17,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
-from gateway.esp.icmp import prohibited, time_exceeded, too_big
-from tests.unit.esp.samples import INNER
+from gateway.esp.icmp import TooBig, parse_too_big_about_ah, prohibited, time_exceeded, too_big
+from tests.unit.esp.ah_samples import ah_outbound
+from tests.unit.esp.samples import INNER, OUTER, SPI, ip_packet
 
 V4 = {"src": INNER[4][0], "dst": INNER[4][1]}
 V6 = {"src": INNER[6][0], "dst": INNER[6][1]}
@@ -137,3 +138,43 @@ def test_any_bytes_give_an_error_or_nothing(start: bytes, packet: bytes) -> None
         for make in (time_exceeded, prohibited):
             error = make(start + packet, source)
             assert error is None or len(error) <= 1280
+
+
+# --- what a router says of AH -----------------------------------------------------------------------
+
+
+def about_ah(mtu: int = 1300, size: int = 1200) -> bytes:
+    """Return the ICMPv6 message of a router that quotes so much of an AH packet of ours."""
+    sealed = ah_outbound(outer=6).seal(ip_packet(4, bytes(1300)), 0.0)
+    error = IPv6(src="2001:db8::9", dst=OUTER[6][0]) / ICMPv6PacketTooBig(mtu=mtu) / Raw(sealed[:size])
+    return bytes(IPv6(bytes(error)).payload)
+
+
+def test_too_big_about_ah_names_the_sa_and_the_mtu() -> None:
+    source, destination = map(ip_address, OUTER[6])
+
+    assert parse_too_big_about_ah(about_ah()) == TooBig(1300, source, destination, SPI)
+    assert parse_too_big_about_ah(about_ah(size=48)) == TooBig(1300, source, destination, SPI)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        about_ah(size=47),
+        about_ah(size=20),
+        b"\x01" + about_ah()[1:],
+        about_ah()[:8] + ip_packet(4, bytes(60), protocol=51),
+        about_ah()[:8] + ip_packet(6, bytes(60), protocol=50),
+    ],
+    ids=["nothing", "no SPI", "no header", "another type", "IPv4", "ESP"],
+)
+def test_what_is_not_about_ah_tells_nothing(message: bytes) -> None:
+    assert parse_too_big_about_ah(message) is None
+
+
+@given(st.binary(max_size=100))
+def test_any_message_tells_something_or_nothing(rest: bytes) -> None:
+    for start in (b"", b"\x02\0", about_ah()[:8]):
+        told = parse_too_big_about_ah(start + rest)
+        assert told is None or isinstance(told, TooBig)
