@@ -321,12 +321,9 @@ class Endpoint:
         return tuple(c.info() for c in sorted(children, key=lambda c: c.child_sa_id))
 
     def has_ike_sa(self, connection: str) -> bool:
-        """Say whether a connection has an IKE SA that serves, or one of ours that is coming up."""
-        return any(
-            sa.connection.name == connection
-            and (sa.state in SERVING_STATES or (sa.is_initiator and sa.state in _COMING_UP))
-            for sa in self._ike_sas.all()
-        )
+        """Say whether `initiate` would use an IKE SA that is up or coming up, instead of making one."""
+        configured = self._connections.get(connection)
+        return configured is not None and self._find_usable(configured) is not None
 
     def is_carried(self, connection: str, child: str) -> bool:
         """Say whether a Child SA carries this child's traffic; of child "", whether an IKE SA serves."""

@@ -8,6 +8,7 @@ from gateway.ike.events import (
     FailureReason,
     IkeSaDeleted,
     IkeSaEstablished,
+    IkeSaFailed,
     ReauthenticationDue,
     SpiRequest,
 )
@@ -130,10 +131,12 @@ def test_a_peer_that_refuses_the_new_one_keeps_the_old_one():
     pair.bob.psk = b"another key"
 
     pair.alice.reauthenticate()
-    pair.run_for(5.0)
+    pair.run_for(100.0)
 
     pair.check(children=1)
     assert pair.alice.events(IkeSaDeleted) == []
+    # Nobody asked for it to be tried again.
+    assert len(pair.alice.events(IkeSaFailed)) == 1
 
 
 def test_asking_twice_is_one_reauthentication():
@@ -287,6 +290,15 @@ def test_a_lifetime_that_the_peer_tells_later_counts_as_well():
     pair.run_for(95.0)
 
     assert len(pair.alice.events(IkeSaEstablished)) == 2
+
+
+def test_a_peer_that_gives_no_time_at_all_keeps_nobody_busy():
+    pair = timed(alice={"jitter": 0.0}, reauth_s=1.0)
+    pair.alice.initiate()
+
+    pair.run_for(60.0)
+
+    assert len(pair.alice.events(IkeSaEstablished)) <= 3
 
 
 def test_a_responder_that_nobody_obeys_begins_itself():

@@ -17,6 +17,8 @@ from gateway.ipsec.sa import IpAddress
 
 _IN_TIME = 0.9
 """Of the time that a peer gives, so much is used at most: an authentication takes some round trips."""
+_MIN_LIFETIME_S = 30
+"""A peer that gives less does not get us to do nothing else."""
 
 
 def lifetime_notify(ike_sa: IkeSa) -> list[Payload]:
@@ -48,7 +50,7 @@ def take_lifetime(ike_sa: IkeSa, payloads: tuple[Payload, ...]) -> None:
     except PeerError:
         return
     jitter = ike_sa.connection.ike.jitter * ike_sa.context.draw()
-    at = ike_sa.context.now + seconds * _IN_TIME * (1.0 - jitter)
+    at = ike_sa.context.now + max(seconds, _MIN_LIFETIME_S) * _IN_TIME * (1.0 - jitter)
     if ike_sa.reauth_at is None or at < ike_sa.reauth_at:
         ike_sa.limit_authentication(at, ike_sa.authentic_until)
 

@@ -134,12 +134,13 @@ class Uniqueness:
                     succession.loser = new
 
     def ended(self, ike_sa: IkeSa) -> None:
-        """An IKE SA is gone: what it was to replace stays, and is authenticated anew a little later."""
+        """An IKE SA is gone: what it was to replace stays; by the clock, it is tried again a little later."""
         for succession in self._successions.pop(ike_sa.id, ()):
             del self._winners[succession.loser.id]
-            if succession.why is Why.REAUTHENTICATED and succession.loser.state in SERVING_STATES:
+            loser = succession.loser
+            if succession.why is Why.REAUTHENTICATED and loser.state in SERVING_STATES and loser.reauth_at:
                 retry_at = self._context.now + self._context.options.rekey_retry_s
-                succession.loser.set_timer(Timer.IKE_REAUTH, retry_at)
+                loser.set_timer(Timer.IKE_REAUTH, retry_at)
         winner = self._winners.get(ike_sa.id)
         if winner is not None:
             self._forget(winner, ike_sa)
