@@ -19,6 +19,7 @@ from gateway.ike.crypto.certificate import (
 )
 from gateway.ike.crypto.chain import MAX_SIGNATURES, TrustStore, _Search
 from gateway.ike.crypto.revocation import read_crl
+from gateway.ike.crypto.signature import key_hash
 from gateway.ipsec.authentication import KeyKind, Revocation
 from gateway.ipsec.identity import Identity, IdType, parse_identity
 from tests.fakes.pki import CERT_SIGN, DAY, GOOD_KINDS, NOW, Issued, crl, crl_point, issue, key_of, name_of
@@ -303,11 +304,16 @@ SKI = x509.SubjectKeyIdentifier.from_public_key(NAMED.key.public_key()).digest
     [
         *("peer.example", "PEER.Example", "second.example", "192.0.2.1", "2001:db8::1", "peer@example.org"),
         *("Peer@Example.ORG", "O=Test, OU=Gateways, CN=peer", "O=test, OU=GATEWAYS, CN=Peer"),
-        f"keyid:#{SKI.hex()}",
     ],
 )
 def test_an_identity_in_the_certificate_is_confirmed(text: str) -> None:
     believe(store(), NAMED, identity=parse_identity(text))
+
+
+def test_a_key_id_is_the_subject_key_identifier_or_the_sha1_of_the_key() -> None:
+    # RFC 5280 §4.2.1.2 method (1), and what CERTREQ names keys by (RFC 7296 §3.7).
+    for key_id in (SKI, key_hash(NAMED.public.der)):
+        believe(store(), NAMED, identity=Identity(IdType.KEY_ID, key_id))
 
 
 @pytest.mark.parametrize(
@@ -567,7 +573,11 @@ def test_a_crl_of_another_distribution_point_says_nothing() -> None:
     refused(Check.REVOCATION_UNKNOWN, store(crls=[of("http://crl.example/other.crl")]), POINTED)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x30\x00", b"garbage", ROOT.der])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x30\x00", b"garbage", ROOT.der],
+    ids=["nothing", "an empty sequence", "garbage", "a certificate"],
+)
 def test_what_is_no_crl_is_refused(data: bytes) -> None:
     with pytest.raises(CertificateProblem):
         read_crl(data)
