@@ -1,8 +1,8 @@
 """A `Datapath` that lives elsewhere: the gRPC client of the datapath service."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -136,7 +136,7 @@ class DatapathClient:
         opened: asyncio.Future[Any] = asyncio.ensure_future(call.read())
         self._opening.add(opened)
         opened.add_done_callback(self._forget)
-        return self._relay(call, opened)
+        return _Events(call, opened, self._next_event)
 
     async def close(self) -> None:
         """Close the connection and end the event streams; the datapath keeps everything it has."""
@@ -148,24 +148,20 @@ class DatapathClient:
         if not opened.cancelled():
             opened.exception()  # The stream's reader sees it; an abandoned stream must not warn.
 
-    async def _relay(self, call: Any, opened: asyncio.Future[Any]) -> AsyncGenerator[DatapathEvent, None]:
+    async def _next_event(self, reading: Callable[[], Awaitable[Any]]) -> DatapathEvent:
         try:
-            response = await opened
-            while response is not grpc.aio.EOF:
+            while (response := await reading()) is not grpc.aio.EOF:
                 event = convert_datapath.read_datapath_event(response.event)
                 if event is not None:
-                    yield event
-                response = await call.read()
+                    return event
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
         except asyncio.CancelledError:
             # Closing the channel cancels the call, which is not a cancellation of the task that reads.
             task = asyncio.current_task()
             if self._is_closed and (task is None or not task.cancelling()):
-                return
+                raise StopAsyncIteration from None
             raise
-        finally:
-            call.cancel()
         raise DatapathError(ErrorReason.UNAVAILABLE, f"the datapath agent at {self.address} ended its events")
 
     async def _call(self, method: Callable[..., Awaitable[R]], request: object) -> R:
@@ -205,3 +201,30 @@ class DatapathClient:
         if not isinstance(self.address, UnixAddress):
             advice += f", or check the network and the certificates ({failure.message})"
         return DatapathError(ErrorReason.UNAVAILABLE, f"no datapath agent at {self.address}: {advice}")
+
+
+class _Events:
+    """The events of one call, which ends when this is closed, whether it was ever read or not."""
+
+    def __init__(
+        self,
+        call: Any,
+        opened: asyncio.Future[Any],
+        next_event: Callable[[Callable[[], Awaitable[Any]]], Awaitable[DatapathEvent]],
+    ) -> None:
+        self._call = call
+        self._opened: asyncio.Future[Any] | None = opened
+        self._next_event = next_event
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DatapathEvent:
+        return await self._next_event(self._read)
+
+    async def aclose(self) -> None:
+        self._call.cancel()
+
+    async def _read(self) -> Any:
+        first, self._opened = self._opened, None
+        return await (self._call.read() if first is None else first)

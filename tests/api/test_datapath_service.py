@@ -303,16 +303,18 @@ async def test_each_watcher_has_its_own_stream(datapath: DatapathClient, fake_da
     assert [await asyncio.wait_for(anext(stream), 5) for stream in streams] == [EVENTS[0], EVENTS[0]]
 
 
+@pytest.mark.parametrize("is_read", [True, False])
 async def test_a_stream_that_is_left_is_forgotten_by_the_server(
-    datapath: DatapathClient, fake_datapath: FakeDatapath
+    datapath: DatapathClient, fake_datapath: FakeDatapath, is_read: bool
 ) -> None:
     stream = datapath.events()
     await datapath.capabilities()
     fake_datapath.emit(EVENTS[0])
-    await anext(stream)
+    if is_read:
+        await anext(stream)
     assert len(fake_datapath._watchers) == 1
 
-    await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+    await stream.aclose()
 
     for _ in range(100):
         if not fake_datapath._watchers:
