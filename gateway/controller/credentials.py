@@ -9,7 +9,7 @@ responder. A key in an HSM, or a revocation service, would answer the same reque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.ike.crypto.certificate import CertificateProblem, Check, read_certificate
+from gateway.ike.crypto.certificate import Certificate, CertificateProblem, Check, read_certificate
 from gateway.ike.crypto.certificate_names import fingerprint
 from gateway.ike.crypto.chain import TrustStore, check_time
 from gateway.ike.crypto.revocation import Crl
@@ -33,6 +33,8 @@ class _Held:
     """What is held for one connection."""
 
     connection: Connection
+    certificates: tuple[Certificate, ...]
+    """Our own ones, of end entities."""
     private_keys: tuple[PrivateKey, ...]
     crls: tuple[Crl, ...]
     store: TrustStore
@@ -82,7 +84,8 @@ class Credentials:
             crls=crls,
             revocation=remote.revocation,
         )
-        self._held[connection.name] = _Held(connection, private_keys, crls, store)
+        own = tuple(read_certificate(own.chain[0]) for own in connection.local.auth.certificates)
+        self._held[connection.name] = _Held(connection, own, private_keys, crls, store)
 
     def forget(self, connection: str) -> None:
         """Wipe and forget the credentials of a connection."""
@@ -146,20 +149,20 @@ class Credentials:
                 f"{fingerprint(request.public_key.der)} of connection {request.connection}",
             )
         try:
-            self._check_own_certificates(held.connection, request.public_key)
+            self._check_own_certificates(held, request.public_key)
             return Signed(key.sign(request.scheme, request.octets))
         except CertificateProblem as problem:
             return Refused(problem.check.value, f"our own {problem}")
         except KeyProblem as problem:
             return Refused("NO_CREDENTIAL", str(problem))
 
-    def _check_own_certificates(self, connection: Connection, key: PublicKey) -> None:
+    def _check_own_certificates(self, held: _Held, key: PublicKey) -> None:
         now = self._wall_clock()
         problem: CertificateProblem | None = None
-        for own in connection.local.auth.certificates:
+        for own in held.certificates:
             if own.public_key == key:
                 try:
-                    check_time(read_certificate(own.chain[0]), now)
+                    check_time(own, now)
                 except CertificateProblem as found:
                     problem = found
                 else:

@@ -127,6 +127,7 @@ def initiate(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
         proof = yield from prove(ike_sa, given, key_id, read_wishes(ike_sa.peer_wishes))
     except Unproven as error:
         raise IkeSaGone(Failure(reason=error.reason, detail=str(error))) from None
+    ike_sa.peer_wishes = ()
     offer = None
     if first is not None:
         try:

@@ -15,6 +15,8 @@ from gateway.config.secrets import (
     SecretReference,
     SecretSource,
     parse_secret_reference,
+    read_public_file,
+    resolve_key,
     resolve_secret,
 )
 from gateway.ipsec.secret import Secret
@@ -178,3 +180,43 @@ def test_reference_shows_its_place_and_never_a_value():
 @given(st.binary(min_size=1, max_size=200))
 def test_hex_form_carries_any_bytes(key):
     assert resolve(Path("/"), value="0x" + key.hex()) == key
+
+
+# --- private keys and what is public ------------------------------------------------------------
+
+
+def test_a_key_file_is_taken_byte_for_byte_even_where_its_der_looks_like_hexadecimal(tmp_path: Path) -> None:
+    # A SEQUENCE of 120 octets begins with `0x`, one of 115 with `0s`; the last octet may be a line end.
+    for contents in (b"0x" + bytes(119) + b"\n", b"0s" + bytes(115), b"-----BEGIN PRIVATE KEY-----\n"):
+        write(tmp_path / "key", contents)
+        reference = parse_secret_reference({"file": "key"})
+
+        assert resolve_key(reference, base=tmp_path, environment={}) == Secret(contents)
+
+
+def test_a_key_in_a_value_or_variable_may_be_encoded(tmp_path: Path) -> None:
+    for mapping in ({"value": "0x3000"}, {"env": "KEY"}):
+        reference = parse_secret_reference(mapping)
+
+        assert resolve_key(reference, base=tmp_path, environment={"KEY": "0sMAA="}) == Secret(b"\x30\x00")
+
+
+def test_a_key_file_may_be_longer_than_a_pre_shared_key_and_not_without_end(tmp_path: Path) -> None:
+    reference = parse_secret_reference({"file": "key"})
+    write(tmp_path / "key", bytes(MAX_SECRET_BYTES + 1))
+    assert len(resolve_key(reference, base=tmp_path, environment={})) == MAX_SECRET_BYTES + 1
+
+    write(tmp_path / "key", bytes(100_000))
+
+    with pytest.raises(SecretError, match="is it the right place"):
+        resolve_key(reference, base=tmp_path, environment={})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("nowhere", "does not exist"), ("empty", "is empty"), (".", "cannot be read by uid")]
+)
+def test_a_public_file_that_cannot_be_had_is_named(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "empty").touch()
+
+    with pytest.raises(SecretError, match=text):
+        read_public_file(name, base=tmp_path)
