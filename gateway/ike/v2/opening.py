@@ -60,7 +60,7 @@ class Opener:
             self._drop(path, DropReason.IKE_UNEXPECTED, "a protected message was expected")
             return None
         try:
-            return ike_sa.protection.open_plaintext(message)
+            return ike_sa.protection.open(message)
         except IntegrityFailed as error:
             self._drop(path, DropReason.IKE_INTEGRITY, str(error))
             return None

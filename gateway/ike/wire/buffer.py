@@ -142,10 +142,6 @@ class Writer:
         """Fill in four bytes written earlier."""
         self._data[offset : offset + 4] = _encode(value, 4)
 
-    def set_u8(self, offset: int, value: int) -> None:
-        """Fill in one byte written earlier."""
-        self._data[offset : offset + 1] = _encode(value, 1)
-
     def bytes(self) -> bytes:
         """Return what has been written."""
         return bytes(self._data)

@@ -139,13 +139,8 @@ def parse_ke_method(data: bytes) -> int:
     return method
 
 
-def encode_window_size(size: int) -> bytes:
-    """Encode the data of SET_WINDOW_SIZE (RFC 7296 §2.3)."""
-    return size.to_bytes(4, "big")
-
-
 def parse_window_size(data: bytes) -> int:
-    """Return the number of outstanding requests a SET_WINDOW_SIZE allows; never 0."""
+    """Return the number of outstanding requests a SET_WINDOW_SIZE allows; never 0 (RFC 7296 §2.3)."""
     reader = Reader(data, "SET_WINDOW_SIZE data")
     size = reader.u32()
     reader.finish()
@@ -168,13 +163,8 @@ def parse_signature_hashes(data: bytes) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def encode_ipcomp(cpi: int, transform_id: int) -> bytes:
-    """Encode the data of IPCOMP_SUPPORTED (RFC 7296 §3.10.1)."""
-    return cpi.to_bytes(2, "big") + transform_id.to_bytes(1, "big")
-
-
 def parse_ipcomp(data: bytes) -> tuple[int, int]:
-    """Return the CPI and transform ID of an IPCOMP_SUPPORTED."""
+    """Return the CPI and transform ID of an IPCOMP_SUPPORTED (RFC 7296 §3.10.1)."""
     reader = Reader(data, "IPCOMP_SUPPORTED data")
     cpi, transform_id = reader.u16(), reader.u8()
     reader.finish()

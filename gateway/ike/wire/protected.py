@@ -22,7 +22,6 @@ from gateway.ike.wire.header import HEADER_BYTES, IkeHeader
 from gateway.ike.wire.message import (
     FRAGMENT_HEADER_BYTES,
     GENERIC_HEADER_BYTES,
-    EncryptedFragment,
     Message,
     encode_encrypted_head,
     encode_payloads,
@@ -183,7 +182,7 @@ class SkProtection:
         """Return the message in SKF fragments of at most `max_bytes`, or in one SK if it fits."""
         return self._sealer.seal_fragments(header, payloads, max_bytes)
 
-    def open_plaintext(self, message: Message) -> Plaintext:
+    def open(self, message: Message) -> Plaintext:
         """Verify and decrypt what is in SK, or one fragment's part in SKF.
 
         Raises:
@@ -191,17 +190,6 @@ class SkProtection:
             InvalidSyntax: Authentic, but its padding is impossible.
         """
         return self._opener.open(message)
-
-    def open(self, message: Message) -> tuple[Payload, ...]:
-        """Verify, decrypt and read a message whose payloads are in one SK.
-
-        Raises:
-            IntegrityFailed: Drop the message, answer nothing.
-            InvalidSyntax: Authentic, but malformed inside.
-        """
-        if isinstance(message.protected, EncryptedFragment):
-            raise InvalidSyntax("a fragment is no whole message")
-        return self._opener.open(message).payloads()
 
 
 def strip_padding(padded: bytes) -> bytes:

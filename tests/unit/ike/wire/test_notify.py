@@ -11,9 +11,9 @@ from gateway.ike.wire.notify import NotifyType, PpkIdentity, describe_data
 
 def test_data_codecs_are_inverse():
     assert notify.parse_ke_method(notify.encode_ke_method(19)) == 19
-    assert notify.parse_window_size(notify.encode_window_size(5)) == 5
+    assert notify.parse_window_size(bytes.fromhex("00000005")) == 5
     assert notify.parse_signature_hashes(notify.encode_signature_hashes((2, 3, 5))) == (2, 3, 5)
-    assert notify.parse_ipcomp(notify.encode_ipcomp(0x1234, 2)) == (0x1234, 2)
+    assert notify.parse_ipcomp(bytes.fromhex("123402")) == (0x1234, 2)
     assert notify.parse_seconds(bytes.fromhex("00000e10")) == 3600
     for text in ("192.0.2.1", "2001:db8::1"):
         address = ip_address(text)
