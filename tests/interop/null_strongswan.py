@@ -58,7 +58,7 @@ class NullCharon:
             self.here.gateway,
             self.state,
             self._connections(),
-            settings="\n  ".join(("delete_rekeyed_delay = 0", *self.setup)),
+            settings="\n  ".join(("delete_rekeyed_delay = 1", *self.setup)),
             backend="",
             environment=self._kernel.environment(),
         )

@@ -21,9 +21,11 @@ from tests.interop.peer import CONNECTION, OUR_ID, THEIR_ID, Daemon, Wanted
 
 _WORDS = {
     "aes128": "enc aes-128",
+    "aes192": "enc aes-192",
     "aes256": "enc aes-256",
     "aes128ctr": "enc aes-128-ctr",
     "aes256ctr": "enc aes-256-ctr",
+    "aes128gcm12": "enc aes-128-gcm-12",
     "aes128gcm16": "enc aes-128-gcm",
     "aes256gcm16": "enc aes-256-gcm",
     "chacha20poly1305": "enc chacha20-poly1305",

@@ -121,15 +121,15 @@ class InteropPage:
             if self.failed:
                 self.problems.append(f"{self.write} is not written: there were failures")
             else:
-                kept = {cell: old_cells[cell] for cell in self._left_out() & old_cells.keys()}
+                kept = {cell: old for cell, old in old_cells.items() if self._may_keep(cell)}
                 self.write.write_text(render({**old_versions, **self.versions}, {**kept, **self.cells}))
         elif not self.failed:
             self.problems += self._differences(old_versions, old_cells)
         if self.problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _left_out(self) -> set[Cell]:
-        return self.collected - self.cells.keys()
+    def _may_keep(self, cell: Cell) -> bool:
+        return cell in self.collected or not self.all_collected
 
     def _differences(self, old_versions: dict[str, str], old_cells: dict[Cell, str]) -> list[str]:
         found = [

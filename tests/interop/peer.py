@@ -23,6 +23,7 @@ connections:
   local:  {{address: "{local}", id: ours.test, auth: {{{local_auth}}}}}
   remote: {{address: "{remote}", id: theirs.test, auth: {{{remote_auth}}}}}
   ike: {{proposals: [{ike}], retransmit_timeout: 0.5s, retransmit_tries: 3{ike_options}}}
+  allow_weak: [{allow_weak}]
   children:
 {children}
 """
@@ -56,6 +57,7 @@ class Wanted:
     """Empty: the first that the peer can, see `Peer.esp`."""
     ah: tuple[str, ...] = ()
     """Instead of ESP."""
+    allow_weak: tuple[str, ...] = ()
     children: tuple[str, ...] = (CONNECTION,)
     """Names of Child SAs; `icmp`, `tcp` and `udp` are for one protocol, and one port of theirs."""
     their_ike: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class Wanted:
             remote_auth=f'psk: {{value: "{PSK}"}}' if self.credentials is None else _THEIR_CERTIFICATE,
             ike=", ".join(self.ike),
             ike_options=options,
+            allow_weak=", ".join(self.allow_weak),
             children="\n".join(children),
         )
 

@@ -90,15 +90,26 @@ IKE_SUITES = (
     "3des-md5-modp1536",
     "3des-sha1-modp1024",
 )
-_WEAK = ("3des", "md5", "modp1024", "modp1536")
+_WEAK = ("3des", "md5", "modp1024", "modp1536", "null")
 
 ESP_SUITES = (
     "aes128-sha256",
     "aes192-sha384",
     "aes256-sha512",
-    "aes128gcm16",
-    "aes192gcm16",
+    "aes128-sha1",
+    "aes128-aesxcbc",
+    "aes256-aescmac",
+    "aes128ctr-sha256",
+    "aes192ctr-sha1",
+    "aes256ctr-sha512",
+    "aes128ccm8",
+    "aes192ccm12",
+    "aes256ccm16",
+    "aes128gcm8",
+    "aes192gcm12",
     "aes256gcm16",
+    "chacha20poly1305",
+    "null-sha256",
 )
 
 
@@ -137,11 +148,16 @@ class Gateways:
     def ping(self) -> None:
         """Ping from each host to the other, with packets of an odd and of a large size."""
         a, b = self.sites.a, self.sites.b
-        for here, there, size in ((a, b, "61"), (b, a, "1200")):
-            done = here.host.run(
-                *("ping", "-c", "2", "-i", "0.05", "-W", "3", "-s", size, there.host_address), check=False
+        # One at a time: of several, ping gives up the last one after twice the round trip of the others.
+        for here, there, size in ((a, b, "61"), (b, a, "1200"), (a, b, "900"), (b, a, "62")):
+            done = here.host.run("ping", "-c", "1", "-W", "5", "-s", size, there.host_address, check=False)
+            assert " 0% packet loss" in done.stdout, (
+                f"{done.stdout}\n{self.counters()}\n{self.theirs.log()[-4000:]}"
             )
-            assert " 0% packet loss" in done.stdout, f"{done.stdout}\n{self.theirs.log()[-4000:]}"
+
+    def counters(self) -> str:
+        """Return what both sides counted."""
+        return f"{self.ours.process.ctl('status').stdout}{self.ours.child_sas()}\n{self.theirs.sas()}"
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +167,8 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
     assert not problem, f"strongSwan cannot run here: {problem} (make deps-test installs it)"
     folder = tmp_path_factory.mktemp("suites")
     with site_to_site(f"su{os.getpid()}") as sites:
-        charon = Charon(sites.b.gateway, folder / "theirs", "")
+        # What is left of a rekeyed Child SA goes at once, not while the next suite is tested.
+        charon = Charon(sites.b.gateway, folder / "theirs", "", settings="delete_rekeyed_delay = 1")
         with OurGateway(sites.a.gateway, folder / "ours") as ours, charon:
             yield Gateways(sites, ours, charon)
 
