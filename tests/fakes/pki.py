@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
-from gateway.ike.crypto.signature import PrivateKey, key_hash
+from gateway.ike.crypto.signature import PrivateKey, key_hash, public_key_of
 from gateway.ipsec.authentication import Authentication, AuthMethod, Authority, OwnCertificate, PublicKey
 from gateway.ipsec.secret import Secret
 
@@ -81,7 +81,7 @@ class Issued:
 
     @property
     def public(self) -> PublicKey:
-        return self.private.public
+        return public_key_of(self.key.public_key())
 
 
 def name_of(text: str) -> x509.Name:

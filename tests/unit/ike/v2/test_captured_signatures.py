@@ -1,4 +1,4 @@
-"""The AUTH payloads of a captured strongSwan exchange, with certificates in fragments, believed by our code."""
+"""The AUTH payloads of a captured strongSwan exchange, its certificates in fragments, believed by us."""
 
 import json
 from datetime import UTC, datetime
