@@ -378,6 +378,8 @@ class Endpoint:
             for ike_sa in self._ike_sas.of_connection(connection.name)
             if ike_sa.connection is connection
             and not ike_sa.is_doomed
+            # Of two successors of a rekey the one that goes is never told.
+            and (ike_sa.is_told or not ike_sa.is_successor)
             and (ike_sa.state in SERVING_STATES or (ike_sa.is_initiator and ike_sa.state in _COMING_UP))
         ]
         is_going = self._runner.uniqueness.is_under_way

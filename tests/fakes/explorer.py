@@ -52,7 +52,7 @@ DATAPATH_FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """What both sides do at about the same time."""
+    """What both sides do at about the same time; of two commands of one side say `rekey child, rekey IKE`."""
 
     alice: str
     bob: str
@@ -65,9 +65,8 @@ class Crossing:
         lowest = f", nonce of {self.lowest} lowest" if self.lowest else ""
         return f"{self.alice} x {self.bob}{lowest}{fault}"
 
-    @property
-    def actions(self) -> tuple[str, str]:
-        return self.alice, self.bob
+
+_SIDES = {"A acts": "alice", "B acts": "bob"}
 
 
 class Path:
@@ -81,7 +80,7 @@ class Path:
         """How many Child SAs `lan` may have in the end; `dmz` likewise."""
         self.dmz = {0}
         self.has_ike_sa = True
-        self.to_do = {"A acts": self.story.pair.alice, "B acts": self.story.pair.bob}
+        self.to_do = {"A acts": crossing.alice.split(", "), "B acts": crossing.bob.split(", ")}
         self.held_back = ""
         self.repeated = ""
         if crossing.lowest:
@@ -109,7 +108,7 @@ class Path:
     def enabled(self) -> dict[str, str]:
         """Return what can happen next: each event, and the side it happens at."""
         self.story.collect()
-        events = {event: host.name for event, host in self.to_do.items()}
+        events = {event: _SIDES[event] for event, actions in self.to_do.items() if actions}
         for name in self.story.under_way():
             letter = self.story.letters[name]
             if not letter.arrivals and name not in (self.held_back, self.repeated):
@@ -124,8 +123,7 @@ class Path:
         self.events.append(event)
         story, fault = self.story, self.crossing.fault
         if event in self.to_do:
-            host = self.to_do.pop(event)
-            self._act(host, self.crossing.alice if event == "A acts" else self.crossing.bob)
+            self._act(getattr(story.pair, _SIDES[event]), self.to_do[event].pop(0))
         elif event.endswith("installs"):
             self._install_one(getattr(story.pair, event.removesuffix(" installs")))
         elif event == fault.subject and fault.kind == "lost":
@@ -157,9 +155,8 @@ class Path:
             case "rekey child" if carrying:
                 host.rekey_child(carrying[0].child_sa_id)
             case "delete child" if children:
-                # Deleting one half of a rekey leaves the other, or nothing: that depends on who knew what.
                 self.story.may_gap = True
-                self.lan = {0} if carrying and len(children) == 1 else {0, 1}
+                self.lan = {0}
                 host.delete_child((carrying or children)[0].child_sa_id)
             case "rekey IKE" if ike_sas:
                 host.rekey_ike(ike_sas[0].ike_sa_id)

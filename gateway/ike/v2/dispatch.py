@@ -4,6 +4,7 @@ What is looked at is the state of the IKE SA and the outline of the request; the
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.ike.errors import PeerError
 from gateway.ike.events import Failure, FailureReason
@@ -65,6 +66,10 @@ def _begin_delete_child(ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
     if child_sa is None or child_sa.state in (ChildSaState.DELETING, ChildSaState.DELETED):
         return None
     assert plan.failure is not None
+    if plan.failure.reason is FailureReason.DELETED_BY_OPERATOR:
+        # The operator means what a rekey made of it, or made it of, too.
+        for other in rekey_child_sa.relatives(ike_sa, child_sa):
+            ike_sa.plan(replace(plan, child_sa_id=other.child_sa_id))
     return informational.delete_child(ike_sa, child_sa, plan.failure)
 
 

@@ -10,7 +10,7 @@ a time, run by `runner.py`. Rules a change must keep:
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gateway.ike.crypto.keymat import IkeKeys
@@ -485,7 +485,19 @@ class IkeSa:
             self.context.emit(ChildSaRekeyed(old=replaced.info(), new=child_sa.info()))
         else:
             self.context.emit(ChildSaEstablished(child_sa=child_sa.info()))
+        self._pass_on_deletion(child_sa)
         self._settle_twin(child_sa)
+
+    def _pass_on_deletion(self, successor: ChildSa) -> None:
+        """Have the successor deleted where the operator asked for that while it was being made."""
+        for plan in tuple(self.plans):
+            if (
+                plan.kind is PlanKind.DELETE_CHILD
+                and plan.child_sa_id == successor.replaces
+                and plan.failure is not None
+                and plan.failure.reason is FailureReason.DELETED_BY_OPERATOR
+            ):
+                self.plan(replace(plan, child_sa_id=successor.child_sa_id))
 
     def _settle_twin(self, child_sa: ChildSa) -> None:
         """Choose between two Child SAs for the same traffic that both sides asked for at once.

@@ -53,7 +53,7 @@ def report_invalid_spi(spi: Spi) -> Steps[None]:
 def delete_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> Steps[None]:
     """Delete a Child SA with the peer, and say why."""
     if child_sa.state is ChildSaState.REKEYED:
-        yield from rekey_child_sa.delete_replaced(ike_sa, child_sa)
+        yield from rekey_child_sa.delete_replaced(ike_sa, child_sa, failure)
         return
     child_sa.follow(ChildSaTrigger.DELETE_SENT)
     ike_sa.stop_sending(child_sa)

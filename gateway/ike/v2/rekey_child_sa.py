@@ -117,14 +117,14 @@ def _take_over(ike_sa: IkeSa, old: ChildSa, made: Made) -> Steps[None]:
     yield from delete_replaced(ike_sa, old)
 
 
-def delete_replaced(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
+def delete_replaced(ike_sa: IkeSa, old: ChildSa, failure: Failure = REPLACED) -> Steps[None]:
     """Delete a Child SA that has a successor, with the peer; packets in flight still arrive."""
     old.follow(ChildSaTrigger.DELETE_SENT)
     ike_sa.stop_sending(old)
     yield from delete_spi(old.spi_in, old.protocol)
     if old.child_sa_id not in ike_sa.children:
         return
-    ike_sa.end_child(old, REPLACED, has_twin=True)
+    ike_sa.end_child(old, failure, has_twin=True)
     successor = _made_for(ike_sa, old)
     if successor is not None and ike_sa.find_twin(old) is None:
         # It came to its end before the peer took over with the successor: there is no other to send on.
@@ -323,6 +323,12 @@ def _successor_of_peer(ike_sa: IkeSa, child_sa: ChildSa) -> ChildSa | None:
         ike_sa.context.timers.cancel(TimerKey(redundant.child_sa_id, Timer.CHILD_LINGER))
         return redundant
     return _made_for(ike_sa, child_sa)
+
+
+def relatives(ike_sa: IkeSa, child_sa: ChildSa) -> list[ChildSa]:
+    """Return what a Child SA was made to replace, and what was made to replace it, as far as it is there."""
+    number = child_sa.child_sa_id
+    return [c for c in ike_sa.children.values() if c.replaces == number or c.child_sa_id == child_sa.replaces]
 
 
 def _made_for(ike_sa: IkeSa, old: ChildSa) -> ChildSa | None:

@@ -227,8 +227,25 @@ def test_the_response_to_a_rekey_that_crosses_with_a_delete_is_lost():
     )
 
 
-def test_the_old_one_is_deleted_by_its_responder_when_the_rekey_is_answered_and_its_answer_is_late():
-    # Bob has agreed to a1 and then wants the old one away: that is not against a1.
+def test_a_child_sa_is_terminated_while_its_rekey_is_unanswered():
+    # The operator means the Child SA, whatever it is called when the turn of the DELETE comes.
+    tell(
+        """
+        gap                          | 1>           | 1>
+        A: rekey 1                   | 1~>          |
+        A: delete 1                  |              |
+        a1 --> REKEY_SA(1)           |              | 1-> a1+
+        a1' <-- SA                   | 1x a1>       |
+        a2 --> D(1)                  |              | a1> (1)
+        a2' <-- D(1)                 | a1x (1)      |
+        a3 --> D(a1)                 |              | (1)
+        a3' <-- D(a1)                | (1)          |
+        end                          | none         | none
+        """
+    )
+
+
+def test_a_child_sa_is_terminated_by_the_responder_while_its_successor_is_being_made():
     tell(
         """
         gap                          | 1>           | 1>
@@ -237,8 +254,33 @@ def test_the_old_one_is_deleted_by_its_responder_when_the_rekey_is_answered_and_
         B: delete 1                  |              | 1x a1+
         b1 <-- D(1)                  | none         |
         a1' <-- SA                   | a1>          |
-        b1' --> D(1)                 |              | a1> (1)
-        end                          |              | a1>
+        b1' --> D(1)                 |              | a1x (1)
+        b2 <-- D(a1)                 | none         |
+        b2' --> D(a1)                |              | (1)
+        end                          |              | none
+        """
+    )
+
+
+def test_a_child_sa_is_terminated_while_two_rekeys_of_it_cross():
+    tell(
+        """
+        gap                          | 1>           | 1>
+        lowest a1                    |              |
+        A: rekey 1                   | 1~>          |
+        B: rekey 1                   |              | 1~>
+        A: delete 1                  |              |
+        a1 --> REKEY_SA(1)           |              | 1~> a1+
+        b1 <-- REKEY_SA(1)           | 1~> b1+      |
+        a1' <-- SA                   | 1-> b1+      |
+        b1' --> SA                   |              | 1x a1+ b1>
+        a2 --> D(a1)                 |              | 1x b1> (a1)
+        b2 <-- D(1)                  | b1> (1)      |
+        a2' <-- D(a1)                | b1x (1)      |
+        b2' --> D(1)                 |              | b1> (1) (a1)
+        a3 --> D(b1)                 |              | (1) (a1)
+        a3' <-- D(b1)                | (1)          |
+        end                          | none         | none
         """
     )
 
@@ -279,12 +321,29 @@ def test_the_successor_is_deleted_by_its_responder_while_the_delete_of_the_old_o
 
 
 def test_the_successor_is_deleted_by_its_responder_before_its_maker_has_heard_of_it():
-    # The response comes after the DELETE of what it tells: Alice keeps the old one, which nobody deleted.
+    tell(
+        """
+        gap                          | 1>           | 1>
+        A: rekey 1                   | 1~>          |
+        a1 --> REKEY_SA(1)           |              | 1-> a1+
+        B: delete a1                 |              | 1-> a1x
+        b1 <-- D(a1)                 |              |
+        b1' --> {}                   |              | 1x
+        a1' <-- SA                   | 1>           |
+        b2 <-- D(1)                  | none         |
+        b2' --> D(1)                 |              | none
+        end                          |              |
+        """
+    )
+
+
+def test_the_successor_is_given_up_by_its_responder_before_its_maker_has_heard_of_it():
+    # The response comes after the DELETE of what it tells: the old one, which nobody deleted, goes on.
     tell(
         """
         A: rekey 1                   | 1~>          | 1>
         a1 --> REKEY_SA(1)           |              | 1-> a1+
-        B: delete a1                 |              | 1-> a1x
+        B: expire a1                 |              | 1-> a1x
         b1 <-- D(a1)                 |              |
         b1' --> {}                   |              | 1>
         a1' <-- SA                   | 1>           |

@@ -310,3 +310,52 @@ def test_a_child_sa_is_rekeyed_while_both_sides_rekey_the_ike_sa():
         end                          | Ib1 b2>             | Ib1 b2>
         """
     )
+
+
+def test_a_child_sa_is_asked_for_while_the_redundant_of_two_ike_sas_is_still_there():
+    # Bob asks in the one that stays; Alice, who has made it for him, learns from that which one it is.
+    tell(
+        """
+        lowest a1                    | I 1>               | I 1>
+        A: rekey I                   | I~ 1>              |
+        B: rekey I                   |                    | I~ 1>
+        b1 <-- REKEY(IKE)            | I~ Ib1 1>          |
+        a1 --> REKEY(IKE)            |                    | I~ Ia1 1>
+        b1' --> SA                   |                    | I- Ia1 Ib1 1>
+        B: new dmz                   |                    |
+        b2 <-- NEW                   | I- Ib1 1> b2>      |
+        b2' --> SA                   |                    | I- Ia1 Ib1 1> b2>
+        a1' <-- SA                   | I- Ib1 Ia1x 1> b2> |
+        a2 --> D(IKE)                |                    | Ix Ib1 1> b2>
+        a2' <-- {}                   | I- Ib1 1> b2>      |
+        b3 <-- D(IKE)                | Ib1 1> b2>         |
+        b3' --> {}                   |                    | Ib1 1> b2>
+        end                          |                    |
+        """
+    )
+
+
+def test_a_child_sa_is_asked_for_in_an_ike_sa_whose_maker_has_not_heard_of_it():
+    # Bob has lost: the one that stays is Alice's, and she does not know yet. Bob repeats what she drops.
+    tell(
+        """
+        lowest b1                    | I 1>              | I 1>
+        A: rekey I                   | I~ 1>             |
+        B: rekey I                   |                   | I~ 1>
+        b1 <-- REKEY(IKE)            | I~ Ib1 1>         |
+        a1 --> REKEY(IKE)            |                   | I~ Ia1 1>
+        b1' --> SA                   |                   | I- Ia1 Ib1x 1>
+        B: new dmz                   |                   |
+        b3 <-- NEW                   |                   |
+        b3' lost                     |                   |
+        a1' <-- SA                   | I- Ib1 Ia1 1>     |
+        b3 resent                    |                   |
+        b3 <-- NEW                   | I- Ib1 Ia1 1> b3> |
+        b3' --> SA                   |                   | I- Ia1 Ib1x 1> b3>
+        b2 <-- D(IKE)                | Ix Ia1 1> b3>     |
+        b2' --> {}                   |                   | I- Ia1 1> b3>
+        a2 --> D(IKE)                |                   | Ia1 1> b3>
+        a2' <-- {}                   | Ia1 1> b3>        |
+        end                          |                   |
+        """
+    )

@@ -19,6 +19,8 @@ CONTESTED = ("create child", "rekey child", "rekey IKE")
 NONCES = MESSAGES[:4]
 FEW = 4
 """Paths of each faulty crossing in the short run."""
+TWICE = tuple(f"{first}, {second}" for first, second in product(ACTIONS[:5], ACTIONS[:5]))
+"""Two commands of one side, of which the second one waits for its turn."""
 
 
 def messages_of(ours, theirs):
@@ -56,6 +58,13 @@ def test_a_datapath_that_is_slow_or_refuses_leaves_nothing_behind(ours, theirs, 
     assert sum(1 for _ in paths(Crossing(ours, theirs, fault), 2)) >= 1
 
 
+@pytest.mark.parametrize("theirs", ACTIONS)
+@pytest.mark.parametrize("ours", TWICE)
+def test_two_commands_of_one_side_and_one_of_the_other_end_in_agreement(ours, theirs):
+    assert sum(1 for _ in paths(Crossing(ours, theirs), 2)) == 2
+    assert sum(1 for _ in paths(Crossing(theirs, ours), 2)) == 2
+
+
 # --- the same without limit ---------------------------------------------------------------------
 
 
@@ -79,3 +88,11 @@ def test_every_fault_in_every_order_whoever_has_the_lowest_nonce(both, lowest):
     faults = [Fault(kind, name) for name in sorted(messages_of(both, both)) for kind in FAULTS]
     for fault in (*faults, *DATAPATH_FAULTS):
         assert sum(1 for _ in paths(Crossing(both, both, fault, lowest))) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theirs", ACTIONS)
+@pytest.mark.parametrize("ours", TWICE)
+def test_two_commands_of_one_side_and_one_of_the_other_in_many_orders(ours, theirs):
+    assert sum(1 for _ in paths(Crossing(ours, theirs), 60)) >= 2
+    assert sum(1 for _ in paths(Crossing(theirs, ours), 60)) >= 2

@@ -83,11 +83,11 @@ def test_a_responder_deletes_the_old_one_before_its_response_comes():
         gap                          | 1>           | 1>
         A: rekey 1                   | 1~>          |
         a1 --> REKEY_SA(1)           |              | 1-> a1+
-        B: delete 1                  |              | 1x a1+
+        B: expire 1                  |              | 1x a1+
         b1 <-- D(1)                  | none         |
         a1' <-- SA                   | a1>          |
-        b1' --> D(1)                 |              | a1> (1)
-        end                          |              | a1>
+        b1' --> D(1)                 |              | a1>
+        end                          |              |
         """
     )
 

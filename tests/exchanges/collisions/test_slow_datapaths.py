@@ -228,11 +228,11 @@ def test_the_old_one_is_deleted_while_the_successor_is_being_installed():
         A: rekey 1                   | 1~>          |
         a1 --> REKEY_SA(1)           |              | 1-> a1+
         a1' <-- SA                   | 1~> a1+      |
-        B: delete 1                  |              | 1x a1+
+        B: expire 1                  |              | 1x a1+
         b1 <-- D(1)                  | a1+          |
-        b1' --> D(1)                 |              | a1> (1)
+        b1' --> D(1)                 |              | a1>
         A: let go                    | a1>          |
-        end                          |              | a1>
+        end                          |              |
         """
     )
 
@@ -245,7 +245,7 @@ def test_the_successor_is_deleted_while_it_is_being_installed():
         A: rekey 1                   | 1~>          |
         a1 --> REKEY_SA(1)           |              | 1-> a1+
         a1' <-- SA                   | 1~> a1+      |
-        B: delete a1                 |              | 1-> a1x
+        B: expire a1                 |              | 1-> a1x
         b1 <-- D(a1)                 | 1~>          |
         b1' --> D(a1)                |              | 1>
         A: let go                    | 1>           |
