@@ -514,6 +514,7 @@ def _own_certificate(chain: list[Certificate], known: list[Certificate]) -> OwnC
     return OwnCertificate(
         # A self-signed certificate proves nothing to anyone who does not have it.
         chain=tuple(c.der for c in chain[:1] + [c for c in chain[1:] if not c.is_self_issued]),
+        roots=tuple(c.der for c in chain[1:] if c.is_self_issued),
         public_key=chain[0].public_key,
         authorities=tuple(dict.fromkeys(above.values())),
     )
@@ -554,7 +555,7 @@ def _write_certificate(
         revocation=None if authentication.certificates else REVOCATION.write(authentication.revocation),
     )
     for own in authentication.certificates:
-        message.certs.append(_public_file("CERTIFICATE", own.chain))
+        message.certs.append(_public_file("CERTIFICATE", (*own.chain, *own.roots)))
     if authentication.certificates:
         message.key.is_set = True
         return message

@@ -163,6 +163,8 @@ class OwnCertificate:
 
     chain: tuple[bytes, ...]
     """DER, the end entity first; what follows is sent along."""
+    roots: tuple[bytes, ...] = ()
+    """DER of self-signed authorities that were configured with it: known, and not sent."""
     public_key: PublicKey
     """Of the end entity: the shell has its private key."""
     authorities: tuple[bytes, ...] = ()

@@ -200,9 +200,11 @@ def test_no_contents_of_a_key_leave_this_process_but_as_a_value(folder: Path) ->
     assert "sesame" not in repr(loaded.connections)
 
 
-def test_what_is_answered_has_no_secret_and_can_be_applied_again(folder: Path) -> None:
-    remote = "certificate: {cas: [{file: ca.pem}], crls: [{file: ca.crl}], revocation: relaxed}"
-    (first,) = load(folder, remote=remote).connections
+@pytest.mark.parametrize("name", ["gw", "chain"])
+def test_what_is_answered_has_no_secret_and_can_be_applied_again(folder: Path, name: str) -> None:
+    local = f"certificate: {{certs: [{{file: {name}.pem}}], key: {{file: {name}.key}}}}"
+    remote = "certificate: {cas: [{file: sub.pem}], crls: [{file: ca.crl}], revocation: relaxed}"
+    (first,) = load(folder, local=local, remote=remote).connections
 
     answer = write_connection(first.connection, psk_is_set=False, crls_are_set=True)
     (again,) = read_connections([answer])
