@@ -59,15 +59,17 @@ def test_both_sides_have_certificates(
         assert pair.ours.ike_sas()[0].remote_id == "theirs.test"
 
 
-@pytest.mark.interop(feature="A certificate of another authority is refused", role="ours")
-@each_peer
-def test_a_certificate_of_another_authority_is_refused(start_pair: StartPair, peer: type[Peer]) -> None:
-    """RFC 4945 §5.1: we say which certificate it was and that nobody we trust issued it."""
+@pytest.mark.interop(feature="A certificate of another authority is refused", peer="libreswan", role="ours")
+def test_a_certificate_of_another_authority_is_refused(start_pair: StartPair) -> None:
+    """RFC 4945 §5.1: we say which certificate it was and that nobody we trust issued it.
+
+    Without OpenIKED: asked for our authority, it does not always show a certificate of another one.
+    """
     stranger = real("Stranger CA", kind="p256")
-    with start_pair(peer, Wanted(credentials=credentials("p256", stranger))) as pair:
+    with start_pair(Pluto, Wanted(credentials=credentials("p256", stranger))) as pair:
         failure = failure_of(pair.ours.up("net"))
 
-        assert "AUTHENTICATION_FAILED" in failure
+        assert "AUTHENTICATION_FAILED" in failure, f"{failure}\n{pair.log()}"
         assert "theirs.test" in failure
         assert not pair.ours.child_sas()
 

@@ -154,8 +154,8 @@ def test_the_first_guess_of_a_group_is_corrected(
 ) -> None:
     """RFC 7296 §1.2: the initiator's first guess is ECP-384, the responder takes X25519 only.
 
-    OpenIKED 7.2 then answers IKE_AUTH, once in a while, with TS payloads that hold no selector (RFC 7296 §3.13
-    wants one at least), which we refuse; so it gets other tries.
+    OpenIKED 7.2 then answers IKE_AUTH, once in a while, with TS payloads that hold no selector (RFC 7296
+    §3.13 wants one at least), which we refuse; so it gets other tries.
     """
     both = ("aes256gcm16-prfsha384-ecp384", "aes256gcm16-prfsha384-x25519")
     one = both[1:]
