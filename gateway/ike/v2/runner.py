@@ -377,6 +377,10 @@ class Runner:
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
         self._ike_sas.remove(ike_sa, as_ghost=may_repeat)
         self.uniqueness.ended(ike_sa)
+        rival, ike_sa.rival, ike_sa.rival_sa = ike_sa.rival_sa, None, None
+        if rival is not None and rival.state is not IkeSaState.DELETED:
+            # What the peer's rekey made of it took nothing over: it ends as well.
+            self.end_with_delete(rival, failure)
         if ike_sa.successor is not None:
             self.pump(ike_sa.heir())
         old = ike_sa.predecessor

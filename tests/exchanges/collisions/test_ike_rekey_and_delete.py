@@ -500,6 +500,26 @@ def test_a_hard_limit_ends_an_ike_sa_while_a_child_rekey_is_unanswered():
     )
 
 
+def test_a_hard_limit_ends_an_ike_sa_that_both_sides_rekey():
+    # The successor that Bob made has taken nothing over at Alice's: it ends too, and she says so.
+    tell(
+        """
+        gap                          | I 1>         | I 1>
+        A: rekey I                   | I~ 1>        |
+        B: rekey I                   |              | I~ 1>
+        a1 lost                      |              |
+        b1 <-- REKEY(IKE)            | I~ Ib1 1>    |
+        b1' --> SA                   |              | I- Ib1 1>
+        A: expire I                  | none         |
+        a2 --> D(IKE)                |              | I-
+        a2' <-- {}                   |              |
+        b2 <-- D(IKE)                |              |
+        wait 80                      |              | none
+        end                          |              |
+        """
+    )
+
+
 def test_an_ike_rekey_whose_group_is_refused_is_asked_for_again_with_the_group_of_the_peer():
     tell(
         """
