@@ -500,7 +500,8 @@ BAD = {
     "no such choice": (
         with_connection("ike: {unique: keep, childless: yes, ike_sas_per_peer: 0, reauth: soon}"),
         [
-            "6:17: connections[0].ike.unique: 'keep' is unknown; expected one of replace, reject, allow, never",
+            "6:17: connections[0].ike.unique: 'keep' is unknown; "
+            "expected one of replace, reject, allow, never",
             "6:34: connections[0].ike.childless: 'yes' is unknown; expected one of allow, force, never",
             "6:57: connections[0].ike.ike_sas_per_peer: 0 is not between 1 and 10000",
             "6:68: connections[0].ike.reauth: 'soon' is not a duration, as 90s, 15m, 1h or 1h30m",
