@@ -6,8 +6,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
 from gateway.api.config_file import ConfigError, parse_config
 from gateway.ike.crypto.certificate import CertificateProblem, name_text, read_certificate
+from gateway.ike.crypto.chain import TrustStore
 from gateway.ike.crypto.revocation import read_crl
 from gateway.ike.crypto.signature import (
     KeyProblem,
@@ -130,31 +135,73 @@ def run_certificate(data):
         parse_digital_signature(data)
 
 
-def certificates():
-    from cryptography import x509
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
+AT = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+DER = serialization.Encoding.DER
+SIGNER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+LEAF_KEY = ec.derive_private_key(7, ec.SECP256R1())
 
-    start, end = datetime(2020, 1, 1, tzinfo=UTC), datetime(2040, 1, 1, tzinfo=UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "fuzz")])
-    der = serialization.Encoding.DER
-    signer = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-    for key in (signer, ec.derive_private_key(7, ec.SECP256R1())):
-        builder = x509.CertificateBuilder(name, name, key.public_key(), 77, start, end)
-        yield builder.sign(signer, None).public_bytes(der)
-        for extension in (
-            x509.BasicConstraints(ca=True, path_length=1),
-            x509.SubjectAlternativeName([x509.DNSName("a.example"), x509.RFC822Name("a@example")]),
-            x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]),
-            x509.NameConstraints([x509.DNSName("example")], None),
-        ):
-            builder = builder.add_extension(extension, critical=True)
-        yield builder.sign(signer, None).public_bytes(der)
-        yield key.public_key().public_bytes(der, serialization.PublicFormat.SubjectPublicKeyInfo)
-    revoked = x509.RevokedCertificateBuilder(77, start).build()
-    crl = x509.CertificateRevocationListBuilder(name, start, end, [], [revoked])
-    yield crl.sign(signer, None).public_bytes(der)
+
+def issue(name, key, *extensions):
+    """Return a certificate signed by `SIGNER`, the same at every run."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 77, START, END)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
+    return builder.sign(SIGNER, None).public_bytes(DER)
+
+
+@cache
+def authority():
+    return issue("authority", SIGNER, x509.BasicConstraints(ca=True, path_length=1))
+
+
+@cache
+def leaf():
+    names = x509.SubjectAlternativeName([x509.DNSName("a.example"), x509.RFC822Name("a@example")])
+    return issue("leaf", LEAF_KEY, names, x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]))
+
+
+def certificates():
+    yield from (authority(), leaf())
+    yield issue("bare", LEAF_KEY)
+    yield issue("constrained", SIGNER, x509.NameConstraints([x509.DNSName("example")], None))
+    for key in (SIGNER, LEAF_KEY):
+        yield key.public_key().public_bytes(DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    revoked = x509.RevokedCertificateBuilder(77, START).build()
+    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "authority")])
+    crl = x509.CertificateRevocationListBuilder(issuer, START, END, [], [revoked])
+    yield crl.sign(SIGNER, None).public_bytes(DER)
     yield b"\x0c\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02" + bytes(70)
+
+
+def parts_of(data):
+    """Return the certificates of an input: each after its length in two bytes."""
+    at, parts = 0, []
+    while at + 2 < len(data):
+        size = int.from_bytes(data[at : at + 2])
+        parts.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    return tuple(parts)
+
+
+def run_chain(data):
+    """Nobody is believed but who has the leaf's key, whatever is sent along."""
+    identity = parse_identity("a.example")
+    genuine = TrustStore(anchors=(read_certificate(authority()),))
+    parts = parts_of(data)
+    with contextlib.suppress(CertificateProblem):
+        assert genuine.believe(parts, identity, AT) == read_certificate(leaf()).public_key
+    with contextlib.suppress(CertificateProblem):
+        # Where what was sent last is trusted, the checks behind the signature are reached too.
+        careless = TrustStore(anchors=(read_certificate(parts[-1]),)) if parts else genuine
+        assert careless.believe(parts, identity, AT)
+
+
+def chains():
+    for sent in ((leaf(),), (leaf(), authority()), (authority(), leaf()), tuple(certificates())[:4]):
+        yield b"".join(len(part).to_bytes(2) + part for part in sent)
 
 
 def identities():
@@ -180,4 +227,5 @@ FILE_TARGETS = (
     Target("identity", identities, run_identity, 300),
     Target("config", configurations, run_config),
     Target("certificate", certificates, run_certificate, 2000),
+    Target("certificate_chain", chains, run_chain, 3000),
 )
