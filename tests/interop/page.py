@@ -26,14 +26,14 @@ ROLES: Final = {"ours": "we start", "theirs": "they start"}
 _HEAD = """\
 # Interoperability
 
-What was shown against other implementations, by the tests in `tests/interop` that `make test` and `make
-test-all` run. The run itself writes this page (`pytest tests/interop --write-interop docs/interop.md`), and
-fails when the page says something else than what happened.
+What was shown against other implementations, by the tests in `tests/interop` that `make test` and
+`make test-all` run. The run itself writes this page (`pytest tests/interop --write-interop docs/interop.md`),
+and fails when the page says something else than what happened.
 
-The peers are Debian's packages, unmodified. strongSwan carries traffic with its user-space ESP (kernel-
-libipsec) where that can; otherwise, as libreswan and OpenIKED always, it runs on a null kernel
-(`tests/interop/null_kernel.c`) that takes SAs and moves no packet, and both ends' SPIs and keys are
-compared. "We start" and "they start" tell who begins the exchange that the row is about.
+The peers are Debian's packages, unmodified. strongSwan carries traffic with its user-space ESP (libipsec)
+where that can; otherwise, as libreswan and OpenIKED always, it runs on a null kernel
+(`tests/interop/null_kernel.c`) that takes SAs and moves no packet, and both ends' SPIs and keys are compared.
+"We start" and "they start" tell who begins the exchange that the row is about.
 
 - `yes`: shown in this role.
 - `no (n)`: the peer cannot; its own log line, which the test asserts, is below.

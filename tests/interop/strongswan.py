@@ -4,6 +4,7 @@ Debian 12's 5.9.8 moves packets through a TUN device and always encapsulates ESP
 the `charon-systemd` binary runs by itself with a private configuration, vici socket and log.
 """
 
+import re
 import shutil
 import signal
 import subprocess
@@ -163,8 +164,10 @@ class Charon:
 
 def version() -> str:
     """Return `strongSwan 5.9.8`, or which it is."""
+    # It fails for want of a daemon to ask, and tells its own version all the same.
     told = subprocess.run([SWANCTL, "--version"], capture_output=True, text=True, check=False)
-    return " ".join(told.stdout.split()[:2])
+    found = re.search(r"strongSwan \d[\w.]*", told.stdout + told.stderr)
+    return found.group() if found else "strongSwan"
 
 
 def missing() -> str:
