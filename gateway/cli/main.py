@@ -22,6 +22,7 @@ _LATER = (
     ("inspect", "gateway.cli.inspect", "decode, and with keys decrypt and verify, IKE and ESP in a pcap"),
     ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
     ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
+    ("hw", "gateway.cli.hw", "what this machine can offload, with evidence and advice"),
 )
 
 
