@@ -136,8 +136,20 @@ def _nics(machine: MachineFacts, profiles: Sequence[Profile]) -> Iterator[Advice
 def _offload(nic: NicFacts, profile: Profile, machine: MachineFacts) -> Iterator[Advice]:
     """Tell why a NIC whose driver can offload does not: the first reason that holds."""
     feature = find_fact(nic.facts, "esp-hw-offload")
-    if feature.answer is Answer.YES:
+    lacking = [
+        option
+        for option in profile.kconfig
+        if find_fact(machine.kernel.options, f"CONFIG_{option}").answer is Answer.NO
+    ]
+    if feature.answer is Answer.YES and not lacking:
         yield Advice(topic=nic.name, text=f"offers ESP offload ({profile.driver})")
+        return
+    if feature.answer is Answer.YES:
+        yield Advice(
+            topic=nic.name,
+            text=f"offers ESP offload, but {kernel_name(machine)} is built without {', '.join(lacking)}",
+            remedy="boot a kernel built with " + ", ".join(f"CONFIG_{option}" for option in lacking),
+        )
         return
     if feature.answer is Answer.UNKNOWN:
         yield Advice(topic=nic.name, text=f"could not tell whether ESP offload is on: {feature.evidence}")
@@ -149,11 +161,6 @@ def _offload(nic: NicFacts, profile: Profile, machine: MachineFacts) -> Iterator
             remedy=f"ethtool -K {nic.name} esp-hw-offload on",
         )
         return
-    lacking = [
-        option
-        for option in profile.kconfig
-        if find_fact(machine.kernel.options, f"CONFIG_{option}").answer is Answer.NO
-    ]
     offloads = [offload for offload in (profile.crypto, profile.packet) if offload is not None]
     needed = min((offload.kernel for offload in offloads), key=_version)
     if lacking:
@@ -191,7 +198,7 @@ def _spreading(nic: NicFacts) -> Iterator[Advice]:
     if one_queue:
         yield Advice(
             topic=nic.name,
-            text=f"{' and '.join(one_queue)} packets all go to one of its {queues.value} receive queues",
+            text=f"{' and '.join(one_queue)} packets all go to one receive queue; {queues.value} are on",
             remedy=f"if the driver can: ethtool -N {nic.name} rx-flow-hash {one_queue[0]} sdfn",
         )
 

@@ -26,6 +26,8 @@ from gateway.hardware.xfrm import XfrmReadings, parse_xfrm
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _PROC: Final = Path("/proc")
 _SYS: Final = Path("/sys")
+#: Below a file there is nothing: every reading of it fails.
+_NOWHERE: Final = Path(os.devnull) / "nothing"
 
 
 def probe_machine(profiles: Iterable[Profile]) -> MachineFacts:
@@ -35,14 +37,21 @@ def probe_machine(profiles: Iterable[Profile]) -> MachineFacts:
         profiles: Of the drivers whose build options are asked for.
     """
     cpu = parse_cpu(read_text(_PROC / "cpuinfo"), os.uname().machine)
-    links, links_unseen = _list_folder(_SYS / "class/net")
-    devices, devices_unseen = _list_folder(_SYS / "bus/pci/devices")
+    links = sorted(socket.if_nameindex())
+    devices, unseen = _list_folder(_SYS / "bus/pci/devices")
     return MachineFacts(
         cpu=cpu,
         kernel=_probe_kernel(cpu, profiles),
-        nics=tuple(nic for path in links if path.is_dir() and (nic := _probe_nic(path)) is not None),
+        nics=tuple(_probe_nic(index, name) for index, name in links),
         accelerators=find_accelerators([_read_pci(path) for path in devices]),
-        unseen=(*links_unseen, *devices_unseen),
+        unseen=(
+            *unseen,
+            *(
+                f"{_SYS}/class/net/{name}: not there, or of another network namespace"
+                for index, name in links
+                if not _is_in_sysfs(index, name)
+            ),
+        ),
     )
 
 
@@ -97,14 +106,9 @@ def _read_symbols(config: KernelConfig) -> Reading:
     return read_text(_PROC / "kallsyms")
 
 
-def _probe_nic(path: Path) -> NicFacts | None:
-    """Return the facts of an interface; None if it went away meanwhile."""
-    name = path.name
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        return None
-    device = path / "device"
+def _probe_nic(index: int, name: str) -> NicFacts:
+    """Return the facts of an interface of this network namespace."""
+    device = _SYS / "class/net" / name / "device" if _is_in_sysfs(index, name) else _NOWHERE
     bus = read_link_name(device)
     # A virtio NIC is a device on PCI's child bus: its PCI device is one above.
     pci = device if _PCI_ADDRESS.fullmatch(bus) else device.resolve().parent
@@ -128,6 +132,14 @@ def _probe_nic(path: Path) -> NicFacts | None:
             eswitch=ask_eswitch_mode(address) if is_pci else None,
         )
     )
+
+
+def _is_in_sysfs(index: int, name: str) -> bool:
+    """Return whether sysfs shows this interface, and not another of its name.
+
+    sysfs shows the network namespace that it was mounted in, which need not be ours.
+    """
+    return read_value(_SYS / "class/net" / name / "ifindex") == str(index)
 
 
 def _pci_id(path: Path) -> str:

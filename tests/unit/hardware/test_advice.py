@@ -45,6 +45,19 @@ def test_a_nic_that_offers_it_needs_nothing() -> None:
     assert told(on, "NICs") == []
 
 
+def test_a_device_that_offers_more_than_the_kernel_can_use_is_told() -> None:
+    without = KernelConfig(
+        source="/proc/config.gz",
+        options={
+            key: value for key, value in (ALL_OPTIONS.options or {}).items() if key != "INET6_ESP_OFFLOAD"
+        },
+    )
+
+    (advice,) = told(machine(nic_readings(features=features(active=ALL_ESP)), kernel_config=without), "eth0")
+
+    assert advice.text == "offers ESP offload, but this Debian kernel is built without INET6_ESP_OFFLOAD"
+
+
 def test_an_old_kernel_is_named_with_the_first_that_would_do() -> None:
     (advice,) = told(machine(nic_readings(), kernel_config=ALL_OPTIONS, release="5.4.0-100"), "eth0")
 
@@ -84,7 +97,7 @@ def test_esp_that_lands_in_one_of_many_queues_is_told() -> None:
 
     (advice,) = told(machine(nic), "eth0")
 
-    assert advice.text == "esp4 and esp6 packets all go to one of its 16 of 63 receive queues"
+    assert advice.text == "esp4 and esp6 packets all go to one receive queue; 16 of 63 are on"
     assert advice.remedy == "if the driver can: ethtool -N eth0 rx-flow-hash esp4 sdfn"
 
 

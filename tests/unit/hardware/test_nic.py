@@ -1,8 +1,11 @@
 """What a NIC's answers mean, and that the questions are understood by the kernel that runs the tests."""
 
 import errno
+import re
 import socket
 import struct
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from gateway.hardware.ethtool_ioctl import (
     parse_hash_fields,
 )
 from gateway.hardware.facts import Answer, find_fact
-from gateway.hardware.nic import judge_nic
+from gateway.hardware.nic import ESP_FEATURES, judge_nic
 from gateway.hardware.nic_netlink import (
     Channels,
     FeatureSets,
@@ -188,6 +191,52 @@ def test_this_kernel_answers_about_its_loopback_interface() -> None:
     # The loopback driver has neither channels nor flow hashing nor driver information of its own.
     assert isinstance(ask_channels(index), Refused)
     assert all(isinstance(ask_hash_fields("lo", flow), Refused) for flow in FLOW_TYPES)
+
+
+#: What ethtool(8) calls a group of features, or a feature by its older name.
+GROUPS = {
+    *("rx-checksumming", "tx-checksumming", "scatter-gather", "tcp-segmentation-offload"),
+    *("generic-segmentation-offload", "generic-receive-offload", "large-receive-offload"),
+    *("rx-vlan-offload", "tx-vlan-offload", "ntuple-filters", "receive-hashing"),
+}
+
+
+def ethtool(*words: str) -> str:
+    return subprocess.run(["ethtool", *words], capture_output=True, text=True, check=False).stdout
+
+
+def links_that_stay() -> list[str]:
+    """Return loopback and the interfaces with a device: other tests make and remove the rest meanwhile."""
+    devices = [name for _, name in socket.if_nameindex() if Path(f"/sys/class/net/{name}/device").exists()]
+    return ["lo", *devices]
+
+
+def test_ethtool_tells_the_same_features() -> None:
+    for link in links_that_stay():
+        sets = ask_features(socket.if_nametoindex(link))
+
+        assert isinstance(sets, FeatureSets)
+        lines = re.findall(r"^\t?(\S+): (on|off)( \[fixed\])?", ethtool("-k", link), re.M)
+        told = {name: (state, bool(fixed)) for name, state, fixed in lines if name not in GROUPS}
+        assert set(ESP_FEATURES) < told.keys()
+        assert told == {
+            name: (
+                "on" if name in sets.active else "off",
+                name not in sets.changeable or name in sets.fixed,
+            )
+            for name in told
+        }
+
+
+def test_ethtool_tells_the_same_driver() -> None:
+    for link in links_that_stay():
+        info = ask_driver(link)
+
+        told = dict(re.findall(r"^([a-z-]+): (.*)$", ethtool("-i", link), re.M))
+        if isinstance(info, Refused):
+            assert told == {}
+        else:
+            assert (info.driver, info.bus) == (told["driver"], told["bus-info"].replace("N/A", ""))
 
 
 def test_an_interface_that_is_gone_is_a_refusal_and_no_crash() -> None:
