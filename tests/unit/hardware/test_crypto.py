@@ -26,6 +26,13 @@ def test_the_highest_priority_wins_and_internal_drivers_do_not_count() -> None:
     assert gcm.accelerated.answer is Answer.YES
 
 
+def test_an_internal_driver_is_not_taken_whatever_its_priority() -> None:
+    paragraph = "name : gcm(aes)\ndriver : {}\npriority : {}\ninternal : {}\n\n"
+    listing = paragraph.format("inside-aesni", 900, "yes") + paragraph.format("generic-gcm-aesni", 400, "no")
+
+    assert crypto("rfc4106(gcm(aes))", reading(listing)).driver == "generic-gcm-aesni"
+
+
 def test_arm_has_its_own_names() -> None:
     gcm = crypto("rfc4106(gcm(aes))", sample("crypto-arm64-ce"), architecture="aarch64")
     cbc = crypto("cbc(aes)", sample("crypto-arm64-ce"), architecture="aarch64")
