@@ -55,6 +55,10 @@ class EventsLostError(XfrmError):
     """The kernel dropped notifications that were not read fast enough: list the SAD and the SPD anew."""
 
 
+class NoSocketError(XfrmError):
+    """The kernel gives no socket of this family, or the socket failed; the text says what to do."""
+
+
 class NoAnswerError(XfrmError):
     """The kernel did not answer a request in time.
 

@@ -19,6 +19,7 @@ from gateway.datapath.xfrm.errors import (
     EventsLostError,
     KernelRefusedError,
     NoAnswerError,
+    NoSocketError,
     XfrmDecodeError,
 )
 from gateway.datapath.xfrm.messages import (
@@ -64,21 +65,34 @@ _DUMP_TRIES: Final = 8
 """A dump that the SAD or SPD changed under may miss entries and is asked again."""
 
 
+def _open() -> socket.socket:
+    """Return a bound socket of this family."""
+    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+    try:
+        opened = socket.socket(socket.AF_NETLINK, kind, _NETLINK_XFRM)
+    except OSError as error:
+        raise NoSocketError(
+            f"the kernel gives no NETLINK_XFRM socket ({error.strerror}): it needs CONFIG_XFRM_USER, "
+            "as a module xfrm_user"
+        ) from error
+    opened.bind((0, 0))
+    return opened
+
+
 class XfrmSocket:
     """A socket for requests; every call blocks, none may overlap another.
 
     Every method raises `KernelRefusedError` when the kernel refuses, `NoAnswerError` when it does not answer,
-    `XfrmDecodeError` when its answer makes no sense, and `XfrmEncodeError` if a record cannot be written.
+    `XfrmDecodeError` when its answer makes no sense, `XfrmEncodeError` if a record cannot be written, and
+    `NoSocketError` if the socket itself fails.
     """
 
     def __init__(self, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._sequence = 0
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_XFRM)
+        self._socket = _open()
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
         self._socket.settimeout(timeout_s)
-        self._socket.bind((0, 0))
 
     def __enter__(self) -> Self:
         return self
@@ -217,11 +231,13 @@ class XfrmSocket:
             flags=flags | _NLM_F_REQUEST,
             sequence=self._sequence,
         )
-        # The name of the attribute an error points at is looked up in a layout without the keys.
+        # What explains a refusal is kept apart, so that the bytes with the keys can go at once.
         data = encode(message)
         request = _Request(kind, message.flags, _attribute_offsets(kind, message.flags, data))
         try:
             self._socket.send(data)
+        except OSError as error:
+            raise NoSocketError(f"the netlink socket failed: {error.strerror}") from error
         finally:
             data[:] = bytes(len(data))
         answers: list[r.Message[r.Body]] = []
@@ -243,6 +259,8 @@ class XfrmSocket:
                 data, (port, _) = self._socket.recvfrom(_RECEIVE_BYTES)
             except TimeoutError:
                 raise NoAnswerError(_spelled(request.kind), self._timeout_s) from None
+            except OSError as error:
+                raise NoSocketError(f"the netlink socket failed: {error.strerror}") from error
             # Another process may send to our port; only the kernel has port 0.
             if port != 0:
                 continue
@@ -380,13 +398,9 @@ class XfrmListener:
     """
 
     def __init__(self, groups: Iterable[Group], *, buffer_bytes: int = 1 << 20) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-            _NETLINK_XFRM,
-        )
+        self._socket = _open()
+        self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        self._socket.bind((0, 0))
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
@@ -418,7 +432,7 @@ class XfrmListener:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise EventsLostError("the kernel dropped notifications of the SAD and the SPD") from None
-            raise
+            raise NoSocketError(f"the netlink socket failed: {error.strerror}") from error
         if port != 0:
             return ()
         return tuple(decode(raw) for raw in split(data))

@@ -323,9 +323,10 @@ def encode_acquire(acquire: r.Acquire) -> Fields:
 
 def outer_family(message: XfrmMessage) -> Fields:
     """Return the family of an ACQUIRE's outer addresses, as the template they come from has it."""
+    templates = [value for name, value in message["attrs"] if name == "XFRMA_TMPL"]
     same = [
         template["family"]
-        for template in message.get_attr("XFRMA_TMPL") or ()
+        for template in (templates[-1] if templates else ())
         if template["id"]["daddr"] == message["id"]["daddr"] and template["family"] != AF_UNSPEC
     ]
     return {"outer_family": same[0]} if same else {}
