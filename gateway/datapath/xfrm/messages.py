@@ -54,7 +54,7 @@ class _Attribute(nla):  # type: ignore[misc]  # pyroute2 has no types
         self.value = self.value_of(self.payload())
 
     def ft_encode(self, offset: int) -> tuple[int, int]:
-        data = self.bytes_of(self if self.value is NotInitialized else self.value)
+        data = self.bytes_of(dict(self) if self.value is NotInitialized else self.value)
         padding = aligned(len(data)) - len(data)
         self.data.extend(data)
         self.data.extend(bytes(padding))
@@ -319,7 +319,8 @@ class XfrmMessage(nlmsg):  # type: ignore[misc]  # pyroute2 has no types
 
     def ft_encode(self, offset: int) -> tuple[int, int]:
         """Append the body, padded if attributes follow; called by pyroute2. Return the end, and 0."""
-        offset = self.layout.encode_into(self.data, offset, self)
+        # A plain dict: `get` of a message also finds attributes, such as XFRMA_POLICY for `policy`.
+        offset = self.layout.encode_into(self.data, offset, dict(self))
         padding = aligned(offset) - offset if self["attrs"] else 0
         self.data.extend(bytes(padding))
         return offset + padding, 0

@@ -1,5 +1,6 @@
 """One record of every kind NETLINK_XFRM has, each number in it another."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
 from gateway.datapath.xfrm import records as r
@@ -187,7 +188,7 @@ ATTRIBUTES: dict[str, object] = {
         r.Template(source=None, destination=None, protocol=108, mode=Mode.TRANSPORT),
     ),
     "sa": SA6,
-    "policy": POLICY,
+    "policy": replace(POLICY, priority=99),
     "security_context": r.SecurityContext(context=b"system_u:object_r:ipsec_spd_t\0"),
     "usage": USAGE,
     "replay": r.ReplayState(outbound=5, inbound=6, bitmap=7),
