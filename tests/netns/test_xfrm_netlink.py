@@ -15,7 +15,7 @@ import pytest
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.codec import encode
-from gateway.datapath.xfrm.errors import KernelRefusedError
+from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError
 from gateway.datapath.xfrm.netlink import XfrmListener, XfrmSocket, XfrmThread
 from gateway.datapath.xfrm.numbers import (
     ANY_PROTOCOL,
@@ -110,6 +110,11 @@ def told(listener: XfrmListener, body: type[r.Body], *, timeout_s: float = 5.0) 
             if isinstance(message.body, body):
                 return message
     raise AssertionError(f"the kernel did not tell any {body.__name__}")
+
+
+def _drain(listener: XfrmListener) -> None:
+    while listener.receive():
+        pass
 
 
 # --- policies -------------------------------------------------------------------------------------------
@@ -322,6 +327,22 @@ def test_changes_of_the_spd_and_sad_are_told(xfrm: XfrmSocket) -> None:
     assert gone.body == made.body.id
     assert gone.attributes.sa is not None
     assert gone.attributes.sa.id == made.body.id
+
+
+def test_lost_notifications_are_an_error_and_later_ones_arrive(xfrm: XfrmSocket) -> None:
+    policy, attributes, _ = POLICIES[0]
+
+    with XfrmListener([Group.POLICY], buffer_bytes=1) as listener:
+        for i in range(50):
+            xfrm.update_policy(replace(policy, priority=i), attributes)
+        with pytest.raises(EventsLostError):
+            _drain(listener)
+        _drain(listener)
+        xfrm.update_policy(replace(policy, priority=99), attributes)
+        message = told(listener, r.PolicyInfo)
+
+    assert isinstance(message.body, r.PolicyInfo)
+    assert message.body.priority == 99
 
 
 async def test_thread_serves_asyncio_in_the_namespace_it_was_made_in() -> None:

@@ -276,8 +276,13 @@ class AttributeCodec:
     """To pyroute2's value."""
 
 
-def _plain(name: str) -> AttributeCodec:
-    return AttributeCodec(name=name, decode=lambda value, _: value, encode=int)
+def _plain(name: str, *, bits: int = 32) -> AttributeCodec:
+    def encode(value: int) -> int:
+        if not 0 <= value < 1 << bits:
+            raise XfrmEncodeError(f"{name} is {value}, which is not of {bits} bits")
+        return value
+
+    return AttributeCodec(name=name, decode=lambda value, _: value, encode=encode)
 
 
 def _flags(name: str, kind: Callable[[int], int]) -> AttributeCodec:
@@ -320,7 +325,7 @@ ATTRIBUTES: Final[dict[str, AttributeCodec]] = {
     "timer_threshold_ds": _plain("XFRMA_ETIMER_THRESH"),
     "source": AttributeCodec(name="XFRMA_SRCADDR", decode=parse_address, encode=encode_address),
     "care_of_address": AttributeCodec(name="XFRMA_COADDR", decode=parse_address, encode=encode_address),
-    "last_used_s": _plain("XFRMA_LASTUSED"),
+    "last_used_s": _plain("XFRMA_LASTUSED", bits=64),
     "policy_type": AttributeCodec(
         name="XFRMA_POLICY_TYPE",
         decode=lambda value, _: parse_number(PolicyType, value["type"]),
@@ -346,7 +351,7 @@ ATTRIBUTES: Final[dict[str, AttributeCodec]] = {
         name="XFRMA_REPLAY_ESN_VAL", decode=_parse_replay_esn, encode=_encode_replay_esn
     ),
     "extra_flags": _flags("XFRMA_SA_EXTRA_FLAGS", SaExtraFlag),
-    "protocol": _plain("XFRMA_PROTO"),
+    "protocol": _plain("XFRMA_PROTO", bits=8),
     "address_filter": AttributeCodec(
         name="XFRMA_ADDRESS_FILTER", decode=_parse_address_filter, encode=_encode_address_filter
     ),
@@ -363,7 +368,7 @@ ATTRIBUTES: Final[dict[str, AttributeCodec]] = {
     "nat_keepalive_s": _plain("XFRMA_NAT_KEEPALIVE_INTERVAL"),
     "cpu": _plain("XFRMA_SA_PCPU"),
     "iptfs_drop_time_us": _plain("XFRMA_IPTFS_DROP_TIME"),
-    "iptfs_reorder_window_packets": _plain("XFRMA_IPTFS_REORDER_WINDOW"),
+    "iptfs_reorder_window_packets": _plain("XFRMA_IPTFS_REORDER_WINDOW", bits=16),
     "iptfs_dont_fragment": AttributeCodec(
         name="XFRMA_IPTFS_DONT_FRAG", decode=lambda *_: True, encode=lambda _: True
     ),

@@ -22,39 +22,57 @@ from gateway.datapath.xfrm.numbers import MessageType
 class BodyCodec:
     """How one kind of body is written."""
 
+    record: type[r.Body]
     decode: Callable[[Fields], r.Body]
     encode: Callable[[Any], Fields]
 
 
 BODIES: Final[dict[type[XfrmMessage], BodyCodec]] = {
-    messages.UsersaInfo: BodyCodec(decode=structs.parse_sa_info, encode=structs.encode_sa_info),
-    messages.UsersaId: BodyCodec(decode=structs.parse_sa_id, encode=structs.encode_sa_id),
-    messages.UserspiInfo: BodyCodec(decode=structs.parse_spi_range, encode=structs.encode_spi_range),
+    messages.UsersaInfo: BodyCodec(
+        record=r.SaInfo, decode=structs.parse_sa_info, encode=structs.encode_sa_info
+    ),
+    messages.UsersaId: BodyCodec(record=r.SaId, decode=structs.parse_sa_id, encode=structs.encode_sa_id),
+    messages.UserspiInfo: BodyCodec(
+        record=r.SpiRange, decode=structs.parse_spi_range, encode=structs.encode_spi_range
+    ),
     messages.UsersaFlush: BodyCodec(
+        record=r.FlushSas,
         decode=lambda value: r.FlushSas(protocol=value["proto"]),
         encode=lambda flush: {"proto": flush.protocol},
     ),
-    messages.UserpolicyInfo: BodyCodec(decode=structs.parse_policy_info, encode=structs.encode_policy_info),
-    messages.UserpolicyId: BodyCodec(decode=structs.parse_policy_id, encode=structs.encode_policy_id),
-    messages.NoBody: BodyCodec(decode=lambda _: r.Nothing(), encode=lambda _: {}),
-    messages.UserAcquire: BodyCodec(decode=structs.parse_acquire, encode=structs.encode_acquire),
+    messages.UserpolicyInfo: BodyCodec(
+        record=r.PolicyInfo, decode=structs.parse_policy_info, encode=structs.encode_policy_info
+    ),
+    messages.UserpolicyId: BodyCodec(
+        record=r.PolicyId, decode=structs.parse_policy_id, encode=structs.encode_policy_id
+    ),
+    messages.NoBody: BodyCodec(record=r.Nothing, decode=lambda _: r.Nothing(), encode=lambda _: {}),
+    messages.UserAcquire: BodyCodec(
+        record=r.Acquire, decode=structs.parse_acquire, encode=structs.encode_acquire
+    ),
     messages.UserExpire: BodyCodec(
+        record=r.Expire,
         decode=lambda value: r.Expire(sa=structs.parse_sa_info(value["state"]), is_hard=bool(value["hard"])),
         encode=lambda expire: {"state": structs.encode_sa_info(expire.sa), "hard": expire.is_hard},
     ),
     messages.UserPolexpire: BodyCodec(
+        record=r.PolicyExpire,
         decode=lambda value: r.PolicyExpire(
             policy=structs.parse_policy_info(value["pol"]), is_hard=bool(value["hard"])
         ),
         encode=lambda expire: {"pol": structs.encode_policy_info(expire.policy), "hard": expire.is_hard},
     ),
-    messages.AeventId: BodyCodec(decode=structs.parse_aevent, encode=structs.encode_aevent),
+    messages.AeventId: BodyCodec(record=r.Aevent, decode=structs.parse_aevent, encode=structs.encode_aevent),
     messages.UserReport: BodyCodec(
+        record=r.Report,
         decode=lambda value: r.Report(protocol=value["proto"], selector=structs.parse_selector(value["sel"])),
         encode=lambda report: {"proto": report.protocol, "sel": structs.encode_selector(report.selector)},
     ),
-    messages.UserMapping: BodyCodec(decode=structs.parse_mapping, encode=structs.encode_mapping),
+    messages.UserMapping: BodyCodec(
+        record=r.Mapping, decode=structs.parse_mapping, encode=structs.encode_mapping
+    ),
     messages.UserpolicyDefault: BodyCodec(
+        record=r.PolicyDefaults,
         decode=structs.parse_defaults,
         encode=lambda defaults: {
             "in": defaults.inbound,
@@ -171,19 +189,13 @@ def encode(message: r.Message[r.Body]) -> bytearray:
     """Return the bytes of a message; whoever sends one with keys wipes it afterwards.
 
     Raises:
-        XfrmEncodeError: A number does not fit its member, or addresses are of two families.
+        XfrmEncodeError: The body is not one of this type of message, a number does not fit its member, or
+            addresses are of two families.
     """
     out = messages.message_class(message.type, message.flags)()
     try:
-        if isinstance(message.body, r.SadInfo):
-            out.update(flags=message.body.flags)
-            out["attrs"] = _encode_sad_info(message.body)
-        elif isinstance(message.body, r.SpdInfo):
-            out.update(flags=message.body.flags)
-            out["attrs"] = _encode_spd_info(message.body)
-        else:
-            out.update(BODIES[type(out)].encode(message.body))
-            out["attrs"] = encode_attributes(message.attributes)
+        fields, out["attrs"] = _encode_parts(type(out), message)
+        out.update(fields)
         out["header"].update(
             type=message.type, flags=message.flags, sequence_number=message.sequence, pid=message.port
         )
@@ -191,3 +203,18 @@ def encode(message: r.Message[r.Body]) -> bytearray:
     except struct.error as error:
         raise XfrmEncodeError(f"XFRM_MSG_{message.type.name}: a value does not fit: {error}") from None
     return cast(bytearray, out.data)
+
+
+def _encode_parts(
+    kind: type[XfrmMessage], message: r.Message[r.Body]
+) -> tuple[Fields, list[tuple[str, object]]]:
+    """Return the members of the body, and the attributes."""
+    body = message.body
+    if kind is messages.SadInfo and isinstance(body, r.SadInfo):
+        return {"flags": body.flags}, _encode_sad_info(body)
+    if kind is messages.SpdInfo and isinstance(body, r.SpdInfo):
+        return {"flags": body.flags}, _encode_spd_info(body)
+    codec = BODIES.get(kind)
+    if codec is None or not isinstance(body, codec.record):
+        raise XfrmEncodeError(f"{type(body).__name__} is no body of XFRM_MSG_{message.type.name}")
+    return codec.encode(body), encode_attributes(message.attributes)

@@ -363,7 +363,7 @@ def _check_frame(data: bytes, body_bytes: int) -> None:
         pass
 
 
-def attribute_spans(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
+def attribute_spans(data: bytes | bytearray, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield type, offset and length (with its header) of every attribute between `offset` and `end`.
 
     Raises:

@@ -57,6 +57,9 @@ _NLMSGERR_ATTR_MSG: Final = 1
 _NLMSGERR_ATTR_OFFS: Final = 2
 _NLMSGERR_ATTR_MISS_TYPE: Final = 5
 
+# <asm/socket.h>
+_SO_RCVBUFFORCE: Final = 33
+
 _RECEIVE_BYTES: Final = 1 << 18
 """More than the kernel puts into one datagram of a dump (32 KiB) or of a notification."""
 _TIMEOUT_S: Final = 10.0
@@ -241,6 +244,7 @@ class XfrmSocket:
         finally:
             data[:] = bytes(len(data))
         answers: list[r.Message[r.Body]] = []
+        failure: XfrmDecodeError | None = None
         is_whole = True
         for raw in self._answers(request):
             number, answer_flags = struct.unpack_from("=HH", raw, 4)
@@ -248,8 +252,15 @@ class XfrmSocket:
             if number in {_NLMSG_ERROR, _NLMSG_DONE}:
                 _check_end(raw, request)
                 break
-            if number != _NLMSG_NOOP:
+            if number == _NLMSG_NOOP:
+                continue
+            # A dump is read to its end whatever is in it: the kernel begins no other before.
+            try:
                 answers.append(decode(raw))
+            except XfrmDecodeError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return tuple(answers), is_whole
 
     def _answers(self, request: "_Request") -> Iterator[bytes]:
@@ -300,7 +311,7 @@ def _spelled(kind: MessageType) -> str:
 
 def _attribute_offsets(kind: MessageType, flags: int, data: bytearray) -> tuple[tuple[int, int, int], ...]:
     start = aligned(HEADER_BYTES + message_class(kind, flags).layout.size())
-    return tuple(attribute_spans(bytes(data), start, len(data)))
+    return tuple(attribute_spans(data, start, len(data)))
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -394,13 +405,17 @@ class XfrmListener:
 
     Args:
         groups: What to be told.
-        buffer_bytes: How much may wait to be read; the kernel doubles it.
+        buffer_bytes: How much may wait to be read; the kernel doubles it, and without CAP_NET_ADMIN it is at
+            most net.core.rmem_max.
     """
 
     def __init__(self, groups: Iterable[Group], *, buffer_bytes: int = 1 << 20) -> None:
         self._socket = _open()
         self._socket.setblocking(False)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_bytes)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         for group in groups:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 

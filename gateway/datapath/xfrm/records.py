@@ -567,6 +567,7 @@ class Attributes:
     """How long to wait for a missing packet (RFC 9347 §2.5)."""
     iptfs_reorder_window_packets: int | None = None
     iptfs_dont_fragment: bool | None = None
+    """A flag: False is written as `None` is, by its absence."""
     iptfs_init_delay_us: int | None = None
     """How long to wait for more to send."""
     iptfs_max_queue_bytes: int | None = None

@@ -117,6 +117,19 @@ def test_dump_may_end_in_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (refused.value.code, refused.value.request) == (errno.EPERM, "XFRM_MSG_GETPOLICY")
 
 
+def test_dump_is_read_to_its_end_past_what_makes_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    nonsense = bytearray(newsa(1))
+    nonsense[16 + 214] = 99
+    script = Script(
+        (KERNEL, bytes(nonsense)), (KERNEL, newsa(1)), (KERNEL, done(1)), (KERNEL, newsa(2) + ack(2))
+    )
+    kernel = xfrm(monkeypatch, script)
+
+    with pytest.raises(XfrmDecodeError, match="99 is no Mode"):
+        kernel.sas()
+    assert kernel.sa(SA.id).body == SA
+
+
 def test_silence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoAnswerError, match="XFRM_MSG_GETSADINFO within 1 s"):
         xfrm(monkeypatch, Script()).sad_info()
