@@ -543,8 +543,11 @@ def _common(
     if offer.protocol is not mine.protocol:
         return TransformType.ENCR
     chosen: list[Transform] = []
+    offered, configured = _by_type(offer), _by_type(mine)
     for type_ in _TYPE_ORDER:
-        theirs, ours = offer.of_type(type_), mine.of_type(type_)
+        theirs, ours = offered.get(type_, ()), configured.get(type_, ())
+        if not theirs and not ours:
+            continue
         if ignore_ke and (type_ is TransformType.KE or type_ in ADDITIONAL_KE):
             chosen.extend(t for t in theirs if t.id == Ke.NONE)
             continue
@@ -554,12 +557,18 @@ def _common(
         first, second = (ours, theirs) if prefer_configured else (theirs, ours)
         absent = _MEANING_OF_ABSENCE.get(type_)
         transform = _first_common(type_, first, second, absent)
-        if transform is not None:
-            if transform in theirs:
-                chosen.append(transform)
-        elif theirs or ours:
+        if transform is None:
             return type_
+        if transform in theirs:
+            chosen.append(transform)
     return Proposal(offer.protocol, tuple(chosen))
+
+
+def _by_type(proposal: Proposal) -> dict[TransformType, tuple[Transform, ...]]:
+    found: dict[TransformType, tuple[Transform, ...]] = {}
+    for transform in proposal.transforms:
+        found[transform.type] = (*found.get(transform.type, ()), transform)
+    return found
 
 
 _MEANING_OF_ABSENCE: Final[Mapping[TransformType, int]] = {

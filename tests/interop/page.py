@@ -65,7 +65,7 @@ class Evidence:
         self.properties.append(("interop_cannot", re.sub(r"0x[0-9a-f]+|\d{6,}", "...", said.group())))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class InteropPage:
     """Gathers the outcomes of one run."""
 

@@ -15,12 +15,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 
-from gateway.ike.crypto.signature import KeyProblem, public_key_of
+from gateway.ike.crypto.signature import KeyProblem, public_key_of, read_public_key
 from gateway.ike.errors import IkeError
 from gateway.ipsec import distinguished_name as dn
 from gateway.ipsec.authentication import PublicKey
 
 MAX_CERTIFICATE_BYTES: Final = 16384
+_TBS_UP_TO_KEY: Final = 7
+"""Elements of a TBSCertificate of version 3 up to its key, from version, serial and signature on."""
 _MAX_TEXT: Final = 200
 """Longest subject that is shown: it comes from a stranger."""
 
@@ -164,9 +166,10 @@ def read_certificate(der: bytes) -> Certificate:
 def _read(library: x509.Certificate, der: bytes) -> Certificate:
     if library.version is not x509.Version.v3:
         raise ValueError("it is not of version 3")
-    subject, serial = library.subject.public_bytes(), library.serial_number
+    serial = library.serial_number
+    issuer, subject, key = _names_and_key(library.tbs_certificate_bytes)
     try:
-        public_key = public_key_of(library.public_key())
+        public_key = read_public_key(key)
     except KeyProblem as problem:
         raise CertificateProblem(
             Check.KEY, f"certificate {name_text(subject)} (serial {serial:x}): {problem}"
@@ -186,7 +189,7 @@ def _read(library: x509.Certificate, der: bytes) -> Certificate:
     return Certificate(
         der=der,
         subject=subject,
-        issuer=library.issuer.public_bytes(),
+        issuer=issuer,
         serial=serial,
         not_before=library.not_valid_before_utc.timestamp(),
         not_after=library.not_valid_after_utc.timestamp(),
@@ -204,6 +207,30 @@ def _read(library: x509.Certificate, der: bytes) -> Certificate:
         critical=frozenset(extension.oid.dotted_string for extension in extensions if extension.critical),
         library=library,
     )
+
+
+def _names_and_key(tbs: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return issuer, subject and SubjectPublicKeyInfo of a TBSCertificate, as they stand (RFC 5280 §4.1).
+
+    The library has checked the structure already; going by its objects would decode and encode every name.
+    """
+    start, _ = _element(tbs, 0)
+    elements = []
+    for _ in range(_TBS_UP_TO_KEY):
+        _, end = _element(tbs, start)
+        elements.append(tbs[start:end])
+        start = end
+    _version, _serial, _signature, issuer, _validity, subject, key = elements
+    return issuer, subject, key
+
+
+def _element(der: bytes, start: int) -> tuple[int, int]:
+    """Return where the contents of a DER element begin, and where it ends."""
+    first = der[start + 1]
+    if first < 0x80:
+        return start + 2, start + 2 + first
+    contents = start + 2 + (first & 0x7F)
+    return contents, contents + int.from_bytes(der[start + 2 : contents], "big")
 
 
 def distribution_uris(points: x509.CRLDistributionPoints | None) -> tuple[str, ...]:

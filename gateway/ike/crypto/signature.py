@@ -53,6 +53,7 @@ _CURVES: Final[Mapping[str, KeyKind]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def read_public_key(der: bytes) -> PublicKey:
     """Return the public key of a SubjectPublicKeyInfo.
 
