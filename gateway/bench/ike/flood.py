@@ -29,9 +29,9 @@ from gateway.ike.wire.sa_payload import wire_proposals
 from gateway.ipsec.algorithms import Ke
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
 
-_SOURCES: Final = int(IPv4Address("198.18.0.0")), 1 << 17
+_SOURCES: Final = int(IPv4Address("198.18.0.0"))
+_SOURCE_BITS: Final = 17
 _BURST: Final = 50
-_SPI_AT: Final = 0
 _NONCE_BYTES: Final = 32
 _SOURCE_AT: Final = 12
 _IPV4_HEADER: Final = 20
@@ -72,7 +72,7 @@ def make_packet(destination: IPv4Address) -> bytearray:
 def flood(destination: IPv4Address, rate: int, seconds: float) -> dict[str, float]:
     """Send at `rate` per second; what falls behind is caught up with."""
     packet = make_packet(destination)
-    spi_at = _IPV4_HEADER + _UDP_HEADER + _SPI_AT
+    spi_at = _IPV4_HEADER + _UDP_HEADER  # IKE begins with it
     address = (str(destination), 0)
     draw = random.Random(1).getrandbits  # noqa: S311 - a forger only needs different numbers
     sent = refused = 0
@@ -86,7 +86,7 @@ def flood(destination: IPv4Address, rate: int, seconds: float) -> dict[str, floa
                 time.sleep((_BURST - due) / rate)
                 continue
             for _ in range(due):
-                source = _SOURCES[0] + draw(17) % _SOURCES[1]
+                source = _SOURCES + draw(_SOURCE_BITS)
                 packet[_SOURCE_AT : _SOURCE_AT + 4] = source.to_bytes(4, "big")
                 packet[spi_at : spi_at + 8] = (draw(64) | 1).to_bytes(8, "big")
                 packet[-8:] = draw(64).to_bytes(8, "big")

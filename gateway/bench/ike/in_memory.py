@@ -11,6 +11,7 @@ import resource
 import statistics
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
@@ -257,12 +258,12 @@ def _resident_bytes() -> int:
     return int(fields[1]) * resource.getpagesize()
 
 
-class _steady_memory:  # noqa: N801 - reads as the verb it is
-    """Collect garbage before, and not meanwhile: a collection belongs to no single handshake."""
-
-    def __enter__(self) -> None:
-        gc.collect()
-        gc.freeze()
-
-    def __exit__(self, *_: object) -> None:
+@contextmanager
+def _steady_memory() -> Iterator[None]:
+    """Keep what is there already out of collections meanwhile: looking through it belongs to no handshake."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
         gc.unfreeze()

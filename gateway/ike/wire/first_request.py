@@ -8,18 +8,23 @@ writes the answer that asks for a cookie. Whatever passes is parsed in full afte
 import struct
 from typing import Final, NamedTuple
 
-from gateway.ike.wire.header import HEADER_BYTES, MAJOR_VERSION, ExchangeType, HeaderFlag
+from gateway.ike.wire.header import (
+    HEADER_BYTES,
+    HEADER_LAYOUT,
+    MAJOR_VERSION,
+    NO_SPI,
+    ExchangeType,
+    HeaderFlag,
+)
+from gateway.ike.wire.message import GENERIC_HEADER
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import NONCE_BYTES, PayloadType
 
 MAX_PASSED: Final = 24
 """So many payloads are looked at for the nonce; honest requests have it among the first five."""
 
-_HEAD: Final = struct.Struct(">8s8sBBBBII")
-_GENERIC: Final = struct.Struct(">BBH")
 _NOTIFY: Final = struct.Struct(">BBH")
 _ANSWER: Final = struct.Struct(">8s8sBBBBIIBBHBBH")
-_NO_SPI: Final = bytes(8)
 _NOTIFY_HEAD_BYTES: Final = 8
 
 _VERSION: Final = MAJOR_VERSION << 4
@@ -56,15 +61,15 @@ def outline(datagram: bytes) -> FirstRequest | None:
     Args:
         datagram: One of which `is_first_request` holds.
     """
-    spi_i, spi_r, payload_type, _, _, flags, message_id, length = _HEAD.unpack_from(datagram)
+    spi_i, spi_r, payload_type, _, _, flags, message_id, length = HEADER_LAYOUT.unpack_from(datagram)
     end = len(datagram)
-    if length != end or message_id or spi_r != _NO_SPI or not flags & _INITIATOR:
+    if length != end or message_id or spi_r != NO_SPI or not flags & _INITIATOR:
         return None
     position, cookie = HEADER_BYTES, b""
     for _ in range(MAX_PASSED):
         if position + 4 > end:
             return None
-        following, _, size = _GENERIC.unpack_from(datagram, position)
+        following, _, size = GENERIC_HEADER.unpack_from(datagram, position)
         after = position + size
         if size < 4 or after > end:
             return None
@@ -84,7 +89,7 @@ def encode_cookie_answer(spi_i: bytes, cookie: bytes) -> bytes:
     notify_bytes = _NOTIFY_HEAD_BYTES + len(cookie)
     return (
         _ANSWER.pack(
-            *(spi_i, _NO_SPI, _NOTIFICATION, _VERSION, _INIT, _RESPONSE, 0, HEADER_BYTES + notify_bytes),
+            *(spi_i, NO_SPI, _NOTIFICATION, _VERSION, _INIT, _RESPONSE, 0, HEADER_BYTES + notify_bytes),
             *(0, 0, notify_bytes, 0, 0, _COOKIE),
         )
         + cookie

@@ -10,7 +10,7 @@ from gateway.ike.wire.buffer import Writer
 
 HEADER_BYTES: Final = 28
 SPI_BYTES: Final = 8
-_LAYOUT: Final = struct.Struct("!8s8sBBBBII")
+HEADER_LAYOUT: Final = struct.Struct("!8s8sBBBBII")
 """SPIs, next payload, version, exchange type, flags, Message ID, length."""
 NO_SPI: Final = bytes(SPI_BYTES)
 """The responder's SPI before it has chosen one."""
@@ -113,7 +113,7 @@ def parse_header(datagram: bytes) -> IkeHeader:
         flags,
         message_id,
         length,
-    ) = _LAYOUT.unpack_from(datagram)
+    ) = HEADER_LAYOUT.unpack_from(datagram)
     return IkeHeader(
         spi_i=spi_i,
         spi_r=spi_r,
@@ -132,7 +132,7 @@ def write_header(writer: Writer, header: IkeHeader) -> None:
     if len(header.spi_i) != SPI_BYTES or len(header.spi_r) != SPI_BYTES:
         raise LocalError(f"an IKE SPI is {SPI_BYTES} bytes, got {len(header.spi_i)} and {len(header.spi_r)}")
     writer.pack(
-        _LAYOUT,
+        HEADER_LAYOUT,
         header.spi_i,
         header.spi_r,
         header.next_payload,

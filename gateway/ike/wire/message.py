@@ -23,9 +23,9 @@ from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payload_codec import critical_octet, is_critical_bit, parse_payload, write_payload
 from gateway.ike.wire.payloads import Payload, PayloadType
 
-_GENERIC_HEADER: Final = struct.Struct("!BBH")
+GENERIC_HEADER: Final = struct.Struct("!BBH")
 """Next payload, C bit, length (RFC 7296 §3.2)."""
-GENERIC_HEADER_BYTES: Final = _GENERIC_HEADER.size
+GENERIC_HEADER_BYTES: Final = GENERIC_HEADER.size
 FRAGMENT_HEADER_BYTES: Final = 4
 """Fragment Number and Total Fragments (RFC 7383 §2.5)."""
 MAX_PAYLOADS: Final = 256
@@ -129,7 +129,7 @@ def _parse_one(payload_type: int, reader: Reader, payloads: list[Payload]) -> in
     """Read one payload with its generic header; return the type of the next one."""
     if len(payloads) == MAX_PAYLOADS:
         raise InvalidSyntax(f"more than {MAX_PAYLOADS} payloads in one message")
-    next_payload, octet, length = reader.unpack(_GENERIC_HEADER)
+    next_payload, octet, length = reader.unpack(GENERIC_HEADER)
     body = reader.sub(length - GENERIC_HEADER_BYTES, f"payload of type {payload_type}")
     payloads.append(parse_payload(payload_type, is_critical_bit(octet), body))
     return int(next_payload)
@@ -208,6 +208,6 @@ def _write_chain(writer: Writer, payloads: Sequence[Payload]) -> None:
         start = len(writer)
         following = payloads[index + 1].type if index + 1 < len(payloads) else PayloadType.NONE
         # The length is filled in below.
-        writer.pack(_GENERIC_HEADER, following, critical_octet(payload), 0)
+        writer.pack(GENERIC_HEADER, following, critical_octet(payload), 0)
         write_payload(writer, payload)
         writer.set_u16(start + 2, len(writer) - start)
