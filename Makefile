@@ -10,6 +10,7 @@ export IPSECGW_CACHE := $(CACHE)
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 FUZZ_SECONDS ?= 60
+FUZZ_TOTAL ?=
 FUZZ_TARGETS ?=
 STAGE := .ci/stage
 BIN := .venv/bin
@@ -22,7 +23,8 @@ help:
 	@echo 'make demo      two gateways in network namespaces, one tunnel, real traffic (root)'
 	@echo 'make test      what every change must pass: unit, exchange, API, namespace and interop tests (root)'
 	@echo 'make test-all  the same with the slow ones'
-	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage'
+	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage; with'
+	@echo '               FUZZ_TOTAL=3600 again and again, until each has had that much CPU time over all runs'
 	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
 	@echo 'make proto     regenerate the gRPC code from proto/'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
@@ -43,7 +45,8 @@ test-all: deps-peers venv
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 fuzz: venv
-	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --corpus $(CACHE)/fuzz $(FUZZ_TARGETS)
+	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --corpus $(CACHE)/fuzz \
+	  $(if $(FUZZ_TOTAL),--total $(FUZZ_TOTAL)) $(FUZZ_TARGETS)
 
 lint: deps-lint venv $(BUF)
 	@$(STAGE) 'ruff check' $(BIN)/ruff check .

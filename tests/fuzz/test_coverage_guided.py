@@ -86,3 +86,23 @@ def test_a_mistake_is_found_and_kept(tmp_path):
     assert "FAILED" in done.stdout
     assert "AssertionError" in done.stderr
     assert [path.read_bytes() for path in tmp_path.glob("broken-crash-*")] == [b"IKE1"]
+
+
+def test_time_is_gathered_over_runs(tmp_path):
+    """The second run finds that one target has had its time, and gives the other what it lacks."""
+    command = [sys.executable, "-m", "tests.fuzz.run", "--seconds", "1", "--corpus", tmp_path]
+
+    def run(*arguments):
+        done = subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+        )
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"^(\w+) +(\d+) executions", done.stdout, re.MULTILINE)
+
+    first = run("--total", "0.1", "ike_notify")
+    second = run("--total", "0.1", "ike_notify", "identity")
+    record = run("--record", "ike_notify", "identity")
+
+    assert [name for name, _ in first] == ["ike_notify"]
+    assert [name for name, _ in second] == ["identity"]
+    assert record == [*first, *second]
