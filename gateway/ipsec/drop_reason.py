@@ -69,3 +69,8 @@ class DropReason(StrEnum):
     """Too many half-open IKE SAs (RFC 7296 §2.6)."""
     IKE_COOKIE = "ike_cookie"
     """The cookie is missing or wrong; one was asked for instead."""
+    # --- XDP programs (ebpf/)
+    NO_ENGINE = "no_engine"
+    """The receive queue has no socket of the engine: it is down, starting, or has fewer queues."""
+    IKE_RATE_LIMIT = "ike_rate_limit"
+    """Too many IKE_SA_INIT requests from one source prefix."""

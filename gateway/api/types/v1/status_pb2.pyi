@@ -74,6 +74,8 @@ class DropReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DROP_REASON_IKE_UNKNOWN_PEER: _ClassVar[DropReason]
     DROP_REASON_IKE_HALF_OPEN_LIMIT: _ClassVar[DropReason]
     DROP_REASON_IKE_COOKIE: _ClassVar[DropReason]
+    DROP_REASON_NO_ENGINE: _ClassVar[DropReason]
+    DROP_REASON_IKE_RATE_LIMIT: _ClassVar[DropReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_SPI_IN_USE: ErrorReason
 ERROR_REASON_SPI_NOT_RESERVED: ErrorReason
@@ -136,6 +138,8 @@ DROP_REASON_IKE_UNEXPECTED: DropReason
 DROP_REASON_IKE_UNKNOWN_PEER: DropReason
 DROP_REASON_IKE_HALF_OPEN_LIMIT: DropReason
 DROP_REASON_IKE_COOKIE: DropReason
+DROP_REASON_NO_ENGINE: DropReason
+DROP_REASON_IKE_RATE_LIMIT: DropReason
 
 class ItemError(_message.Message):
     __slots__ = ("reason", "message")
