@@ -1,10 +1,9 @@
-"""Fuzz targets of everything else that is read: captures, key tables, configuration, names, certificates."""
+"""Fuzz targets of everything else that is read: configuration, names, certificates; what `inspect` reads."""
 
 import contextlib
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -20,67 +19,15 @@ from gateway.ike.crypto.signature import (
     parse_digital_signature,
     read_public_key,
 )
-from gateway.inspect.errors import InspectError
-from gateway.inspect.keys import KeyTables, read_keys
-from gateway.inspect.report import Inspection
 from gateway.ipsec import distinguished_name
 from gateway.ipsec.algorithms import ProtocolId
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.identity import parse_identity
 from gateway.ipsec.proposal import check_strength, format_proposal, parse_proposal
-from tests.fuzz.target import Target, choice
-from tests.vectors.read import STRONGSWAN, VECTORS, WIRESHARK
+from tests.fuzz.inspect_targets import INSPECT_TARGETS
+from tests.fuzz.target import Target, scratch
 
 ROOT = Path(__file__).parents[2]
-
-
-@cache
-def scratch():
-    """A file that every input is written to: these readers take paths."""
-    return Path(mkdtemp(prefix="ipsecgw-fuzz-"))
-
-
-def written(name, data):
-    path = scratch() / name
-    path.write_bytes(data)
-    return path
-
-
-# --- ipsecgw inspect ----------------------------------------------------------------------------
-
-CAPTURE_KEYS = STRONGSWAN / "psk-cookie"
-
-
-@cache
-def some_keys():
-    return read_keys(CAPTURE_KEYS)
-
-
-def run_capture(data):
-    keys = some_keys() if len(data) % 2 else KeyTables()
-    inspection = Inspection(written("capture", data), keys)
-    with contextlib.suppress(InspectError):
-        for entry in inspection.entries():
-            assert entry.lines
-            assert entry.json
-
-
-def captures():
-    for path in sorted(VECTORS.glob("**/*.pcap*")):
-        data = path.read_bytes()
-        yield data[:3000] if path.suffix != ".gz" else data
-
-
-def run_key_table(data):
-    name = choice(len(data), ("ikev2_decryption_table", "esp_sa", "table"))
-    with contextlib.suppress(InspectError):
-        read_keys(written(name, data))
-
-
-def key_tables():
-    for pattern in ("*/*_table", "*/*_esp_sa"):
-        yield from (path.read_bytes() for path in STRONGSWAN.glob(pattern))
-    yield from (path.read_bytes()[:4000] for path in WIRESHARK.glob("*.tmpl"))
 
 
 # --- what operators write -----------------------------------------------------------------------
@@ -221,8 +168,7 @@ def proposals():
 
 
 FILE_TARGETS = (
-    Target("capture", captures, run_capture),
-    Target("key_table", key_tables, run_key_table),
+    *INSPECT_TARGETS,
     Target("proposal", proposals, run_proposal, 200),
     Target("identity", identities, run_identity, 300),
     Target("config", configurations, run_config),

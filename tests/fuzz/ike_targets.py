@@ -3,7 +3,11 @@
 import contextlib
 from functools import cache
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from gateway.ike.crypto.revocation import read_crl
 from gateway.ike.errors import PeerError
+from gateway.ike.events import IkeSaEstablished
 from gateway.ike.path import Path
 from gateway.ike.wire import notify
 from gateway.ike.wire.header import ExchangeType, HeaderFlag, IkeHeader, parse_header
@@ -14,11 +18,13 @@ from gateway.ike.wire.message import (
     parse_message,
     parse_payloads,
 )
-from gateway.ike.wire.payloads import IdiPayload, IdrPayload, SaPayload
+from gateway.ike.wire.payloads import AuthPayload, IdiPayload, IdrPayload, SaPayload, find_payload
 from gateway.ike.wire.protected import MAX_FRAGMENTS, Plaintext
 from gateway.ike.wire.reassembly import MAX_REASSEMBLED_BYTES, Reassembly
 from gateway.ike.wire.rules import check_rules
+from gateway.ipsec.connection import Fragmentation
 from tests.fakes.pair import ALICE, BOB, Pair
+from tests.fakes.pki import crl, issue, trusting, with_certificate, with_keys
 from tests.fuzz.target import Target, choice
 from tests.fuzz.test_endpoint import MAX_ANSWERS, STARTS, is_arrival, recorded
 from tests.vectors.read import ike_datagrams, ikev2_captures
@@ -233,13 +239,16 @@ def run_peer(data):
      flags:  odd exchange | fragmented | a fragment missing | three not two | 0 | exchange, 2 bits | response
     ```
     """
-    if len(data) < 6:
-        return
-    pair = STARTS[choice(data[0], AUTHENTIC)]()
+    if len(data) >= 6:
+        send_all(data, STARTS[choice(data[0], AUTHENTIC)]())
+
+
+def send_all(data, pair):
+    """Play the peer of one side of `pair`, and check what is left of it; return that side."""
     host = pair.hosts[data[1] & 1]
     pair.tap.is_strict = False
     if not pair.alice.ike_sas:
-        return
+        return host
     sent_before = len(pair.sent(host))
     peer = Hostile(pair, host)
     messages = 0
@@ -259,6 +268,7 @@ def run_peer(data):
     assert len(host.ike_sas) <= 2 + messages
     assert len(host.child_sas) <= 3 + messages
     assert all(sa.state in {"established", "rekeying"} for sa in host.ike_sas)
+    return host
 
 
 def peer_seeds():
@@ -277,6 +287,84 @@ def peer_seeds():
             yield bytes([start, side]) + bytes([flags | FRAGMENTED]) + message[1:]
 
 
+# --- the endpoint under a peer that signs -------------------------------------------------------
+
+WAYS = (Fragmentation.NO, Fragmentation.YES)
+
+
+@cache
+def authority():
+    return signer("CA", 1)
+
+
+def signer(name, number, issuer=None):
+    """Return a certificate that is the same at every run, as is what it signs."""
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+    names = () if issuer is None else (f"{name}.example",)
+    return issue(name, issuer, key=key, serial=number, names=names)
+
+
+def signing(number):
+    """Return a pair that has exchanged IKE_SA_INIT and will sign: chains, or raw public keys."""
+    alice, bob = (signer(name, at, authority()) for name, at in (("alice", 2), ("bob", 3)))
+    if number & 2:
+        auths = {"alice": with_keys(alice.public), "bob": with_keys(bob.public)}
+        believed = auths
+    else:
+        auths = {"alice": with_certificate((alice, authority())), "bob": with_certificate((bob, authority()))}
+        believed = dict.fromkeys(auths, trusting(authority()))
+    pair = Pair(
+        alice={"local_auth": auths["alice"], "remote_auth": believed["bob"]},
+        bob={"local_auth": auths["bob"], "remote_auth": believed["alice"]},
+        both={"ike_options": {"fragmentation": choice(number, WAYS), "fragment_packet_bytes": 4000}},
+    )
+    pair.alice.hold(alice.private)
+    pair.bob.hold(bob.private, crls=[read_crl(crl(authority(), signer("mallory", 4, authority())))])
+    return pair
+
+
+def waiting_for_signatures(number):
+    """Return such a pair; Alice's IKE_AUTH request was lost."""
+    pair = signing(number)
+    pair.link.fate = lambda packet: (0.0,) if packet.number < 2 else ()
+    pair.alice.initiate()
+    pair.settle()
+    return pair
+
+
+@cache
+def signatures(number):
+    """Return the genuine IKE_AUTH messages of Alice and Bob."""
+    pair = signing(number)
+    pair.alice.initiate()
+    pair.settle()
+    return [m for m in pair.messages() if m.message.header.exchange_type == ExchangeType.IKE_AUTH]
+
+
+def run_signer(data):
+    """The same peer, where AUTH is a signature: nobody is believed without the genuine one.
+
+    The first byte of the input chooses between chains and raw public keys, with fragments or without.
+    """
+    if len(data) < 6:
+        return
+    host = send_all(data, waiting_for_signatures(data[0]))
+    genuine = [find_payload(m.payloads, AuthPayload).data for m in signatures(data[0])]
+    assert not host.events(IkeSaEstablished) or any(auth in data for auth in genuine)
+
+
+def signer_seeds():
+    for number in range(4):
+        for opened in signatures(number):
+            header = opened.message.header
+            inside = bytes([first_type(opened.payloads)]) + encode_payloads(opened.payloads)
+            flags = int(header.is_response) | EXCHANGES.index(header.exchange_type) << 1
+            message = len(inside).to_bytes(2) + inside
+            side = int(header.is_request)  # Bob takes requests.
+            yield bytes([number, side, flags]) + message
+            yield bytes([number, side, flags | FRAGMENTED]) + message
+
+
 IKE_TARGETS = (
     Target("ike_message", captured, run_message),
     Target("ike_payloads", chains, run_payloads),
@@ -284,4 +372,5 @@ IKE_TARGETS = (
     Target("ike_reassembly", fragment_sequences, run_reassembly, 600),
     Target("endpoint_stranger", stranger_seeds, run_stranger),
     Target("endpoint_peer", peer_seeds, run_peer, 2000),
+    Target("endpoint_signer", signer_seeds, run_signer),
 )

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,16 @@ class Target:
 def choice(number, options):
     """Return the option that one byte of the input chooses."""
     return options[number % len(options)]
+
+
+@cache
+def scratch():
+    """A folder for inputs: some readers take paths."""
+    return Path(mkdtemp(prefix="ipsecgw-fuzz-"))
+
+
+def written(name, data):
+    """Return a file with this content; the next input of that name replaces it."""
+    path = scratch() / name
+    path.write_bytes(data)
+    return path

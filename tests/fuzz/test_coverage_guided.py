@@ -8,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ike.events import IkeSaEstablished
+from gateway.inspect.ledger import Verdict
 from tests.fuzz.esp_targets import ESP_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
-from tests.fuzz.ike_targets import IKE_TARGETS, RESPONSE, Hostile, peer_seeds, run_peer
+from tests.fuzz.ike_targets import (
+    IKE_TARGETS,
+    RESPONSE,
+    Hostile,
+    peer_seeds,
+    run_peer,
+    send_all,
+    signer_seeds,
+    waiting_for_signatures,
+)
+from tests.fuzz.inspect_targets import stories, verified
 
 ROOT = Path(__file__).parents[2]
 GROUPS = {"ike": IKE_TARGETS, "esp": ESP_TARGETS, "files": FILE_TARGETS}
@@ -64,6 +76,25 @@ def test_the_hostile_peer_is_believed_often_enough(monkeypatch):
 
     assert len(answered) > 50
     assert sum(answered) > len(answered) / 2
+
+
+def test_genuine_signatures_are_believed():
+    """Or the target would never get behind the check of AUTH."""
+    believed = [
+        bool(send_all(seed, waiting_for_signatures(seed[0])).events(IkeSaEstablished))
+        for seed in signer_seeds()
+    ]
+
+    assert sum(believed) >= len(believed) * 3 / 4
+
+
+def test_whole_stories_are_verified():
+    """Or the target would only see secrets that fit nothing."""
+    results = [[one.verdict for one in verified(story)] for story in list(stories())[::3]]
+
+    assert len(results) == 6
+    assert not any(Verdict.DIFFERS in verdicts for verdicts in results)
+    assert sum(verdicts.count(Verdict.OK) for verdicts in results) > 90
 
 
 def test_a_mistake_is_found_and_kept(tmp_path):
