@@ -13,7 +13,7 @@ from gateway.datapath.watch import Watch
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.errors import GatewayError
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
 
@@ -45,11 +45,23 @@ class DatapathError(GatewayError):
 
     Attributes:
         reason: Stable code.
+        why: Of a backend that refuses to carry an SA where it was asked to: the placement's code, if it can
+            tell more than `reason` does (DRIVER_REFUSED, KERNEL_IGNORED_OFFLOAD).
+        refusals: Of PLACEMENT_UNAVAILABLE: every engine that the wish allows, and why not there.
     """
 
-    def __init__(self, reason: ErrorReason, message: str) -> None:
+    def __init__(
+        self,
+        reason: ErrorReason,
+        message: str,
+        *,
+        why: PlacementReason | None = None,
+        refusals: tuple[PlacementRefusal, ...] = (),
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.why = why
+        self.refusals = refusals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +74,9 @@ class ItemResult:
     placement: Engine | None = None
     """Where an installed SA landed."""
     placement_reason: str = ""
-    """Why not somewhere better."""
+    """Why not somewhere better, in words."""
+    refusals: tuple[PlacementRefusal, ...] = ()
+    """The same engine by engine, the best first."""
 
     @property
     def ok(self) -> bool:
@@ -121,6 +135,9 @@ class InstalledSa:
     sa: SecurityAssociation
     placement: Engine
     placement_reason: str = ""
+    """Why not somewhere better, in words."""
+    refusals: tuple[PlacementRefusal, ...] = ()
+    """The same engine by engine, the best first."""
     generation: int = 0
     effective_mtu: int | None = None
     """Largest inner packet that fits without fragmentation, in bytes; `None` if not known."""
@@ -182,12 +199,14 @@ class MappingChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementChange:
-    """An SA moved to another engine."""
+    """An SA, or the one that serves its Child from now on, is on another engine than before."""
 
     sa_id: SaId
     old: Engine
     new: Engine
     reason: str
+    why: PlacementReason | None = None
+    """The code, where the old engine no longer carries it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +221,13 @@ DatapathEvent = Acquire | SoftExpire | HardExpire | BadSpi | MappingChange | Pla
 
 
 class Datapath(Protocol):
-    """One place that carries packets, or the way to one."""
+    """One place that carries packets, or the way to one.
+
+    Of several backends in one agent, each SA comes to one with `Placement(require=...)`. A backend puts it
+    there, or refuses the item with a `DatapathError`. What was refused was never used: an outbound SA that
+    may have sent a packet is not refused but answered with the engine that it is on, since another engine
+    would begin its sequence numbers, and so its IVs, anew (RFC 4106 §2).
+    """
 
     async def capabilities(self) -> Capabilities:
         """Return what this datapath can do."""
@@ -244,3 +269,17 @@ class Datapath(Protocol):
 
     async def close(self) -> None:
         """Release everything but the protection: fail-closed rules stay (docs/architecture)."""
+
+
+class StartedDatapath(Datapath, Protocol):
+    """A datapath of this machine, which needs to be started."""
+
+    async def start(self) -> None:
+        """Take what is needed of this machine.
+
+        Raises:
+            HostError: It refused; the text says what to do.
+        """
+
+    async def remove_protection(self) -> None:
+        """Take away what keeps traffic from leaving in clear; started or not."""

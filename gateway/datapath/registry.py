@@ -3,24 +3,10 @@
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
-from gateway.datapath.backend import Datapath, DatapathError, ErrorReason
+from gateway.datapath.backend import DatapathError, ErrorReason, StartedDatapath
 from gateway.host.sockets import NAT_T_PORT
-
-
-class StartedDatapath(Datapath, Protocol):
-    """A datapath of this machine, which needs to be started."""
-
-    async def start(self) -> None:
-        """Take what is needed of this machine.
-
-        Raises:
-            HostError: It refused; the text says what to do.
-        """
-
-    async def remove_protection(self) -> None:
-        """Take away what keeps traffic from leaving in clear; started or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
