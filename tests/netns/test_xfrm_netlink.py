@@ -4,6 +4,8 @@ Needs no ESP in the kernel: policies, SPIs, acquires and refusals do without.
 """
 
 import errno
+import os
+import re
 import select
 import socket
 import subprocess
@@ -15,7 +17,7 @@ import pytest
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.codec import encode
-from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError
+from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, NoSocketError
 from gateway.datapath.xfrm.netlink import XfrmListener, XfrmSocket, XfrmThread
 from gateway.datapath.xfrm.numbers import (
     ANY_PROTOCOL,
@@ -343,6 +345,16 @@ def test_lost_notifications_are_an_error_and_later_ones_arrive(xfrm: XfrmSocket)
 
     assert isinstance(message.body, r.PolicyInfo)
     assert message.body.priority == 99
+
+
+def test_group_the_kernel_does_not_know_is_an_error_that_leaves_no_socket(xfrm: XfrmSocket) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(NoSocketError, match=re.escape(os.strerror(errno.EINVAL))):
+        # Stands for one of a newer kernel.
+        XfrmListener([Group.SA, 999])  # type: ignore[list-item]
+
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_thread_serves_asyncio_in_the_namespace_it_was_made_in() -> None:

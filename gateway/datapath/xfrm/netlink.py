@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, Self, TypeVar
 
 from gateway.datapath.xfrm import records as r
@@ -68,8 +69,13 @@ _DUMP_TRIES: Final = 8
 """A dump that the SAD or SPD changed under may miss entries and is asked again."""
 
 
-def _open() -> socket.socket:
-    """Return a bound socket of this family."""
+@contextmanager
+def _opening() -> Iterator[socket.socket]:
+    """Yield a bound socket of this family to set its options; it stays open unless that fails.
+
+    Raises:
+        NoSocketError: The kernel gives none, or refuses an option.
+    """
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
     try:
         opened = socket.socket(socket.AF_NETLINK, kind, _NETLINK_XFRM)
@@ -78,8 +84,12 @@ def _open() -> socket.socket:
             f"the kernel gives no NETLINK_XFRM socket ({error.strerror}): it needs CONFIG_XFRM_USER, "
             "as a module xfrm_user"
         ) from error
-    opened.bind((0, 0))
-    return opened
+    try:
+        opened.bind((0, 0))
+        yield opened
+    except OSError as error:
+        opened.close()
+        raise NoSocketError(f"the kernel refused to set up the netlink socket: {error.strerror}") from error
 
 
 class XfrmSocket:
@@ -93,9 +103,9 @@ class XfrmSocket:
     def __init__(self, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._sequence = 0
-        self._socket = _open()
-        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        self._socket.settimeout(timeout_s)
+        with _opening() as self._socket:
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            self._socket.settimeout(timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -407,17 +417,20 @@ class XfrmListener:
         groups: What to be told.
         buffer_bytes: How much may wait to be read; the kernel doubles it, and without CAP_NET_ADMIN it is at
             most net.core.rmem_max.
+
+    Raises:
+        NoSocketError: The kernel gives no such socket, or does not know a group.
     """
 
     def __init__(self, groups: Iterable[Group], *, buffer_bytes: int = 1 << 20) -> None:
-        self._socket = _open()
-        self._socket.setblocking(False)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_bytes)
-        except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        for group in groups:
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+        with _opening() as self._socket:
+            self._socket.setblocking(False)
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_bytes)
+            except PermissionError:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+            for group in groups:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 
     def __enter__(self) -> Self:
         return self
