@@ -13,7 +13,7 @@ from gateway.datapath.watch import Watch
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.errors import GatewayError
-from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
+from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
 
@@ -62,6 +62,22 @@ class DatapathError(GatewayError):
         self.reason = reason
         self.why = why
         self.refusals = refusals
+
+
+def first_wanted(wish: Placement, engines: Sequence[Engine]) -> Engine:
+    """Return the first engine of a wish that a backend has.
+
+    Raises:
+        DatapathError: PLACEMENT_UNAVAILABLE: it has none of them.
+    """
+    for engine in wish.wanted:
+        if engine in engines:
+            return engine
+    raise DatapathError(
+        ErrorReason.PLACEMENT_UNAVAILABLE,
+        f"{' or '.join(engine.value for engine in wish.wanted) or 'nothing'} is wanted, "
+        f"this backend has {', '.join(engine.value for engine in engines)}",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

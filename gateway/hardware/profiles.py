@@ -21,8 +21,10 @@ _WORDS: Final = {
     "protocols": ("esp", "ah"),
     "directions": ("inbound", "outbound"),
     "encapsulation": ("udp",),
+    "encapsulation_modes": ("tunnel", "transport"),
 }
 _KERNEL = re.compile(r"[0-9]+\.[0-9]+")
+_NEWER = re.compile(r"(tunnel|transport|udp|esn) [0-9]+\.[0-9]+")
 
 
 class ProfileError(GatewayError):
@@ -56,6 +58,12 @@ class Offload:
     """In packets: those that the device checks itself. Empty: the kernel checks, any window will do."""
     encapsulation: tuple[str, ...]
     """Empty: no ESP in UDP or TCP."""
+    encapsulation_modes: tuple[str, ...]
+    """In which of the modes there is encapsulation."""
+    selector_protocols: tuple[int, ...]
+    """IP protocols that the SA's selector may name, beside any; empty: every one."""
+    newer: tuple[str, ...]
+    """What came later than `kernel`, with its first release: `tunnel 6.4`."""
     max_sas: int
     """Of both directions, or of each if the notes say so; 0: not known, the firmware decides."""
     limits: tuple[str, ...]
@@ -154,6 +162,9 @@ def _offload(content: object, place: str) -> Offload:
         strange = [word for word in getattr(offload, key) if word not in words]
         if strange:
             raise ProfileError(f"{place}.{key}: expected {', '.join(words)}, not {', '.join(strange)}")
+    for entry in offload.newer:
+        if not _NEWER.fullmatch(entry):
+            raise ProfileError(f"{place}.newer: expected a mode, udp or esn with a release, not {entry!r}")
     return offload
 
 

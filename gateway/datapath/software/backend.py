@@ -30,8 +30,8 @@ from gateway.datapath.backend import (
     InstalledSa,
     ItemResult,
     SaCounters,
+    first_wanted,
 )
-from gateway.datapath.select import choose
 from gateway.datapath.software.events import EventHub
 from gateway.datapath.software.forwarder import Forwarder, SendResult
 from gateway.datapath.software.options import SoftwareOptions
@@ -276,7 +276,7 @@ class SoftwareBackend:
             return ItemResult(name=sa.sa_id, error=DatapathError(reason, str(error)))
         except DatapathError as error:
             return ItemResult(name=sa.sa_id, error=error)
-        return ItemResult(name=sa.sa_id, placement=Engine.SOFTWARE, placement_reason=_reason(sa))
+        return ItemResult(name=sa.sa_id, placement=Engine.SOFTWARE)
 
     def _install(self, sa: SecurityAssociation, generation: int) -> None:
         self._check_generation(generation)
@@ -295,7 +295,7 @@ class SoftwareBackend:
     def _check_sa(self, sa: SecurityAssociation) -> None:
         if len(self._sad) >= MAX_SAS:
             raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
-        choose(sa.placement, (Engine.SOFTWARE,))
+        first_wanted(sa.placement, (Engine.SOFTWARE,))
         if sa.encapsulation is not None and not self._esp_sockets:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,
@@ -343,7 +343,6 @@ class SoftwareBackend:
             InstalledSa(
                 sa=entry.sa,
                 placement=Engine.SOFTWARE,
-                placement_reason=_reason(entry.sa),
                 generation=entry.generation,
                 effective_mtu=entry.mtu if isinstance(entry, OutboundEntry) else None,
             )
@@ -635,10 +634,6 @@ class SoftwareBackend:
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> object:
         """Run something later."""
         return asyncio.get_running_loop().call_later(delay_s, callback)
-
-
-def _reason(sa: SecurityAssociation) -> str:
-    return choose(sa.placement, (Engine.SOFTWARE,)).reason
 
 
 def _is_inbound(sa: SecurityAssociation) -> bool:

@@ -83,6 +83,16 @@ def test_a_driver_is_found_by_any_of_its_names() -> None:
             "key_bits = 128",
             "bad.toml: crypto.algorithms: key_bits: expected a list of int",
         ),
+        (
+            'newer = ["tunnel 6.4", "udp 6.6"]',
+            'newer = ["tunnel"]',
+            "bad.toml: packet.newer: expected a mode, udp or esn with a release, not 'tunnel'",
+        ),
+        (
+            'encapsulation_modes = ["transport"]',
+            'encapsulation_modes = ["beet"]',
+            "bad.toml: packet.encapsulation_modes: expected tunnel, transport, not beet",
+        ),
         ("[crypto]", "[crypto", "bad.toml: "),
         ("[[sources]]", "[[origins]]", "bad.toml: sources: expected a list of dict"),
     ],
