@@ -1,7 +1,9 @@
-"""Numbers on the command line, refused where nobody can have meant them."""
+"""Numbers and addresses on the command line, refused where nobody can have meant them."""
 
 import argparse
 import math
+
+from gateway.api.address import AddressError, TcpAddress, parse_address
 
 
 def seconds(text: str) -> float:
@@ -28,3 +30,18 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) >= 1 << 63:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, 0 or more")
     return int(text)
+
+
+def tcp_address(text: str) -> TcpAddress:
+    """Return a host and a port.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not `HOST:PORT`.
+    """
+    try:
+        address = parse_address(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if not isinstance(address, TcpAddress):
+        raise argparse.ArgumentTypeError(f"'{text}' is a Unix socket: write HOST:PORT")
+    return address

@@ -21,7 +21,7 @@ from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer, Listener
-from gateway.app.arguments import count
+from gateway.app.arguments import count, tcp_address
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     PlaceError,
@@ -46,6 +46,7 @@ from gateway.host.sockets import IkePorts, open_ports, receive_ports
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.keylog import KeyLog
 from gateway.observe.logs import get_logger
+from gateway.web.server import HttpsFiles, MetricsServer
 
 _log = get_logger("app")
 
@@ -71,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--key-log", type=Path, metavar="DIR", help="write Wireshark key tables there: for debugging only"
+    )
+    parser.add_argument(
+        "--metrics",
+        type=tcp_address,
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus there, as 127.0.0.1:9464; an address that others reach needs TLS",
     )
     add_tls_arguments(parser)
     add_log_arguments(parser)
@@ -121,6 +128,10 @@ async def _serve(
         server = ApiServer([Listener(address=control, tls=_tls_for(control, args))], control=controller)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
+        if args.metrics is not None:
+            metrics = MetricsServer(controller, args.metrics.host, args.metrics.port, https=_https_for(args))
+            metrics.start()
+            stack.push_async_callback(metrics.stop)
         if account is not None:
             drop_privileges(account)
             keep_memory_private()
@@ -149,6 +160,11 @@ async def _serve(
 
 def _tls_for(address: Address, args: argparse.Namespace) -> TlsFiles | None:
     return None if isinstance(address, UnixAddress) else tls_files(args)
+
+
+def _https_for(args: argparse.Namespace) -> HttpsFiles | None:
+    files = tls_files(args)
+    return None if files is None else HttpsFiles(certificate=files.certificate, key=files.key, ca=files.ca)
 
 
 def _near(datapath: Address) -> Address:

@@ -196,6 +196,7 @@ class _Supervisor:
             *([] if args.config is None else ["--config", str(args.config.absolute())]),
             *([] if args.user is None else ["--user", args.user]),
             *([] if args.key_log is None else ["--key-log", str(args.key_log.absolute())]),
+            *([] if args.metrics is None else ["--metrics", str(args.metrics)]),
             *tls_arguments(args),
             *log_arguments(args),
         )

@@ -6,7 +6,7 @@ It wires the rooms of this package and answers for them; what happens between co
 
 import asyncio
 import random
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,6 +44,7 @@ from gateway.controller.sa_binding import SaBinding
 from gateway.controller.sa_upkeep import SaUpkeep
 from gateway.controller.spi_pool import SpiPool
 from gateway.controller.stranger_limit import StrangerLimit
+from gateway.controller.tally import Tally
 from gateway.controller.udp import TransportFactory, UdpTransport, source_address
 from gateway.controller.uniqueness import is_carrying, is_serving
 from gateway.controller.whereabouts import Resolve, Whereabouts, resolve_by_system
@@ -147,7 +148,8 @@ class Controller:
         self._datapath = datapath
         self._key_log = key_log
         self._wanted: dict[str, Connection] = {}
-        self._drops: Tally[DropReason] = Tally()
+        self._drops: Counter[DropReason] = Counter()
+        self._tally = Tally()
         self._stopping = False
 
         self._history = History(wall_clock)
@@ -258,6 +260,7 @@ class Controller:
             self._drops[event.reason] += 1
             self._report.on_dropped(event)
             return
+        self._tally.on_event(event)
         is_told = self._stranger_limit.allows(event, self._clock())
         if is_told:
             self._report.on_event(event)
@@ -415,6 +418,8 @@ class Controller:
         for name in doomed:
             self._credentials.forget(name)
         self._protection.configure(self._wanted.values())
+        if doomed:
+            self._tally.keep_only(self._wanted)
         if self._upkeep.link.capabilities is not None:
             await self._protection.withdraw()
             self._connections.begin()
@@ -628,6 +633,7 @@ class Controller:
                     listed = {item.sa.sa_id: item for item in await self._datapath.list_sas()}
                     counters = await self._datapath.counters()
                 packets = {item.sa_id: (item.packets, item.bytes) for item in counters.sas}
+                self._tally.on_counters(self._core.child_sas(), packets)
             except (DatapathError, TimeoutError) as error:
                 _log.debug("counters_not_read", error=str(error))
         return tuple(self._child_status(info, listed, packets) for info in self._core.child_sas())
@@ -681,6 +687,10 @@ class Controller:
             ),
         )
 
+    def tally(self) -> Tally:
+        """Return what was lived through so far, in numbers."""
+        return self._tally.copy()
+
     async def _datapath_drops(self) -> dict[DropReason, int]:
         """Return what the datapath dropped, as far as it answers."""
         if self._upkeep.link.capabilities is None:
@@ -691,7 +701,7 @@ class Controller:
         except (DatapathError, TimeoutError) as error:
             _log.debug("counters_not_read", error=str(error))
             return {}
-        drops = Tally(counters.drops)
+        drops = Counter(counters.drops)
         for counted in counters.sas:
             drops.update(counted.drops)
         return dict(drops)

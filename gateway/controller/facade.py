@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from gateway.controller.tally import Tally
 from gateway.datapath.backend import (
     Acquire,
     BadSpi,
@@ -365,6 +366,12 @@ class ControlFacade(Protocol):
 
     async def status(self) -> GatewayStatus:
         """Return the controller at a glance."""
+
+    def tally(self) -> Tally:
+        """Return, in numbers that only grow, what was lived through since the start: a copy.
+
+        What Child SAs carried is as of the last `child_sas`.
+        """
 
     async def explain(self, connection: str) -> tuple[Fact, ...]:
         """Return why a connection is (not) up, and where its SAs landed and why not elsewhere."""

@@ -208,6 +208,8 @@ class IkeSaInfo:
     nat_local: bool
     """A NAT hides us (RFC 7296 §2.23)."""
     nat_remote: bool
+    began_at: float
+    """When we sent or received its first message."""
     established_at: float | None
     rekey_at: float | None
     expires_at: float | None

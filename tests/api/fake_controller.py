@@ -24,6 +24,7 @@ from gateway.controller.facade import (
     WantedConnection,
     WatchedEvent,
 )
+from gateway.controller.tally import Tally
 from gateway.ike.events import ChildSaId, ChildSaInfo, Failure, FailureReason, IkeSaId, IkeSaInfo
 from gateway.ike.path import Path
 from gateway.ipsec.algorithms import Encr
@@ -57,6 +58,7 @@ IKE_SA = IkeSaInfo(
     proposal=parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),
     nat_local=False,
     nat_remote=True,
+    began_at=899.5,
     established_at=900.0,
     rekey_at=4600.0,
     expires_at=None,
@@ -264,6 +266,9 @@ class FakeController:
 
     async def status(self) -> GatewayStatus:
         return self.status_answer
+
+    def tally(self) -> Tally:
+        return Tally()
 
     async def explain(self, connection: str) -> tuple[Fact, ...]:
         if connection not in self.wanted:

@@ -8,17 +8,11 @@ import socket
 import stat
 import subprocess
 import tempfile
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -28,6 +22,7 @@ from gateway.api.datapath_client import DatapathClient
 from gateway.api.errors import ApiError
 from gateway.api.server import ApiServer, Listener, ListenError
 from gateway.datapath.backend import DatapathError
+from tests.api.certificates import Authority
 from tests.api.fake_controller import FakeController
 from tests.fakes.datapath import FakeDatapath
 
@@ -177,58 +172,6 @@ async def test_stopping_ends_streams_without_waiting_for_the_grace(tmp_path: Pat
 
 
 # --- TCP and mutual TLS -------------------------------------------------------------------------
-
-
-class Authority:
-    """A CA and what it signs."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory / name
-        self.directory.mkdir()
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._builder(self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
-        self.certificate = self._write("ca.pem", certificate.sign(self._key, hashes.SHA256()))
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(hours=1))
-        )
-
-    def _write(self, name: str, certificate: x509.Certificate) -> Path:
-        path = self.directory / name
-        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        return path
-
-    def sign(self, name: str, *, ca: Path | None = None) -> TlsFiles:
-        """Return the files of an end called `name`; `ca` is whom it trusts."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        certificate = (
-            self._builder(subject, key)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
-            .add_extension(x509.ExtendedKeyUsage(usages), False)
-        )
-        key_path = self.directory / f"{name}.key"
-        key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        signed = self._write(f"{name}.pem", certificate.sign(self._key, hashes.SHA256()))
-        return TlsFiles(certificate=signed, key=key_path, ca=ca or self.certificate)
 
 
 async def tcp_server(tls: TlsFiles) -> tuple[ApiServer, TcpAddress]:

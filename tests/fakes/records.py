@@ -51,6 +51,7 @@ def make_ike_sa(
     is_initiator: bool = True,
     connection: str = "paris",
     remote_id: str = "gw-tokyo.example",
+    began_at: float = 99.0,
     established_at: float | None = 100.0,
 ) -> IkeSaInfo:
     """Return what is known about an IKE SA."""
@@ -67,6 +68,7 @@ def make_ike_sa(
         proposal=parse_proposal("aes256gcm16-prfsha384-x25519", ProtocolId.IKE),
         nat_local=False,
         nat_remote=False,
+        began_at=began_at,
         established_at=established_at,
         rekey_at=None,
         expires_at=None,

@@ -294,6 +294,7 @@ class IkeSa:
             proposal=self.proposal,
             nat_local=self.nat.local,
             nat_remote=self.nat.remote,
+            began_at=self.began_at,
             established_at=self.established_at,
             rekey_at=self.rekey_at,
             expires_at=self.expires_at,

@@ -22,6 +22,7 @@ def failed(connection: str = "paris", *, is_initiator: bool = False) -> IkeSaFai
             proposal=None,
             nat_local=False,
             nat_remote=False,
+            began_at=0.0,
             established_at=None,
             rekey_at=None,
             expires_at=None,

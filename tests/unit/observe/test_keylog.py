@@ -66,7 +66,8 @@ def derived(spi_i: bytes, spi_r: bytes, ike_keys: IkeSaKeys) -> IkeSaKeysDerived
     info = IkeSaInfo(
         ike_sa_id=IkeSaId(1), connection="paris", spi_i=spi_i, spi_r=spi_r, is_initiator=True,
         state="connecting", path=path, local_id=None, remote_id=None, proposal=ike_keys.proposal,
-        nat_local=False, nat_remote=False, established_at=None, rekey_at=None, expires_at=None,
+        nat_local=False, nat_remote=False, began_at=0.0, established_at=None, rekey_at=None,
+        expires_at=None,
     )  # fmt: skip
     return IkeSaKeysDerived(ike_sa=info, keys=ike_keys)
 
