@@ -101,6 +101,15 @@ class LocalAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkState:
+    """One interface, by its name."""
+
+    name: str
+    is_up: bool
+    """By its administrator; a cable need not be in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathProbe:
     """What the routing of this machine says about one destination."""
 
@@ -192,6 +201,16 @@ class Network:
 
         return await self._run(work)
 
+    async def links_by_address(self) -> dict[IpAddress, LinkState]:
+        """Return the interface that has each address of this machine; of several, one."""
+
+        def work(netlink: IPRoute) -> dict[IpAddress, LinkState]:
+            links = {int(message["index"]): _parse_link(message) for message in netlink.get_links()}
+            addresses = [_parse_address(message) for message in netlink.get_addr()]
+            return {local.address: links[local.link] for local in addresses if local.link in links}
+
+        return await self._run(work)
+
     # --- rules and routes -------------------------------------------------------------------------
 
     async def rules(self, protocol: int) -> frozenset[Rule]:
@@ -242,6 +261,13 @@ def _tolerate(code: int, call: Callable[..., object], *args: str, **attributes: 
 
 def _attributes(message: Any) -> Attributes:
     return dict(message["attrs"])
+
+
+def _parse_link(message: Any) -> LinkState:
+    iff_up = 0x1
+    return LinkState(
+        name=str(_attributes(message)["IFLA_IFNAME"]), is_up=bool(int(message["flags"]) & iff_up)
+    )
 
 
 def _parse_address(message: Any) -> LocalAddress:

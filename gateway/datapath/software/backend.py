@@ -32,7 +32,7 @@ from gateway.datapath.backend import (
     SaCounters,
     first_wanted,
 )
-from gateway.datapath.software.events import EventHub
+from gateway.datapath.events import EventHub
 from gateway.datapath.software.forwarder import Forwarder, SendResult
 from gateway.datapath.software.options import SoftwareOptions
 from gateway.datapath.software.outer import FromWire, OuterSockets

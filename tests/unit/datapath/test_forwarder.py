@@ -16,7 +16,7 @@ from gateway.datapath.backend import (
     MappingChange,
     SoftExpire,
 )
-from gateway.datapath.software.events import MAX_WAITING, EventHub
+from gateway.datapath.events import MAX_WAITING, EventHub
 from gateway.datapath.software.forwarder import Forwarder, ForwarderLimits, SendResult, may_fragment_outside
 from gateway.datapath.software.sad import InboundEntry, OutboundCore, OutboundEntry, Sad
 from gateway.datapath.software.spd import Spd, make_entry
