@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ("tests.guest.plugin",)
+
 SKIPS = Path(".pytest_cache/ipsecgw-skips")
 
 

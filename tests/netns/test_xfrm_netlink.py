@@ -6,9 +6,7 @@ Needs no ESP in the kernel: policies, SPIs, acquires and refusals do without.
 import errno
 import os
 import re
-import select
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -33,6 +31,7 @@ from gateway.datapath.xfrm.numbers import (
 )
 from gateway.ipsec.secret import Secret
 from tests.conformance.namespace import fresh_network_namespace
+from tests.netns.xfrm_witness import drain, shown_by_ip, told
 
 pytestmark = pytest.mark.netns
 
@@ -97,26 +96,6 @@ POLICIES = [
 def xfrm() -> Iterator[XfrmSocket]:
     with fresh_network_namespace("192.0.2.1/24", "2001:db8::1/64"), XfrmSocket() as kernel:
         yield kernel
-
-
-def shown_by_ip(*arguments: str) -> str:
-    """Return what `ip xfrm` prints, white space folded."""
-    done = subprocess.run(["ip", "xfrm", *arguments], check=True, capture_output=True, text=True)
-    return " ".join(done.stdout.split())
-
-
-def told(listener: XfrmListener, body: type[r.Body], *, timeout_s: float = 5.0) -> r.Message[r.Body]:
-    """Wait for a notification with this body."""
-    while select.select([listener], [], [], timeout_s)[0]:
-        for message in listener.receive():
-            if isinstance(message.body, body):
-                return message
-    raise AssertionError(f"the kernel did not tell any {body.__name__}")
-
-
-def _drain(listener: XfrmListener) -> None:
-    while listener.receive():
-        pass
 
 
 # --- policies -------------------------------------------------------------------------------------------
@@ -338,8 +317,8 @@ def test_lost_notifications_are_an_error_and_later_ones_arrive(xfrm: XfrmSocket)
         for i in range(50):
             xfrm.update_policy(replace(policy, priority=i), attributes)
         with pytest.raises(EventsLostError):
-            _drain(listener)
-        _drain(listener)
+            drain(listener)
+        drain(listener)
         xfrm.update_policy(replace(policy, priority=99), attributes)
         message = told(listener, r.PolicyInfo)
 
