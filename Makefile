@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-lint venv proto lock clean
+.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint venv proto lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -16,12 +16,12 @@ STAGE := .ci/stage
 BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo
-ROOT_TESTS := tests/conformance tests/netns tests/interop
+ROOT_TESTS := tests/conformance tests/netns tests/interop tests/guest
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
 	@echo 'make demo      two gateways in network namespaces, one tunnel, real traffic (root)'
-	@echo 'make test      what every change must pass: unit, exchange, API, namespace and interop tests (root)'
+	@echo 'make test      what every change must pass: unit, exchange, API, namespace, interop and guest tests (root)'
 	@echo 'make test-all  the same with the slow ones'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage; with'
 	@echo '               FUZZ_TOTAL=3600 again and again, until each has had that much CPU time over all runs'
@@ -32,16 +32,18 @@ help:
 demo: deps-demo venv
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-peers venv
+test: deps-peers deps-guest venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow' $(ROOT_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow and not guest' $(ROOT_TESTS)
+	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-peers venv
+test-all: deps-peers deps-guest venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(ROOT_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not guest' $(ROOT_TESTS)
+	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 fuzz: venv
@@ -59,7 +61,7 @@ lint: deps-lint venv $(BUF)
 proto: venv
 	@proto/generate.sh
 
-deps: deps-demo deps-peers deps-lint
+deps: deps-demo deps-peers deps-guest deps-lint
 
 deps-demo deps-test deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
@@ -67,6 +69,11 @@ deps-demo deps-test deps-lint: deps-%:
 # IKE daemons that are not installed but unpacked: see the script.
 deps-peers: deps-test
 	@$(STAGE) 'peers of the interop tests' .ci/fetch-peers .ci/packages-peers $(CACHE)/peers
+
+# The kernel that the tests marked `guest` run in: six minutes once, nothing afterwards.
+deps-guest:
+	@$(STAGE) 'Debian packages (guest)' .ci/install-packages .ci/packages-guest
+	@$(STAGE) 'guest kernel' tests/guest/kernel/build $(CACHE)/guest
 
 venv: .venv/installed
 

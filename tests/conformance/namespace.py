@@ -1,10 +1,12 @@
-"""A fresh network namespace for the calling thread, without a name: gone when nothing uses it any more."""
+"""Network namespaces for the calling thread: one with a name, or a fresh one that goes with its last user."""
 
 import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from gateway.bench.topology import Namespace
 
 PEERS = ("192.0.2.2", "2001:db8::2")
 """Neighbours of `outside` that `beyond` speaks for."""
@@ -36,6 +38,17 @@ def fresh_network_namespace(*addresses: str) -> Iterator[None]:
             _check(_libc.setns(before, _CLONE_NEWNET))
     finally:
         os.close(before)
+
+
+@contextmanager
+def inside(namespace: Namespace) -> Iterator[None]:
+    """Run this thread, and the threads and processes it starts, in a namespace that has a name."""
+    with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{namespace.name}") as there:
+        _check(_libc.setns(there.fileno(), _CLONE_NEWNET))
+        try:
+            yield
+        finally:
+            _check(_libc.setns(before.fileno(), _CLONE_NEWNET))
 
 
 def _check(result: int) -> None:

@@ -1,17 +1,19 @@
 """Network devices of the kernel's netdevsim: a NIC with IPsec offload, in software.
 
-The stock driver takes crypto offload of `rfc4106(gcm(aes))` only. With `full`, which needs the guest kernel, the
-device has packet offload and ESN too and receives by its SAs: tests/guest/kernel/netdevsim.
+The stock driver takes crypto offload of `rfc4106(gcm(aes))` only. With `full`, which needs the guest kernel,
+the device has packet offload and ESN too and receives by its SAs: tests/guest/kernel/netdevsim.
 """
 
-import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from gateway.bench.topology import Namespace
 
 BUS: Final = Path("/sys/bus/netdevsim")
 FULL_IPSEC: Final = Path("/sys/module/netdevsim/parameters/full_ipsec")
@@ -43,11 +45,8 @@ class Device:
     """Of the device on its bus."""
     name: str
     """Of the interface."""
-
-    @property
-    def index(self) -> int:
-        """Interface index, in the namespace of the device."""
-        return int(Path(f"/sys/class/net/{self.name}/ifindex").read_text())
+    index: int
+    """Of the interface, in the namespace it was made in."""
 
     def sa_count(self) -> int:
         """SAs in its table."""
@@ -82,14 +81,16 @@ class Device:
 @contextmanager
 def device(*, number: int = 1, full: bool = False) -> Iterator[Device]:
     """Make a device in this thread's network namespace, up; it goes at the end if it is still there."""
+    before = set(socket.if_nameindex())
     FULL_IPSEC.write_text("Y" if full else "N")
     try:
         (BUS / "new_device").write_text(f"{number} 1")
     finally:
         FULL_IPSEC.write_text("N")
-    made = Device(number=number, name=_name(number))
+    ((index, name),) = set(socket.if_nameindex()) - before
+    made = Device(number=number, name=name, index=index)
     try:
-        subprocess.run(["ip", "link", "set", made.name, "up"], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
         yield made
     finally:
         if (BUS / f"devices/netdevsim{number}").exists():
@@ -101,23 +102,24 @@ def unplug(gone: Device) -> None:
     (BUS / "del_device").write_text(str(gone.number))
 
 
-def link(one: tuple[Device, int], other: tuple[Device, int]) -> None:
-    """Connect two devices by a cable; each is given with a descriptor of its network namespace."""
-    ends = " ".join(f"{namespace}:{_index_in(namespace, end)}" for end, namespace in (one, other))
-    (BUS / "link_device").write_text(ends)
+def connect(one: Device, its_namespace: Namespace, other: Device, other_namespace: Namespace) -> None:
+    """Put a cable between two devices."""
+    with ExitStack() as stack:
+        ends = []
+        for end, namespace in ((one, its_namespace), (other, other_namespace)):
+            file = stack.enter_context(Path(f"/run/netns/{namespace.name}").open())
+            ends.append(f"{file.fileno()}:{end.index}")
+        (BUS / "link_device").write_text(" ".join(ends))
 
 
-def _index_in(namespace: int, end: Device) -> int:
-    """Return the interface index of a device in a namespace."""
-    shown = subprocess.run(
-        ["nsenter", f"--net=/proc/{os.getpid()}/fd/{namespace}", "ip", "-o", "link", "show", "dev", end.name],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    return int(shown.partition(":")[0])
+def take_down(device: Device) -> None:
+    """Take the interface down."""
+    subprocess.run(["ip", "link", "set", device.name, "down"], check=True)
 
 
-def _name(number: int) -> str:
-    (name,) = os.listdir(BUS / f"devices/netdevsim{number}/net")
-    return name
+def switch_esp(device: Device, *, on: bool) -> None:
+    """Switch the interface's feature esp-hw-offload; of a full device."""
+    state = "on" if on else "off"
+    subprocess.run(
+        ["ethtool", "-K", device.name, "esp-tx-csum-hw-offload", state, "esp-hw-offload", state], check=True
+    )
