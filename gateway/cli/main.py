@@ -19,6 +19,7 @@ from gateway.observe.logs import configure
 
 #: Sub-commands whose code is loaded only when they are used: decoding and the demo need a lot of it.
 _LATER = (
+    ("import", "gateway.cli.import_config", "rewrite strongSwan's or libreswan's configuration as ours"),
     ("inspect", "gateway.cli.inspect", "decode, and with keys decrypt and verify, IKE and ESP in a pcap"),
     ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
     ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
