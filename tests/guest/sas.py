@@ -1,7 +1,7 @@
 """SAs and policies of NETLINK_XFRM for the tests in the guest, with what varies given by name."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
 from gateway.datapath.xfrm import records as r
@@ -11,6 +11,9 @@ from gateway.ipsec.secret import Secret
 HERE, PEER = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.2")
 HERE6, PEER6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
 REQID: Final = 7
+#: The kernel gives a selector without a family that of the SA.
+EVERYTHING: Final = r.Selector(source=IPv4Interface("0.0.0.0/0"), destination=IPv4Interface("0.0.0.0/0"))
+EVERYTHING6: Final = r.Selector(source=IPv6Interface("::/0"), destination=IPv6Interface("::/0"))
 
 
 def key(bits: int, *, salt_bytes: int = 0) -> Secret:
@@ -34,9 +37,10 @@ def esp(
     *,
     mode: Mode = Mode.TUNNEL,
 ) -> r.SaInfo:
-    """Return an ESP SA without its attributes."""
+    """Return an ESP SA for whatever traffic, without its attributes."""
     identity = r.SaId(destination=destination, spi=spi, protocol=50)
-    return r.SaInfo(id=identity, source=source, mode=mode, reqid=REQID)
+    everything = EVERYTHING if source.version == 4 else EVERYTHING6
+    return r.SaInfo(id=identity, source=source, mode=mode, reqid=REQID, selector=everything)
 
 
 def ah(spi: int, *, mode: Mode = Mode.TUNNEL) -> r.SaInfo:
