@@ -23,7 +23,7 @@ from gateway.datapath.xfrm.numbers import (
     SaDirection,
     SaFlag,
 )
-from tests.conformance.namespace import fresh_network_namespace, inside
+from tests.conformance.namespace import inside
 from tests.guest import netdevsim
 from tests.guest.netdevsim import Device, HardwareSa
 from tests.guest.sas import CBC_SHA256, GCM_128, HERE, PEER, ah, esp, host_policy, key
@@ -34,12 +34,6 @@ pytestmark = pytest.mark.guest
 NO_FLAGS = OffloadFlag(0)
 NO_LIMITS = r.LifetimeLimits()
 SPI_AB, SPI_BA = 0x1001, 0x2001
-
-
-@pytest.fixture
-def xfrm() -> Iterator[XfrmSocket]:
-    with fresh_network_namespace("192.0.2.1/24", "2001:db8::1/64"), XfrmSocket() as kernel:
-        yield kernel
 
 
 @pytest.fixture

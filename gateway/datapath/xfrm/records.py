@@ -534,7 +534,7 @@ class Attributes:
     replay_threshold: int | None = None
     """Tell after so many packets."""
     timer_threshold_ds: int | None = None
-    """Tell after so many tenths of a second, as the kernel gives it; NEWAE takes jiffies (CONFIG_HZ) instead."""
+    """Tell after so many tenths of a second. So the kernel says it; it takes jiffies (CONFIG_HZ)."""
     source: IpAddress | None = None
     care_of_address: IpAddress | None = None
     last_used_s: int | None = None
