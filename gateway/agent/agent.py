@@ -1,4 +1,4 @@
-"""The datapath agent: one node's SAD and SPD in front of one backend, behind the `Datapath` protocol.
+"""The datapath agent: one node's SAD and SPD in front of a backend, behind the `Datapath` protocol.
 
 The agent adds what every backend would otherwise need of its own: idempotent batches, generations, a
 fan-out of events, and the grace period. It parses no IKE and knows no gRPC.
@@ -70,7 +70,11 @@ class Agent:
         self._closed = False
 
     async def start(self) -> None:
-        """Start to execute commands and to relay the backend's events."""
+        """Adopt what outlived an agent before this one, execute commands and relay the backend's events."""
+        for item in await self._backend.list_sas():
+            self._sad.adopt(item)
+        for policy in await self._backend.list_policies():
+            self._sad.add_policy(policy)
         self._tasks = [
             asyncio.create_task(self._execute_commands(), name="agent-commands"),
             asyncio.create_task(self._relay_events(self._backend.events()), name="agent-events"),
@@ -192,14 +196,17 @@ class Agent:
         for sa, answer in zip(accepted, answers, strict=True):
             if answer.ok:
                 engine = answer.placement or Engine.SOFTWARE
-                self._sad.add_sa(sa, generation, engine, answer.placement_reason)
+                self._sad.add_sa(sa, generation, answer)
                 _log.debug(
                     "sa_installed",
                     sa_id=sa.sa_id,
                     connection=sa.connection,
                     child=sa.child,
                     engine=engine.value,
+                    why_not_better=answer.placement_reason,
                 )
+            elif answer.error is not None and answer.error.is_spent:
+                self._sad.retire(sa)
         return _merged(results, answers)
 
     async def _remove(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
@@ -244,6 +251,13 @@ class Agent:
                 self._sad.drop_sas(event.sa_ids)
             elif isinstance(event, PlacementChange):
                 self._sad.move_sa(event.sa_id, event.new, event.reason)
+                _log.warning(
+                    "placement_changed",
+                    sa_id=event.sa_id,
+                    old=event.old.value,
+                    new=event.new.value,
+                    reason=event.reason,
+                )
             elif isinstance(event, HardExpire):
                 _log.info("sa_hard_expired", sa_id=event.sa_id, limit=event.limit)
             for watcher in tuple(self._watchers):

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa
+from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, ItemResult
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
@@ -45,7 +45,8 @@ class Sad:
         """
         self.check_generation(generation)
         known = self._sas.get(sa.sa_id)
-        if known is not None and known.sa != sa:
+        # The wish where it should be is no part of what an SA is: it stays where it is.
+        if known is not None and known.sa != replace(sa, placement=known.sa.placement):
             raise DatapathError(
                 ErrorReason.SPI_IN_USE, f"{sa.sa_id} is installed with other contents; choose another SPI"
             )
@@ -56,13 +57,18 @@ class Sad:
                 "sending with its key again would repeat an IV: negotiate a new SA",
             )
 
-    def add_sa(self, sa: SecurityAssociation, generation: int, placement: Engine, reason: str) -> None:
+    def adopt(self, installed: InstalledSa) -> None:
+        """Record an SA that the backend carries since before this process began."""
+        self._sas[installed.sa.sa_id] = installed
+
+    def add_sa(self, sa: SecurityAssociation, generation: int, answer: ItemResult) -> None:
         """Record an SA that the backend now carries; one that is there only gets the newer generation."""
         known = self._sas.get(sa.sa_id)
         self._sas[sa.sa_id] = InstalledSa(
             sa=sa,
-            placement=placement,
-            placement_reason=reason,
+            placement=answer.placement or Engine.SOFTWARE,
+            placement_reason=answer.placement_reason,
+            refusals=answer.refusals,
             generation=generation if known is None else max(known.generation, generation),
         )
 
@@ -75,14 +81,14 @@ class Sad:
                 continue
             dropped.append(sa_id)
             if installed.sa.direction is Direction.OUTBOUND:
-                self._retire(installed.sa)
+                self.retire(installed.sa)
         return tuple(dropped)
 
     def move_sa(self, sa_id: SaId, placement: Engine, reason: str) -> None:
         """Record that the backend moved an SA to another engine."""
         known = self._sas.get(sa_id)
-        if known is not None:
-            self._sas[sa_id] = replace(known, placement=placement, placement_reason=reason)
+        if known is not None and known.placement is not placement:
+            self._sas[sa_id] = replace(known, placement=placement, placement_reason=reason, refusals=())
 
     def sa(self, sa_id: SaId) -> InstalledSa | None:
         """Return one SA, or None."""
@@ -129,7 +135,8 @@ class Sad:
                 f"generation {generation} is older than {self._floor}, which was reconciled already",
             )
 
-    def _retire(self, sa: SecurityAssociation) -> None:
+    def retire(self, sa: SecurityAssociation) -> None:
+        """Remember that the key of an outbound SA is spent: it may have sent packets, and is gone."""
         self._retired[self._fingerprint(sa)] = None
         while len(self._retired) > RETIRED_KEYS:
             self._retired.popitem(last=False)

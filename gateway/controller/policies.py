@@ -43,6 +43,7 @@ def child_policy(
         acquire=connection.remote.is_known and _may_acquire(child),
         connection=connection.name,
         child=child.name,
+        placement=child.placement,
     )
 
 

@@ -8,7 +8,7 @@ from gateway.datapath.backend import Datapath, DatapathError
 from gateway.ike.events import ChildSaInfo
 from gateway.ipsec.connection import Child, Connection
 from gateway.ipsec.policy import Policy
-from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.sa import IpAddress, IpsecProtocol
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -124,9 +124,11 @@ class Protection:
             remote_ts=child_sa.remote_ts,
             priority=child.priority,
             mode=child.mode,
+            protocol=IpsecProtocol[child.protocol.name],
             acquire=False,
             connection=child_sa.connection,
             child=child_sa.child,
+            placement=child.placement,
         )
         return True
 

@@ -7,7 +7,7 @@ Every call is a coroutine; batches are idempotent and answered item by item. The
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.datapath.watch import Watch
 from gateway.ipsec.algorithms import Encr, Integ
@@ -16,6 +16,10 @@ from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
+
+
+DEFAULT_MARK: Final = 0x69707365
+"""SO_MARK of our own packets, protected ones and IKE: the letters "ipse"."""
 
 
 class ErrorReason(Enum):
@@ -47,7 +51,8 @@ class DatapathError(GatewayError):
         reason: Stable code.
         why: Of a backend that refuses to carry an SA where it was asked to: the placement's code, if it can
             tell more than `reason` does (DRIVER_REFUSED, KERNEL_IGNORED_OFFLOAD).
-        refusals: Of PLACEMENT_UNAVAILABLE: every engine that the wish allows, and why not there.
+        refusals: Of an SA that nothing took: every engine that the wish allows, and why not there.
+        is_spent: The SA was installed, may have sent packets and is gone: its key must never send again.
     """
 
     def __init__(
@@ -57,11 +62,13 @@ class DatapathError(GatewayError):
         *,
         why: PlacementReason | None = None,
         refusals: tuple[PlacementRefusal, ...] = (),
+        is_spent: bool = False,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.why = why
         self.refusals = refusals
+        self.is_spent = is_spent
 
 
 def first_wanted(wish: Placement, engines: Sequence[Engine]) -> Engine:

@@ -61,6 +61,7 @@ def choose(
     sa: SecurityAssociation,
     here: Surroundings,
     refused: Mapping[Engine, PlacementRefusal] = MappingProxyType({}),
+    barred: Mapping[Engine, PlacementRefusal] = MappingProxyType({}),
 ) -> Choice:
     """Return the first engine of the SA's wish that can carry it.
 
@@ -68,10 +69,13 @@ def choose(
         sa: With its wish, `placement`.
         here: What there is.
         refused: Engines that said no to this SA already.
+        barred: Engines that must not carry it for what it has to be together with, even if they can.
     """
     refusals: list[PlacementRefusal] = []
     for engine in sa.placement.wanted:
         found = refused.get(engine) or _judge(sa, engine, here)
+        if isinstance(found, Ability) and engine in barred:
+            found = barred[engine]
         if isinstance(found, Ability):
             return Choice(ability=found, refusals=tuple(refusals))
         refusals.append(found)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from gateway.ipsec.placement import Placement
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode
 from gateway.ipsec.selectors import TrafficSelector
 
@@ -40,3 +41,5 @@ class Policy:
     """Whether a packet without an SA asks for one (start: on_traffic) or is merely dropped."""
     connection: str = ""
     child: str = ""
+    placement: Placement = Placement()
+    """Where the SAs of a PROTECT entry are expected: the entry waits for them there."""

@@ -19,6 +19,7 @@ from gateway.datapath.backend import (
     ItemResult,
     SaCounters,
 )
+from gateway.host.errors import HostError
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
@@ -57,7 +58,9 @@ class FakeSad:
         self.reserved.add(spi)
         return spi
 
-    def install(self, sa: SecurityAssociation, generation: int = 0) -> ItemResult:
+    def install(
+        self, sa: SecurityAssociation, generation: int = 0, placement: Engine = Engine.SOFTWARE
+    ) -> ItemResult:
         """Install one SA; the same again is a success without effect."""
         there = self.sas.get(sa.sa_id)
         if there is not None and there.sa != sa:
@@ -66,9 +69,11 @@ class FakeSad:
             return _refused(sa.sa_id, ErrorReason.TABLE_FULL, f"{self._max_sas} SAs are the limit")
         if there is None:
             self.history.append(Change("install", sa))
+        if there is not None:
+            placement = there.placement
         self.sas.pop(sa.sa_id, None)
-        self.sas[sa.sa_id] = InstalledSa(sa=sa, placement=Engine.SOFTWARE, generation=generation)
-        return ItemResult(name=sa.sa_id, placement=Engine.SOFTWARE)
+        self.sas[sa.sa_id] = InstalledSa(sa=sa, placement=placement, generation=generation)
+        return ItemResult(name=sa.sa_id, placement=placement)
 
     def remove(self, sa_id: SaId) -> ItemResult:
         """Remove one SA; one that is not there is a success."""
@@ -119,22 +124,51 @@ def _refused(name: str, reason: ErrorReason, text: str) -> ItemResult:
     return ItemResult(name=name, error=DatapathError(reason, text))
 
 
+FAKE_CAPABILITIES = Capabilities(
+    name="fake",
+    engines=(Engine.SOFTWARE,),
+    encryption=((Encr.AES_GCM_16, 128), (Encr.AES_GCM_16, 256), (Encr.AES_CBC, 256)),
+    integrity=(Integ.HMAC_SHA2_256_128,),
+    protocols=(IpsecProtocol.ESP,),
+    modes=(Mode.TUNNEL, Mode.TRANSPORT),
+    esn=True,
+    udp_encapsulation=True,
+    max_replay_window_packets=4096,
+    counters_survive_restart=False,
+)
+
+
 class FakeDatapath:
     """`FakeSad` behind the `Datapath` protocol.
 
     Attributes:
         sad: The state, to look at.
         refusals: Errors that the next installations get, in order, instead of success.
+        silent: Where an SA lands for which this engine was required, without a word.
+        policy_refusals: Errors that entries get by name.
+        start_error: What `start` raises.
         gate: While it is not set, installations wait.
     """
 
-    def __init__(self, sad: FakeSad | None = None) -> None:
+    def __init__(self, sad: FakeSad | None = None, capabilities: Capabilities = FAKE_CAPABILITIES) -> None:
         self.sad = FakeSad() if sad is None else sad
+        self._capabilities = capabilities
+        self.silent: dict[Engine, Engine] = {}
+        self.policy_refusals: dict[str, DatapathError] = {}
+        self.start_error: HostError | None = None
+        self.has_protection = True
         self.refusals: list[DatapathError] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_closed = False
         self._watchers: list[asyncio.Queue[DatapathEvent | None]] = []
+
+    async def start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+
+    async def remove_protection(self) -> None:
+        self.has_protection = False
 
     def emit(self, event: DatapathEvent) -> None:
         """Tell every watcher of an event, as a datapath would on its own."""
@@ -142,18 +176,7 @@ class FakeDatapath:
             watcher.put_nowait(event)
 
     async def capabilities(self) -> Capabilities:
-        return Capabilities(
-            name="fake",
-            engines=(Engine.SOFTWARE,),
-            encryption=((Encr.AES_GCM_16, 128), (Encr.AES_GCM_16, 256), (Encr.AES_CBC, 256)),
-            integrity=(Integ.HMAC_SHA2_256_128,),
-            protocols=(IpsecProtocol.ESP,),
-            modes=(Mode.TUNNEL, Mode.TRANSPORT),
-            esn=True,
-            udp_encapsulation=True,
-            max_replay_window_packets=4096,
-            counters_survive_restart=False,
-        )
+        return self._capabilities
 
     async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
         return tuple(self.sad.allocate_spi() for _ in range(count))
@@ -167,13 +190,20 @@ class FakeDatapath:
     def _install(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         if self.refusals:
             return ItemResult(name=sa.sa_id, error=self.refusals.pop(0))
-        return self.sad.install(sa, generation)
+        engines = [engine for engine in sa.placement.wanted if engine in self._capabilities.engines]
+        engine = engines[0] if engines else self._capabilities.engines[0]
+        return self.sad.install(sa, generation, self.silent.get(engine, engine))
 
     async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
         return tuple(self.sad.remove(sa_id) for sa_id in sa_ids)
 
     async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
-        return tuple(self.sad.apply_policy(policy, generation) for policy in policies)
+        return tuple(
+            self.sad.apply_policy(policy, generation)
+            if policy.name not in self.policy_refusals
+            else ItemResult(name=policy.name, error=self.policy_refusals[policy.name])
+            for policy in policies
+        )
 
     async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
         for name in names:

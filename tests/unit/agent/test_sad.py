@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from gateway.agent.sad import RETIRED_KEYS, Sad
-from gateway.datapath.backend import DatapathError, ErrorReason
-from gateway.ipsec.placement import Engine
+from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, ItemResult
+from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import Direction
 from gateway.ipsec.secret import Secret
@@ -17,7 +17,7 @@ def sad() -> Sad:
 
 
 def add(sad: Sad, sa: object, generation: int = 1) -> None:
-    sad.add_sa(sa, generation, Engine.SOFTWARE, "")  # type: ignore[arg-type]
+    sad.add_sa(sa, generation, ItemResult(name="", placement=Engine.SOFTWARE))  # type: ignore[arg-type]
 
 
 def test_an_sa_that_is_there_with_equal_contents_may_be_installed_again(sad: Sad) -> None:
@@ -108,3 +108,30 @@ def test_spent_keys_are_forgotten_oldest_first_and_their_number_is_bounded(sad: 
     sad.check_sa(first, 1)
     with pytest.raises(DatapathError):
         sad.check_sa(last, 1)
+
+
+def test_another_wish_for_an_sa_that_is_there_is_no_conflict_and_moves_nothing(sad: Sad) -> None:
+    sa = make_sa(0x1001)
+    add(sad, sa)
+
+    sad.check_sa(replace(sa, placement=Placement(require=Engine.NIC_PACKET)), 1)
+
+
+def test_an_adopted_sa_is_as_good_as_one_of_our_own(sad: Sad) -> None:
+    sa = make_sa(0x2001, direction=Direction.OUTBOUND)
+
+    sad.adopt(InstalledSa(sa=sa, placement=Engine.KERNEL))
+    sad.check_sa(sa, 1)
+    sad.drop_sas([sa.sa_id])
+
+    with pytest.raises(DatapathError, match="repeat an IV"):
+        sad.check_sa(sa, 1)
+
+
+def test_a_retired_key_never_sends_again_though_it_was_never_recorded(sad: Sad) -> None:
+    sa = make_sa(0x2001, direction=Direction.OUTBOUND)
+
+    sad.retire(sa)
+
+    with pytest.raises(DatapathError, match="repeat an IV"):
+        sad.check_sa(sa, 1)
