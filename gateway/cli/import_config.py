@@ -80,8 +80,7 @@ def _write(imported: Imported, target: Path | None, *, replace: bool) -> str:
         return text
     files = SecretFiles(target.parent)
     text = to_text(imported, files.place)
-    files.write(replace=replace)
-    write_private(target, text.encode(), replace=replace)
+    write_private({**files.contents(), target: text.encode()}, replace=replace)
     return text
 
 

@@ -30,6 +30,7 @@ _SCHEMES: Final = {
     "ed25519": ("ed25519",),
     "ed448": ("ed448",),
 }
+BESIDE_PSK: Final = "is of no use beside a pre-shared key"
 _ANY_KIND: Final = frozenset({"pubkey", "rsasig", "ecdsasig", "any"})
 _PSK: Final = frozenset({"psk", "secret"})
 _MIN_BITS: Final = {"rsa": 2048, "rsa/pss": 2048, "ecdsa": 256}
@@ -96,6 +97,8 @@ class Store:
     more_authorities: list[Path] = field(default_factory=list)
     """Named in sections of their own."""
     more_crls: list[Path] = field(default_factory=list)
+    used: set[Path] = field(default_factory=set)
+    """Private keys that some connection has."""
 
     def own(self, certs: Sequence[str], pubkeys: Sequence[str], wish: Method) -> dict[str, Plain]:
         """Return our `auth` by certificates, or by a raw public key.
@@ -160,6 +163,7 @@ class Store:
             try:
                 material = file.read_bytes()
                 if PrivateKey.load(Secret(material), passphrase).public == wanted:
+                    self.used.add(file)
                     return without_defaults({"file": str(file), "passphrase": passphrase})
             except OSError as error:
                 failures.append(f"{file} cannot be read: {error.strerror}")

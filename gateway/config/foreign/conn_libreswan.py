@@ -15,7 +15,7 @@ from gateway.config.foreign import keywords_libreswan as keywords
 from gateway.config.foreign.conn import LOCAL, REMOTE, Conn, Context, Times, lifetimes, rules_of, start
 from gateway.config.foreign.draft import Plain, without_defaults
 from gateway.config.foreign.lifetimes import DEFAULT_OVER, duration
-from gateway.config.foreign.proposals import defaults_without_pfs, groups_of, libreswan
+from gateway.config.foreign.proposals import defaults, groups_of, libreswan
 from gateway.config.foreign.shunts import SHUNTS
 from gateway.config.foreign.statement import NO, Statements
 from gateway.config.foreign.values import count, identity, libreswan_identity, seconds, upper
@@ -228,10 +228,10 @@ def _protection(said: Statements, ike: dict[str, Plain], weak: list[str]) -> dic
         said.is_left_out = True
     setting = said.take(word)
     said.take("esp" if word == "ah" else "ah")
+    if setting is None and has_pfs and not esn and word == "esp":
+        return {}
     if setting is None:
-        if not has_pfs:
-            return {word: {"proposals": defaults_without_pfs(protocol)}}
-        return {"ah": {}} if word == "ah" else {}
+        return {word: {"proposals": defaults(protocol, has_pfs=has_pfs, esn=esn)}}
     carried = libreswan(setting.value, protocol, pfs_groups=groups, esn=esn)
     return {word: {"proposals": carry.taken_proposals(said, setting, carried, weak)}}
 

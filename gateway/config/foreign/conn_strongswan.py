@@ -4,7 +4,7 @@ from typing import Final
 
 from gateway.config.foreign import carry
 from gateway.config.foreign import keywords_strongswan as keywords
-from gateway.config.foreign.authentication import Method, method
+from gateway.config.foreign.authentication import BESIDE_PSK, Method, method
 from gateway.config.foreign.conn import (
     LOCAL,
     REMOTE,
@@ -112,13 +112,13 @@ def _end(said: Statements, side: str, places: list[str], context: Context) -> di
         said.lose(given, "IDr is sent all the same; without it, leave the id out")
     if given is not None and carry.is_any(given.value):
         name = None
-    elif name is None and side == REMOTE and not certs and places:
+    elif name is None and side == REMOTE and (wish.is_psk or not certs) and places:
         # Without rightid the peer must be what right says.
         name = identity(places[0])
     auth: dict[str, Plain] | None = None
     try:
         if wish.is_psk:
-            pass
+            said.of_no_use((f"{side}cert", f"{side}sigkey"), BESIDE_PSK)
         elif side == LOCAL:
             auth = context.store.own(certs, pubkeys, wish)
         elif certs or pubkeys:

@@ -77,7 +77,7 @@ def import_ipsec_conf(
     drafts = reader.drafts()
     adopt_shunts(drafts, reader.shunts, reader.left_out, notes)
     keep_apart(drafts, notes)
-    secrets.tell_unused(notes)
+    secrets.tell_unused(notes, path.parent / "ipsec.d" / "private", store.used)
     return Imported(
         connections=tuple(draft.plain() for draft in drafts),
         notes=tuple(notes),
@@ -150,8 +150,14 @@ def _store(folder: Path, secrets: Secrets, conf: Conf, notes: Notes) -> Store:
     )
     for section in conf.of_kind("ca"):
         said = Statements(conf.effective(section, notes), notes, place=section.place)
-        if setting := said.take("cacert"):
+        is_loaded = (auto := said.take("auto")) is not None and auto.value.lower() == "add"
+        setting = said.take("cacert")
+        if setting is not None and is_loaded:
             store.more_authorities.append(store.authorities / setting.value)
+        elif setting is not None:
+            said.lose(setting, "is not loaded there either: auto is ignore")
+        elif auto is not None:
+            said.lose(auto, "loads nothing without cacert")
         for keyword in ("crluri", "crluri1", "crluri2"):
             if setting := said.take(keyword):
                 file = crl_file(setting.value)

@@ -80,7 +80,6 @@ SETUP: Final[Rules] = {
 }
 
 CA: Final[Rules] = {
-    "auto": line("", {"add", "ignore"}),
     **{name: line("OCSP is not spoken here") for name in ("ocspuri", "ocspuri1", "ocspuri2")},
     "certuribase": line("certificates by URL are neither sent nor fetched"),
 }

@@ -5,7 +5,7 @@ output, secrets stand in it as values, as they stood in the source.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -44,32 +44,29 @@ class SecretFiles:
                 return {"file": name}
             number += 1
 
-    def write(self, *, replace: bool) -> None:
-        """Write all files.
-
-        Raises:
-            ForeignConfigError: One is there already, or cannot be written.
-        """
-        for name, secret in self.files.items():
-            write_private(self.directory / name, secret.reveal() + b"\n", replace=replace)
+    def contents(self) -> dict[Path, bytes]:
+        """Return what each file holds."""
+        return {self.directory / name: secret.reveal() + b"\n" for name, secret in self.files.items()}
 
 
-def write_private(path: Path, contents: bytes, *, replace: bool) -> None:
-    """Write a file that its owner alone may read.
+def write_private(files: Mapping[Path, bytes], *, replace: bool) -> None:
+    """Write files that their owner alone may read: all of them, or none where one is there already.
 
     Raises:
-        ForeignConfigError: It is there already and `replace` is not set, or it cannot be written.
+        ForeignConfigError: One is there already and `replace` is not set, or cannot be written.
     """
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        if not replace and path.exists():
-            raise ForeignConfigError(f"{path} is there already; --force replaces it")
-        beside.unlink(missing_ok=True)
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
-            file.write(contents)
-        beside.replace(path)
-    except OSError as error:
-        raise ForeignConfigError(f"{path} cannot be written: {error.strerror}") from None
+    there = [str(path) for path in files if path.exists()]
+    if there and not replace:
+        raise ForeignConfigError(f"{', '.join(there)} is there already; --force replaces it")
+    for path, contents in files.items():
+        beside = path.with_name(f".{path.name}.new")
+        try:
+            beside.unlink(missing_ok=True)
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
+                file.write(contents)
+            beside.replace(path)
+        except OSError as error:
+            raise ForeignConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def to_text(imported: Imported, place: PlaceSecret) -> str:

@@ -164,11 +164,10 @@ def groups_of(proposals: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found)) or _DEFAULT_GROUPS
 
 
-def defaults_without_pfs(protocol: ProtocolId) -> list[str]:
-    """Return our default proposals of a Child SA that have no key exchange."""
-    return [
-        str(proposal) for proposal in default_proposals(protocol) if not proposal.of_type(TransformType.KE)
-    ]
+def defaults(protocol: ProtocolId, *, has_pfs: bool, esn: str) -> list[str]:
+    """Return our default proposals of a Child SA, without PFS those without a key exchange, with `esn`."""
+    chosen = [p for p in default_proposals(protocol) if has_pfs or not p.of_type(TransformType.KE)]
+    return ["-".join(filter(None, (str(proposal), esn))) for proposal in chosen]
 
 
 def _checks(ciphers: Sequence[str], macs: list[str], protocol: ProtocolId) -> list[str]:

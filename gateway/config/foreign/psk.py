@@ -1,7 +1,7 @@
 """ipsec.secrets(5) of both dialects, and which pre-shared key is whose: the most specific one."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -74,8 +74,19 @@ class Secrets:
             raise ValueError(f"several pre-shared keys fit {local} and {remote} equally well: {places}")
         return chosen[0].key
 
-    def tell_unused(self, notes: Notes) -> None:
-        """Note the pre-shared keys that no carried connection has."""
+    def tell_unused(self, notes: Notes, key_folder: Path, used_keys: Collection[Path]) -> None:
+        """Note the secrets that no carried connection has.
+
+        Args:
+            notes: Where to note.
+            key_folder: What the names of key files are relative to.
+            used_keys: Private keys that some connection has.
+        """
+        for key in self.keys:
+            path = key_folder / key.file
+            if path not in used_keys:
+                why = "no carried connection needs this key" if path.exists() else f"{path} does not exist"
+                notes.add(key.place, key.file, why)
         for psk in self.psks:
             if psk.place not in self.used:
                 notes.add(psk.place, "PSK", f"no carried connection is between {', '.join(psk.ids) or 'any'}")

@@ -134,6 +134,12 @@ class Statements:
         """Note that a line is not carried."""
         self._notes.add(setting.place, setting.keyword, reason)
 
+    def of_no_use(self, keywords: Collection[str], reason: str) -> None:
+        """Note those of some keywords that are there, and mean nothing beside what else is said."""
+        for keyword in keywords:
+            if setting := self.take(keyword):
+                self.lose(setting, reason)
+
     def leave_out(self, setting: Setting, reason: str) -> None:
         """Note that all that the line belongs to is left out because of it."""
         self.is_left_out = True

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.config.foreign import carry
 from gateway.config.foreign import keywords_swanctl as keywords
-from gateway.config.foreign.authentication import Method, Store, crl_file, method
+from gateway.config.foreign.authentication import BESIDE_PSK, Method, Store, crl_file, method
 from gateway.config.foreign.draft import Draft, Imported, Plain, keep_apart, our_name, without_defaults
 from gateway.config.foreign.lifetimes import child_lifetimes, duration, fraction, read_limits
 from gateway.config.foreign.proposals import strongswan
@@ -74,7 +74,7 @@ def import_swanctl(path: Path) -> Imported:
         reader.connection(section)
     adopt_shunts(reader.drafts, reader.shunts, reader.left_out, notes)
     keep_apart(reader.drafts, notes)
-    secrets.tell_unused(notes)
+    secrets.tell_unused(notes, path.parent, reader.store.used)
     return Imported(
         connections=tuple(draft.plain() for draft in reader.drafts),
         notes=tuple(notes),
@@ -193,7 +193,7 @@ class _Reader:
         self.left_out: list[str] = []
         self._notes = notes
         self._secrets = secrets
-        self._store = store
+        self.store = store
 
     def connection(self, section: Section) -> None:
         """Read one connection."""
@@ -256,11 +256,16 @@ class _Reader:
     def _local(self, section: Section, said: Statements, places: list[str]) -> dict[str, Plain]:
         below = Statements(section.settings, self._notes, place=section.place)
         wish, name = _method(below), _identity(below)
-        certs, pubkeys = self._files(section, below, "cert"), carry.items(below, "pubkeys")
+        certs, pubkeys = (
+            self._files(section, below, "cert", is_psk=wish.is_psk),
+            carry.items(below, "pubkeys"),
+        )
+        if wish.is_psk:
+            below.of_no_use(("certs", "pubkeys"), BESIDE_PSK)
         below.judge(keywords.LOCAL)
         auth: dict[str, Plain] | None = None
         try:
-            auth = None if wish.is_psk else self._store.own(certs, pubkeys, wish)
+            auth = None if wish.is_psk else self.store.own(certs, pubkeys, wish)
         except ValueError as error:
             below.leave_out_whole(section.name, str(error))
         said.is_left_out |= below.is_left_out
@@ -269,26 +274,31 @@ class _Reader:
     def _remote(self, section: Section, said: Statements, places: list[str]) -> dict[str, Plain]:
         below = Statements(section.settings, self._notes, place=section.place)
         wish, name = _method(below), _identity(below)
-        certs, cas = self._files(section, below, "cert"), self._files(section, below, "cacert")
+        certs = self._files(section, below, "cert", is_psk=False)
+        cas = self._files(section, below, "cacert", is_psk=wish.is_psk and not certs)
         pubkeys = carry.items(below, "pubkeys")
         policy, said_policy = below.word("revocation", _REVOCATION) or "relaxed", below.take("revocation")
+        if wish.is_psk and not certs and not pubkeys:
+            below.of_no_use(("cacerts", "revocation"), BESIDE_PSK)
+        elif certs or pubkeys:
+            below.of_no_use(("cacerts",), "is of no use where the very key of the peer is named")
         below.judge(keywords.REMOTE)
         if certs and said_policy is not None and policy != "relaxed":
             below.leave_out(said_policy, "cannot be demanded of a certificate that is named itself")
         auth: dict[str, Plain] | None = None
         try:
             if certs:
-                auth = self._store.known(certs, self._store.certificates, wish)
+                auth = self.store.known(certs, self.store.certificates, wish)
             elif pubkeys:
-                auth = self._store.known(pubkeys, self._store.public_keys, wish)
+                auth = self.store.known(pubkeys, self.store.public_keys, wish)
             elif not wish.is_psk:
-                auth = self._store.believed(cas, wish, policy)
+                auth = self.store.believed(cas, wish, policy)
         except ValueError as error:
             below.leave_out_whole(section.name, str(error))
         said.is_left_out |= below.is_left_out
         return carry.side(places, name, auth)
 
-    def _files(self, section: Section, below: Statements, prefix: str) -> list[str]:
+    def _files(self, section: Section, below: Statements, prefix: str, *, is_psk: bool) -> list[str]:
         """Return the files of `certs` or `cacerts`, and of the sections `cert...` or `cacert...`."""
         found = carry.items(below, f"{prefix}s")
         for name, inner in section.sections.items():
@@ -297,6 +307,8 @@ class _Reader:
             statements = Statements(inner.settings, self._notes, place=inner.place)
             if file := statements.take("file"):
                 found.append(file.value)
+                if is_psk:
+                    statements.lose(file, BESIDE_PSK)
             statements.judge(keywords.CERTIFICATE)
             below.is_left_out |= statements.is_left_out
         return found
