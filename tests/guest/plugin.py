@@ -134,7 +134,9 @@ class GuestRun:
         """Why nothing more will be heard."""
         config = items[0].config
         files = list(dict.fromkeys(str(item.path) for item in items))
-        pytest_options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(config.rootpath)]
+        pytest_options = ["-q", "-p", __name__, "-p", "no:cacheprovider", "--rootdir", str(config.rootpath)]
+        if config.inipath is not None:
+            pytest_options += ["-c", str(config.inipath)]
         self._guest = Guest(
             Kernel.built(),
             [sys.executable, "-m", "pytest", *pytest_options, *files],
