@@ -249,7 +249,7 @@ class Agent:
         async for event in stream:
             if isinstance(event, SasLost):
                 self._sad.drop_sas(event.sa_ids)
-            elif isinstance(event, PlacementChange):
+            elif isinstance(event, PlacementChange) and self._sad.sa(event.sa_id) is not None:
                 self._sad.move_sa(event.sa_id, event.new, event.reason)
                 _log.warning(
                     "placement_changed",

@@ -81,6 +81,7 @@ class Dispatcher:
         look_at_nics: Asked where a backend programs NICs.
         absent: Why engines are not here that no candidate drives.
         need_all: Whether a candidate that cannot start is an error, or merely absent.
+        on_close: Awaited at the end.
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class Dispatcher:
         *,
         absent: Mapping[Engine, Closed] = MappingProxyType({}),
         need_all: bool = False,
+        on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._candidates = tuple(candidates)
         self._look_at_nics = look_at_nics
         self._absent = dict(absent)
         self._need_all = need_all
+        self._on_close = on_close
         self._hub = EventHub()
         self._lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
@@ -166,6 +169,8 @@ class Dispatcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for backend in self._backends.values():
             await backend.close()
+        if self._on_close is not None:
+            await self._on_close()
         self._hub.close()
 
     async def remove_protection(self) -> None:

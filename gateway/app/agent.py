@@ -16,6 +16,7 @@ from gateway.agent.agent import DEFAULT_GRACE_S, Agent
 from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.server import ApiServer, Listener
 from gateway.app.arguments import count, seconds
+from gateway.app.backends import make_datapath
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     Places,
@@ -136,7 +137,7 @@ async def _remove_protection(backend_name: str, places: Places) -> None:
         raise HostError(
             f"an agent runs at {places.datapath}: it would put the protection back; stop it first"
         )
-    await make_backend(backend_name).remove_protection()
+    await make_datapath(backend_name, BackendOptions()).remove_protection()
     _log.warning("protection_removed", hint="traffic of all policies may leave this machine in clear now")
 
 
@@ -162,7 +163,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
         stack.callback(groups.close)
-        backend = make_backend(args.backend, BackendOptions(esp_sockets=groups.esp))
+        backend = make_datapath(args.backend, BackendOptions(esp_sockets=groups.esp))
         await backend.start()
         agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)
         stack.push_async_callback(_close, agent, backend, remove_protection=args.teardown)

@@ -17,7 +17,6 @@ from gateway.ipsec.placement import Engine, Placement, PlacementReason, Placemen
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
 
-
 DEFAULT_MARK: Final = 0x69707365
 """SO_MARK of our own packets, protected ones and IKE: the letters "ipse"."""
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.datapath.backend import DatapathError, ErrorReason, StartedDatapath
+from gateway.datapath.backend import DEFAULT_MARK, DatapathError, ErrorReason, StartedDatapath
 from gateway.host.sockets import NAT_T_PORT
+from gateway.ipsec.placement import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,30 +16,31 @@ class BackendOptions:
 
     tunnel_device: str = "ipsecgw0"
     tag: str = "0"
-    mark: int | None = None
-    """SO_MARK of our own packets; `None` for the backend's default, `default_mark`."""
+    mark: int = DEFAULT_MARK
+    """SO_MARK of our own packets."""
     esp_sockets: Sequence[socket.socket] = ()
     """The ESP members of the UDP 4500 groups."""
     udp_ports: tuple[int, ...] = (500, NAT_T_PORT)
+    is_alone: bool = True
+    """Whether no other backend runs here that ESP packets may be for."""
 
 
 def default_mark() -> int:
     """Return the mark of our own packets, for who opens sockets beside a backend."""
-    from gateway.datapath.software.options import DEFAULT_MARK  # noqa: PLC0415 - a backend is loaded when it is used
-
     return DEFAULT_MARK
 
 
 def _make_software(options: BackendOptions) -> StartedDatapath:
-    from gateway.datapath.software.backend import SoftwareBackend  # noqa: PLC0415 - as above
-    from gateway.datapath.software.options import DEFAULT_MARK, SoftwareOptions  # noqa: PLC0415 - as above
+    from gateway.datapath.software.backend import SoftwareBackend  # noqa: PLC0415 - loaded when it is used
+    from gateway.datapath.software.options import SoftwareOptions  # noqa: PLC0415 - as above
 
     return SoftwareBackend(
         SoftwareOptions(
             tunnel_device=options.tunnel_device,
             tag=options.tag,
-            mark=DEFAULT_MARK if options.mark is None else options.mark,
+            mark=options.mark,
             udp_ports=options.udp_ports,
+            is_alone=options.is_alone,
         ),
         options.esp_sockets,
     )
@@ -46,24 +48,27 @@ def _make_software(options: BackendOptions) -> StartedDatapath:
 
 _BACKENDS: Final[dict[str, Callable[[BackendOptions], StartedDatapath]]] = {"software": _make_software}
 
+ENGINES: Final[dict[str, tuple[Engine, ...]]] = {"software": (Engine.SOFTWARE,)}
+"""What each backend drives where it can run; the backends in the order in which `auto` starts them."""
+
 AUTO: Final = "auto"
 
 
 def backend_names() -> tuple[str, ...]:
-    """Return the names that `make_backend` knows."""
-    return (AUTO, *_BACKENDS)
+    """Return the names of the backends, behind `auto`, which stands for every one that can run."""
+    return (AUTO, *ENGINES)
 
 
 def make_backend(name: str, options: BackendOptions | None = None) -> StartedDatapath:
-    """Return a backend that is not started yet; `auto` is the best one this version has.
+    """Return a backend that is not started yet.
 
     Raises:
         DatapathError: There is none of that name.
     """
-    make = _BACKENDS.get("software" if name == AUTO else name)
+    make = _BACKENDS.get(name)
     if make is None:
         raise DatapathError(
             ErrorReason.NOT_FOUND,
-            f"there is no datapath backend {name!r}: one of {', '.join(backend_names())}",
+            f"there is no datapath backend {name!r}: one of {', '.join(_BACKENDS)}",
         )
     return make(options or BackendOptions())

@@ -50,6 +50,7 @@ NON_ESP_MARKER_BYTES: Final = 4
 ANY_ADDRESSES: Final[tuple[IpAddress, ...]] = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104 - a gateway serves all its addresses
 
 # Constants of <linux/in.h>, <linux/in6.h>, <linux/udp.h> and <asm-generic/socket.h> that Python lacks.
+SO_ATTACH_FILTER: Final = 26
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 IP_PKTINFO: Final = 8
 IP_MTU_DISCOVER: Final = 10
@@ -281,11 +282,20 @@ def _bind(udp: socket.socket, address: IpAddress, port: int) -> None:
 
 def _attach_selector(udp: socket.socket, program: Sequence[BpfInstruction]) -> None:
     """Attach a classic BPF program that names the member of the group (socket(7))."""
+    _attach(udp, SO_ATTACH_REUSEPORT_CBPF, program)
+
+
+def attach_filter(sock: socket.socket, program: Sequence[BpfInstruction]) -> None:
+    """Let a socket receive what a classic BPF program returns a length for, in place of its last filter."""
+    _attach(sock, SO_ATTACH_FILTER, program)
+
+
+def _attach(sock: socket.socket, option: int, program: Sequence[BpfInstruction]) -> None:
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
     fprog = struct.pack("@HP", len(program), ctypes.addressof(buffer))
-    udp.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog)
+    sock.setsockopt(socket.SOL_SOCKET, option, fprog)
 
 
 def peer_pid(connection: socket.socket) -> int:

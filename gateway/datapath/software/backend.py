@@ -157,6 +157,7 @@ class SoftwareBackend:
             self._outer = OuterSockets(
                 self._esp_sockets, mark=self._options.mark, clear_mark=self._options.clear_mark
             )
+            self._hear_own_sas()
             self._monitor = open_change_monitor()
             await self._protection.start(self._link)
         except BaseException:
@@ -262,6 +263,7 @@ class SoftwareBackend:
     ) -> tuple[ItemResult, ...]:
         """Install SAs; traffic that waited for one leaves at once."""
         results = tuple(self._install_one(sa, generation) for sa in sas)
+        self._hear_own_sas()
         fitting = self._fit_tunnel_mtu()
         if fitting is not None:
             await fitting
@@ -302,6 +304,15 @@ class SoftwareBackend:
                 "UDP encapsulation needs the UDP 4500 sockets, and there are none",
             )
 
+    def _hear_own_sas(self) -> None:
+        """Beside another backend, have the kernel keep packets of other SAs from our raw sockets."""
+        if self._options.is_alone or self._outer is None:
+            return
+        spis: dict[IpsecProtocol, list[int]] = {}
+        for protocol, spi, _ in self._sad.inbound:
+            spis.setdefault(protocol, []).append(spi)
+        self._outer.hear_only(spis)
+
     def _make_inbound(self, sa: SecurityAssociation, generation: int) -> InboundEntry:
         port = sa.encapsulation.source_port if sa.encapsulation else 0
         core: InboundCore = AhInboundSa(sa) if sa.protocol is IpsecProtocol.AH else InboundSa(sa)
@@ -334,6 +345,7 @@ class SoftwareBackend:
         """Remove SAs."""
         for sa_id in sa_ids:
             self._sad.remove(sa_id)
+        self._hear_own_sas()
         self._forwarder.sas_changed(self.now())
         return tuple(ItemResult(name=sa_id) for sa_id in sa_ids)
 
@@ -416,6 +428,7 @@ class SoftwareBackend:
             policies = [entry.policy.name for entry in entries if entry.generation < generation]
             self._protection.forget_former_lives()
             refusal = await self._try_to_protect(entry for entry in entries if entry.generation >= generation)
+            self._hear_own_sas()
             self._forwarder.sas_changed(self.now())
             if refusal is not None:
                 raise refusal

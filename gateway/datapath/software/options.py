@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.datapath.backend import DEFAULT_MARK
 from gateway.datapath.software.forwarder import ForwarderLimits
 
-DEFAULT_MARK: Final = 0x69707365
-"""The letters "ipse"."""
 DEFAULT_TABLE: Final = 4500
 DEFAULT_PREFERENCE: Final = 5000
 
@@ -26,6 +25,9 @@ class SoftwareOptions:
     """Of the policy rules that lead there."""
     udp_ports: tuple[int, ...] = (500, 4500)
     """Where IKE and UDP-encapsulated ESP come in; the guard lets them."""
+    is_alone: bool = True
+    """Not so beside a backend in the kernel: raw sockets then hear only of our own SAs' packets, and nobody
+    is told of unknown SPIs."""
     limits: ForwarderLimits = field(default_factory=ForwarderLimits)
 
     @property

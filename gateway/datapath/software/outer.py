@@ -19,11 +19,12 @@ import errno
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from gateway.datapath.software.forwarder import SendResult
 from gateway.datapath.software.sad import OutboundEntry
+from gateway.datapath.software.spi_filter import spi_filter
 from gateway.esp.inbound import OuterHeader
 from gateway.esp.outbound import Sealed
 from gateway.esp.transport import join_ipv6_headers
@@ -34,11 +35,13 @@ from gateway.host.network import has_ipv6
 from gateway.host.sockets import (
     IP_MTU_DISCOVER,
     IPV6_MTU_DISCOVER,
+    attach_filter,
     bypass_xfrm,
     grow_receive_buffer,
     set_mark,
 )
 from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.sa import IpsecProtocol
 
 FromWire = Callable[[bytes, OuterHeader, float], None]
 
@@ -103,6 +106,15 @@ class OuterSockets:
             raise
         for sock in self.udp:
             _ask_for_header_fields(sock)
+
+    def hear_only(self, spis: Mapping[IpsecProtocol, Collection[int]]) -> None:
+        """Let the raw sockets receive no packets but those with these SPIs."""
+        for sockets, protocol in ((self.raw, IpsecProtocol.ESP), (self.raw_ah, IpsecProtocol.AH)):
+            for raw in sockets:
+                attach_filter(
+                    raw,
+                    spi_filter(spis.get(protocol, ()), protocol, has_header=raw.family == socket.AF_INET),
+                )
 
     def _open(self, family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:
         raw = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)

@@ -1,0 +1,52 @@
+"""The agent's datapath: one backend by name, or every one that can run here, behind one dispatcher."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from gateway.agent.dispatcher import Candidate, Dispatcher
+from gateway.agent.nic_survey import NicSurvey
+from gateway.datapath.ability import Closed
+from gateway.datapath.backend import StartedDatapath
+from gateway.datapath.registry import AUTO, ENGINES, BackendOptions, make_backend
+from gateway.hardware.profiles import load_profiles
+from gateway.ipsec.placement import Engine, PlacementReason
+
+_NOT_YET: Final = "this version has no backend that drives it"
+
+
+def make_datapath(name: str, options: BackendOptions) -> Dispatcher:
+    """Return a datapath that is not started yet.
+
+    Args:
+        name: Of a backend, which then has to run here; or `auto`, for every one that can.
+        options: The same for each; the UDP sockets are only for the first that runs.
+    """
+    names = tuple(ENGINES) if name == AUTO else (name,)
+    driven = {engine for chosen in names for engine in ENGINES[chosen]}
+    elsewhere = {engine: backend for backend, engines in ENGINES.items() for engine in engines}
+    absent = {
+        engine: Closed(
+            reason=PlacementReason.NO_BACKEND,
+            text=f"the agent runs the {name} backend alone, {elsewhere[engine]} drives it"
+            if engine in elsewhere
+            else _NOT_YET,
+        )
+        for engine in Engine
+        if engine not in driven
+    }
+    survey = NicSurvey(load_profiles())
+    return Dispatcher(
+        [
+            Candidate(name=chosen, make=partial(_make, chosen, options), engines=ENGINES[chosen])
+            for chosen in names
+        ],
+        survey.look,
+        absent=absent,
+        need_all=name != AUTO,
+        on_close=survey.close,
+    )
+
+
+def _make(name: str, options: BackendOptions, is_first: bool) -> StartedDatapath:
+    return make_backend(name, options if is_first else replace(options, esp_sockets=(), is_alone=False))
