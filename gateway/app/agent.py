@@ -30,12 +30,7 @@ from gateway.app.places import (
 from gateway.app.ready import announce_ready, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.datapath.backend import StartedDatapath
-from gateway.datapath.registry import (
-    BackendOptions,
-    backend_names,
-    default_mark,
-    make_backend,
-)
+from gateway.datapath.registry import BackendOptions, backend_names, default_mark
 from gateway.host.errors import HostError
 from gateway.host.privileges import (
     AGENT_CAPABILITIES,
