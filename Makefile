@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint venv proto lock clean
+.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine engine venv proto lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -15,7 +15,7 @@ FUZZ_TARGETS ?=
 STAGE := .ci/stage
 BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
-FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo
+FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
 ROOT_TESTS := tests/conformance tests/netns tests/interop tests/guest
 SKIPS := .pytest_cache/ipsecgw-skips
 
@@ -26,20 +26,21 @@ help:
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage; with'
 	@echo '               FUZZ_TOTAL=3600 again and again, until each has had that much CPU time over all runs'
 	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
+	@echo 'make engine    the native ESP engine (C), in $(CACHE)/engine'
 	@echo 'make proto     regenerate the gRPC code from proto/'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
 
 demo: deps-demo venv
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-peers deps-guest venv
+test: deps-peers deps-guest engine venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow and not guest' $(ROOT_TESTS)
 	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-peers deps-guest venv
+test-all: deps-peers deps-guest engine venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not guest' $(ROOT_TESTS)
@@ -61,7 +62,7 @@ lint: deps-lint venv $(BUF)
 proto: venv
 	@proto/generate.sh
 
-deps: deps-demo deps-peers deps-guest deps-lint
+deps: deps-demo deps-peers deps-guest deps-engine deps-lint
 
 deps-demo deps-test deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
@@ -74,6 +75,14 @@ deps-peers: deps-test
 deps-guest:
 	@$(STAGE) 'Debian packages (guest)' .ci/install-packages .ci/packages-guest
 	@$(STAGE) 'guest kernel' tests/guest/kernel/build $(CACHE)/guest
+
+# ipsec-mb is for x86: without it the engine is built on OpenSSL alone.
+deps-engine:
+	@$(STAGE) 'Debian packages (engine)' .ci/install-packages .ci/packages-engine
+	@if [ "$$(dpkg --print-architecture)" = amd64 ]; then .ci/install-packages .ci/packages-engine-amd64; fi
+
+engine: deps-engine
+	@$(STAGE) 'native engine' $(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine
 
 venv: .venv/installed
 

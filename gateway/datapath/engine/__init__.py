@@ -1,0 +1,1 @@
+"""The native engine: this side of the seam `hw/engine/include/gw_engine.h`."""

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The SAD of one worker: install, hand over, remove; and the tunnels that name SAs (RFC 4301
+ * §4.4.2). */
+#include <stdlib.h>
+
+#include "ah.h"
+#include "crypto.h"
+#include "esp_out.h"
+#include "tunnel.h"
+#include "usage.h"
+
+#define MIN_SPI          256u
+#define MAX_INBOUND_BITS 24u
+#define MAX_TABLE        (1u << 24)
+#define MIN_WINDOW       64u
+
+static void *new_lines(size_t bytes)
+{
+	void *memory = aligned_alloc(GW_LINE, (bytes + GW_LINE - 1) / GW_LINE * GW_LINE);
+
+	if (memory)
+		memset(memory, 0, bytes);
+	return memory;
+}
+
+/* --- workers */
+
+struct gw_worker *gw_worker_new(const struct gw_worker_config *config, enum gw_error *error)
+{
+	struct gw_worker *worker;
+
+	*error = GW_E_INVALID;
+	if (config->inbound_bits > MAX_INBOUND_BITS || config->outbound_sas > MAX_TABLE ||
+	    config->tunnels > MAX_TABLE || config->crypto > GW_CRYPTO_OPENSSL)
+		return NULL;
+	*error = GW_E_MEMORY;
+	worker = new_lines(sizeof(*worker));
+	if (!worker)
+		return NULL;
+	worker->sas.bytes = sizeof(struct gw_sa);
+	worker->inbound_mask = (1u << config->inbound_bits) - 1;
+	worker->outbound_sas = config->outbound_sas;
+	worker->tunnel_count = config->tunnels;
+	worker->crypto = config->crypto;
+	worker->inbound = new_lines(((size_t)worker->inbound_mask + 1) * sizeof(struct gw_hot));
+	worker->outbound = new_lines(((size_t)config->outbound_sas + 1) * sizeof(struct gw_hot));
+	worker->tunnels = calloc((size_t)config->tunnels + 1, sizeof(struct gw_tunnel));
+	worker->scratch = new_lines(gw_ah_scratch_bytes());
+	worker->entropy = gw_entropy_new(config->seed);
+	if (worker->inbound && worker->outbound && worker->tunnels && worker->scratch &&
+	    worker->entropy)
+		*error = gw_crypto_start(worker);
+	if (*error == GW_OK)
+		return worker;
+	gw_worker_free(worker);
+	return NULL;
+}
+
+static void remove_all(struct gw_worker *worker, const struct gw_hot *table, size_t count)
+{
+	for (size_t i = 0; table && i < count; i++)
+		if (table[i].sa)
+			gw_sa_remove(worker, table[i].sa->ref);
+}
+
+void gw_worker_free(struct gw_worker *worker)
+{
+	if (!worker)
+		return;
+	remove_all(worker, worker->inbound, (size_t)worker->inbound_mask + 1);
+	remove_all(worker, worker->outbound, worker->outbound_sas);
+	gw_crypto_stop(worker);
+	gw_slab_end(&worker->sas);
+	gw_entropy_free(worker->entropy);
+	free(worker->inbound);
+	free(worker->outbound);
+	free(worker->tunnels);
+	free(worker->scratch);
+	gw_wipe(worker, sizeof(*worker));
+	free(worker);
+}
+
+void gw_worker_drops(const struct gw_worker *worker, uint64_t drops[GW_DROP_REASON_COUNT])
+{
+	memcpy(drops, worker->drops, sizeof(worker->drops));
+}
+
+/* --- checking what is to be installed */
+
+static bool is_selector(const struct gw_selector *selector)
+{
+	return selector->family == 4 || selector->family == 6;
+}
+
+static bool checks_out(const struct gw_sa_params *params)
+{
+	uint32_t selectors = (uint32_t)params->local_selectors + params->remote_selectors;
+	bool has_udp = params->udp_source_port != 0;
+	bool outbound = params->direction == GW_OUTBOUND;
+
+	if (params->spi < MIN_SPI || params->direction > GW_OUTBOUND ||
+	    params->mode > GW_TRANSPORT || params->df > GW_DF_CLEAR ||
+	    params->crypto > GW_CRYPTO_OPENSSL || (params->family != 4 && params->family != 6))
+		return false;
+	if (has_udp != (params->udp_destination_port != 0) ||
+	    (has_udp && params->protocol == GW_PROTOCOL_AH))
+		return false;
+	if (outbound &&
+	    (params->next_sequence == 0 || params->sequence_limit < params->next_sequence))
+		return false;
+	if (!outbound && (params->replay_window > GW_MAX_REPLAY_WINDOW ||
+			  (params->replay_window != 0 && params->replay_window < MIN_WINDOW) ||
+			  (params->replay_window == 0 && params->esn)))
+		return false;
+	if (selectors > GW_MAX_SELECTORS)
+		return false;
+	for (uint32_t i = 0; i < selectors; i++)
+		if (!is_selector(&params->selectors[i]))
+			return false;
+	return true;
+}
+
+static enum gw_error check_keys(const struct gw_suite *suite, const struct gw_sa_params *params)
+{
+	bool mac_has_salt = suite->mac == GW_MAC_GMAC;
+	size_t cipher_bytes = suite->key_bytes + (mac_has_salt ? 0u : suite->salt_bytes);
+	size_t mac_bytes = suite->mac_key_bytes + (mac_has_salt ? suite->salt_bytes : 0u);
+
+	return params->encryption_key_bytes == cipher_bytes &&
+			       params->integrity_key_bytes == mac_bytes
+		       ? GW_OK
+		       : GW_E_KEY;
+}
+
+/* --- building */
+
+static uint32_t window_blocks(uint32_t window)
+{
+	uint32_t blocks = 1;
+
+	while (blocks * 64 < window + 64)
+		blocks *= 2;
+	return blocks;
+}
+
+/* What fits behind the headers: into an IP length field, and into the path MTU (RFC 4301 §8). */
+static uint16_t max_payload(const struct gw_sa *sa)
+{
+	uint32_t limit = sa->path_mtu ? sa->path_mtu : GW_MAX_IP_BYTES;
+	uint32_t fixed = sa->outer_bytes;
+
+	if (!sa->path_mtu && sa->family == 6)
+		fixed -= GW_IPV6_BYTES; /* its length field does not count it */
+	if (sa->ah_bytes)
+		return (uint16_t)(limit > fixed + sa->ah_bytes ? limit - fixed - sa->ah_bytes : 0);
+	fixed += GW_ESP_BYTES + sa->iv_bytes + sa->icv_bytes;
+	if (limit < fixed + GW_TRAILER_BYTES)
+		return 0;
+	limit -= fixed;
+	return (uint16_t)((limit & ~(uint32_t)sa->align_mask) < GW_TRAILER_BYTES
+				  ? 0
+				  : (limit & ~(uint32_t)sa->align_mask) - GW_TRAILER_BYTES);
+}
+
+static void set_sizes(struct gw_sa *sa)
+{
+	sa->max_payload = max_payload(sa);
+	sa->tfc_bytes =
+		sa->wanted_tfc_bytes < sa->max_payload ? sa->wanted_tfc_bytes : sa->max_payload;
+}
+
+static uint32_t flags_of(const struct gw_sa *sa, const struct gw_sa_params *params)
+{
+	static const uint32_t iv_flags[] = {
+		[GW_CIPHER_NULL] = 0,
+		[GW_CIPHER_CBC] = GW_SA_RANDOM_IV,
+		[GW_CIPHER_CTR] = GW_SA_COUNTER_IV,
+		[GW_CIPHER_GCM] = GW_SA_COUNTER_IV,
+		[GW_CIPHER_GMAC] = GW_SA_COUNTER_IV,
+		[GW_CIPHER_CCM] = GW_SA_COUNTER_IV,
+		[GW_CIPHER_CHACHA20_POLY1305] = GW_SA_COUNTER_IV,
+	};
+
+	return iv_flags[sa->suite.cipher] | (params->mode == GW_TUNNEL ? GW_SA_TUNNEL : 0u) |
+	       (sa->udp_source_port ? GW_SA_UDP : 0u) | (sa->ah_bytes ? GW_SA_AH : 0u) |
+	       (sa->family == 6 ? GW_SA_IPV6 : 0u);
+}
+
+static void copy_params(struct gw_sa *sa, const struct gw_sa_params *params,
+			const struct gw_suite *suite)
+{
+	bool mac_has_salt = suite->mac == GW_MAC_GMAC;
+	const uint8_t *material = mac_has_salt ? params->integrity_key : params->encryption_key;
+	uint8_t key_bytes = mac_has_salt ? suite->mac_key_bytes : suite->key_bytes;
+
+	sa->suite = *suite;
+	sa->inbound = params->direction == GW_INBOUND;
+	sa->esn = params->esn != 0;
+	sa->family = params->family;
+	sa->iv_bytes = suite->iv_bytes;
+	sa->icv_bytes = suite->icv_bytes;
+	sa->align_mask = (uint8_t)(suite->alignment - 1);
+	sa->ah_bytes = params->protocol == GW_PROTOCOL_AH ? gw_ah_bytes(suite, params->family) : 0;
+	sa->df = params->df;
+	sa->tos_mask = params->copy_dscp ? 0xff : GW_ECN;
+	sa->path_mtu = params->path_mtu;
+	sa->cookie = params->cookie;
+	sa->udp_source_port = params->udp_source_port;
+	sa->udp_destination_port = params->udp_destination_port;
+	memcpy(sa->salt, material + key_bytes, suite->salt_bytes);
+	memcpy(sa->source, params->source, sizeof(sa->source));
+	memcpy(sa->destination, params->destination, sizeof(sa->destination));
+	sa->source_port = params->udp_source_port;
+}
+
+static void free_sa(struct gw_worker *worker, struct gw_sa *sa)
+{
+	if (sa->clear)
+		sa->clear(worker, sa);
+	free(sa->selectors.ranges);
+	free(sa->replay.blocks);
+	gw_slab_give(&worker->sas, sa);
+}
+
+static enum gw_error build(struct gw_worker *worker, const struct gw_sa_params *params,
+			   struct gw_sa **built)
+{
+	const struct gw_crypto_library *library;
+	struct gw_suite suite;
+	struct gw_sa *sa;
+	enum gw_error error = gw_suite_find(params->protocol, params->encryption, params->integrity,
+					    params->key_bits, &suite);
+
+	if (error == GW_OK)
+		error = check_keys(&suite, params);
+	if (error != GW_OK)
+		return error;
+	library = gw_crypto_choose(&suite, params->crypto ? params->crypto : worker->crypto);
+	if (!library)
+		return GW_E_UNSUPPORTED;
+	sa = gw_slab_take(&worker->sas);
+	if (!sa)
+		return GW_E_MEMORY;
+	copy_params(sa, params, &suite);
+	sa->crypto = (uint8_t)library->id;
+	sa->prepare = gw_choose_prepare(sa->ah_bytes != 0, params->mode);
+	sa->replay.size = sa->inbound ? params->replay_window : 0;
+	sa->replay.mask = window_blocks(sa->replay.size) - 1;
+	sa->replay.blocks = calloc((size_t)sa->replay.mask + 1, sizeof(uint64_t));
+	gw_set_template(sa, params->spi, params->source);
+	sa->wanted_tfc_bytes = params->mode == GW_TUNNEL ? params->tfc_bytes : 0;
+	set_sizes(sa);
+	error = sa->replay.blocks &&
+				gw_selectors_init(&sa->selectors, params->selectors,
+						  params->local_selectors, params->remote_selectors)
+			? library->init(worker, sa, params)
+			: GW_E_MEMORY;
+	if (error != GW_OK) {
+		free_sa(worker, sa);
+		return error;
+	}
+	*built = sa;
+	return GW_OK;
+}
+
+static struct gw_hot *find_place(const struct gw_worker *worker, const struct gw_sa_params *params,
+				 uint32_t *ref)
+{
+	if (params->direction == GW_INBOUND) {
+		uint32_t index = params->spi & worker->inbound_mask;
+
+		*ref = GW_REF_INBOUND | index;
+		return &worker->inbound[index];
+	}
+	*ref = params->index;
+	return params->index < worker->outbound_sas ? &worker->outbound[params->index] : NULL;
+}
+
+enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *params,
+			const struct gw_sa_state *state, uint32_t *ref)
+{
+	struct gw_hot *hot;
+	struct gw_sa *sa;
+	enum gw_error error;
+
+	if (!checks_out(params))
+		return GW_E_INVALID;
+	hot = find_place(worker, params, ref);
+	if (!hot)
+		return GW_E_INVALID;
+	if (hot->sa)
+		return GW_E_TAKEN;
+	error = build(worker, params, &sa);
+	if (error != GW_OK)
+		return error;
+	sa->ref = *ref;
+	*hot = (struct gw_hot){.sa = sa, .spi = params->spi, .flags = flags_of(sa, params)};
+	if (!sa->inbound)
+		hot->sequence = params->next_sequence - 1;
+	if (state) {
+		hot->packets = state->packets;
+		hot->bytes = state->bytes;
+		/* Never back: an outbound number is an IV. */
+		if (state->sequence > hot->sequence)
+			hot->sequence = state->sequence;
+		memcpy(sa->replay.blocks, state->window,
+		       ((size_t)sa->replay.mask + 1) * sizeof(uint64_t));
+	}
+	gw_usage_init(hot, params);
+	return GW_OK;
+}
+
+/* --- taking out */
+
+static void forget_events(struct gw_worker *worker, const struct gw_sa *sa)
+{
+	struct gw_sa **link = &worker->first_event;
+
+	while (*link && *link != sa)
+		link = &(*link)->next_event;
+	if (*link)
+		*link = sa->next_event;
+}
+
+static void leave_tunnels(struct gw_worker *worker, uint32_t ref)
+{
+	for (uint32_t i = 0; i < worker->tunnel_count; i++) {
+		struct gw_tunnel *tunnel = &worker->tunnels[i];
+		uint32_t kept = 0;
+
+		for (uint32_t at = 0; at < tunnel->count; at++)
+			if (tunnel->refs[at] != ref)
+				tunnel->refs[kept++] = tunnel->refs[at];
+		tunnel->count = kept;
+	}
+}
+
+enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state)
+{
+	const struct gw_hot *hot = gw_find_hot(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	memset(state, 0, sizeof(*state));
+	state->sequence = hot->sequence;
+	state->packets = hot->packets;
+	state->bytes = hot->bytes;
+	memcpy(state->window, hot->sa->replay.blocks,
+	       ((size_t)hot->sa->replay.mask + 1) * sizeof(uint64_t));
+	return gw_sa_remove(worker, ref);
+}
+
+enum gw_error gw_sa_remove(struct gw_worker *worker, uint32_t ref)
+{
+	struct gw_hot *hot = gw_find_hot(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	if (!hot->sa->inbound)
+		leave_tunnels(worker, ref);
+	forget_events(worker, hot->sa);
+	free_sa(worker, hot->sa);
+	*hot = (struct gw_hot){0};
+	return GW_OK;
+}
+
+/* --- while it lives */
+
+static struct gw_hot *find_outbound(const struct gw_worker *worker, uint32_t ref)
+{
+	return ref & GW_REF_INBOUND ? NULL : gw_find_hot(worker, ref);
+}
+
+enum gw_error gw_sa_reserve(struct gw_worker *worker, uint32_t ref, uint64_t sequence_limit)
+{
+	struct gw_hot *hot = find_outbound(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	if (sequence_limit < hot->sa->sequence_limit)
+		return GW_E_INVALID;
+	gw_usage_reserve(hot, sequence_limit);
+	return GW_OK;
+}
+
+enum gw_error gw_sa_move(struct gw_worker *worker, uint32_t ref, const uint8_t destination[16],
+			 uint16_t port)
+{
+	const struct gw_hot *hot = find_outbound(worker, ref);
+	size_t bytes;
+	uint8_t source[16];
+	struct gw_sa *sa;
+
+	if (!hot)
+		return GW_E_NO_SA;
+	sa = hot->sa;
+	bytes = sa->family == 4 ? 4 : 16;
+	if (!(hot->flags & GW_SA_UDP) || port == 0)
+		return GW_E_INVALID;
+	if (!(hot->flags & GW_SA_TUNNEL) && memcmp(destination, sa->destination, bytes) != 0)
+		return GW_E_INVALID;
+	memcpy(sa->destination, destination, bytes);
+	memcpy(source, sa->source, sizeof(source));
+	sa->udp_destination_port = port;
+	gw_set_template(sa, hot->spi, source);
+	return GW_OK;
+}
+
+enum gw_error gw_sa_set_path_mtu(struct gw_worker *worker, uint32_t ref, uint16_t path_mtu)
+{
+	const struct gw_hot *hot = find_outbound(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	hot->sa->path_mtu = path_mtu;
+	set_sizes(hot->sa);
+	return GW_OK;
+}
+
+static uint32_t effective_mtu(const struct gw_hot *hot)
+{
+	const struct gw_sa *sa = hot->sa;
+
+	if (!sa->path_mtu || !sa->max_payload)
+		return 0;
+	if (hot->flags & GW_SA_TUNNEL)
+		return sa->max_payload;
+	return sa->max_payload + (sa->family == 4 ? GW_IPV4_BYTES : GW_IPV6_BYTES);
+}
+
+enum gw_error gw_sa_read(const struct gw_worker *worker, uint32_t ref, struct gw_sa_usage *usage)
+{
+	const struct gw_hot *hot = gw_find_hot(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	memset(usage, 0, sizeof(*usage));
+	usage->sequence = hot->sequence;
+	usage->packets = hot->packets;
+	usage->bytes = hot->bytes;
+	usage->last_used_ns = hot->sa->last_used_ns;
+	memcpy(usage->drops, hot->sa->drops, sizeof(usage->drops));
+	usage->effective_mtu = effective_mtu(hot);
+	usage->crypto = hot->sa->crypto;
+	usage->expired = (hot->flags & GW_SA_EXPIRED) != 0;
+	return GW_OK;
+}
+
+size_t gw_worker_drain_events(struct gw_worker *worker, struct gw_event *events, size_t max)
+{
+	size_t count = 0;
+
+	while (worker->first_event && count < max) {
+		struct gw_sa *sa = worker->first_event;
+
+		worker->first_event = sa->next_event;
+		events[count] = (struct gw_event){
+			.cookie = sa->cookie,
+			.ref = sa->ref,
+			.kinds = sa->events,
+			.port = sa->source_port,
+			.family = sa->family,
+		};
+		memcpy(events[count].address, sa->source, sizeof(sa->source));
+		sa->events = 0;
+		sa->next_event = NULL;
+		count++;
+	}
+	return count;
+}
+
+/* --- tunnels */
+
+enum gw_error gw_tunnel_set(struct gw_worker *worker, uint32_t tunnel, const uint32_t *refs,
+			    size_t count)
+{
+	if (tunnel >= worker->tunnel_count || count > GW_MAX_TUNNEL_SAS)
+		return GW_E_INVALID;
+	for (size_t i = 0; i < count; i++)
+		if (!find_outbound(worker, refs[i]))
+			return GW_E_NO_SA;
+	memcpy(worker->tunnels[tunnel].refs, refs, count * sizeof(*refs));
+	worker->tunnels[tunnel].count = (uint32_t)count;
+	return GW_OK;
+}
+
+uint32_t gw_tunnel_sa(const struct gw_worker *worker, uint32_t tunnel, uint32_t flow_hash)
+{
+	const struct gw_tunnel *found;
+
+	if (tunnel >= worker->tunnel_count)
+		return GW_NO_REF;
+	found = &worker->tunnels[tunnel];
+	if (found->count == 0)
+		return GW_NO_REF;
+	/* A fair share of the hash's range to each, without a division. */
+	return found->refs[(uint64_t)flow_hash * found->count >> 32];
+}
