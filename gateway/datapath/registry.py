@@ -46,9 +46,22 @@ def _make_software(options: BackendOptions) -> StartedDatapath:
     )
 
 
-_BACKENDS: Final[dict[str, Callable[[BackendOptions], StartedDatapath]]] = {"software": _make_software}
+def _make_xfrm(options: BackendOptions) -> StartedDatapath:
+    from gateway.datapath.xfrm.backend import XfrmBackend  # noqa: PLC0415 - as above
+    from gateway.datapath.xfrm.options import XfrmOptions  # noqa: PLC0415 - as above
 
-ENGINES: Final[dict[str, tuple[Engine, ...]]] = {"software": (Engine.SOFTWARE,)}
+    return XfrmBackend(XfrmOptions(tag=options.tag, mark=options.mark), options.esp_sockets)
+
+
+_BACKENDS: Final[dict[str, Callable[[BackendOptions], StartedDatapath]]] = {
+    "software": _make_software,
+    "xfrm": _make_xfrm,
+}
+
+ENGINES: Final[dict[str, tuple[Engine, ...]]] = {
+    "xfrm": (Engine.NIC_PACKET, Engine.NIC_CRYPTO, Engine.KERNEL),
+    "software": (Engine.SOFTWARE,),
+}
 """What each backend drives where it can run; the backends in the order in which `auto` starts them."""
 
 AUTO: Final = "auto"

@@ -22,7 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from gateway.host.errors import HostError
-from gateway.host.sockets import set_mark
+from gateway.host.sockets import bypass_xfrm, set_mark
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -86,6 +86,8 @@ class Route:
     metric: int
     link: int | None = None
     """Interface index; `None` makes the destination unreachable."""
+    gateway: IpAddress | None = None
+    """The next hop; `None`: the destination is on the link itself."""
     source_hint: IpAddress | None = None
     """Source address for packets of this machine that have none yet."""
 
@@ -107,6 +109,16 @@ class LinkState:
     name: str
     is_up: bool
     """By its administrator; a cable need not be in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextHop:
+    """Where the routing of this machine sends packets to one destination next."""
+
+    link: int
+    """Interface index."""
+    gateway: IpAddress | None = None
+    """`None`: the destination is on the link itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +257,26 @@ class Network:
 
         await self._run(work)
 
+    async def next_hop(self, destination: IpAddress, *, mark: int = 0) -> NextHop | None:
+        """Return where packets to a destination go next, or `None` if there is no route."""
+
+        def work(netlink: IPRoute) -> NextHop | None:
+            request: Attributes = {"dst": str(destination), "family": _FAMILY[destination.version]}
+            if mark:
+                request["mark"] = mark
+            try:
+                (found,) = netlink.route("get", **request)
+            except NetlinkError as error:
+                if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                    return None
+                raise
+            attributes = _attributes(found)
+            if int(found["type"]) != _RTN_UNICAST or "RTA_OIF" not in attributes:
+                return None
+            return NextHop(link=int(attributes["RTA_OIF"]), gateway=_gateway(attributes))
+
+        return await self._run(work)
+
     async def routes(self, table: int) -> frozenset[Route]:
         """Return the routes of a table."""
         return await self._run(lambda netlink: frozenset(_list_routes(netlink, table)))
@@ -369,8 +401,14 @@ def _list_routes(netlink: IPRoute, table: int) -> Iterable[Route]:
                 table=table,
                 metric=int(attributes.get("RTA_PRIORITY", 0)),
                 link=int(attributes["RTA_OIF"]) if kind == _RTN_UNICAST else None,
+                gateway=_gateway(attributes),
                 source_hint=None if hint is None else ip_address(hint),
             )
+
+
+def _gateway(attributes: Attributes) -> IpAddress | None:
+    found = attributes.get("RTA_GATEWAY")
+    return None if found is None else ip_address(found)
 
 
 def _encode_route(route: Route, protocol: int) -> Attributes:
@@ -384,9 +422,11 @@ def _encode_route(route: Route, protocol: int) -> Attributes:
     if route.link is None:
         request["type"] = "unreachable"
     else:
-        request |= {"oif": route.link, "type": "unicast", "scope": "link"}
-        if route.destination.version == 6:
-            del request["scope"]
+        request |= {"oif": route.link, "type": "unicast"}
+        if route.gateway is not None:
+            request["gateway"] = str(route.gateway)
+        elif route.destination.version == 4:
+            request["scope"] = "link"
     if route.source_hint is not None:
         request["prefsrc"] = str(route.source_hint)
     return request
@@ -406,10 +446,13 @@ def heed_marks_in_reverse_path_filter() -> None:
 # --- without netlink ------------------------------------------------------------------------------
 
 
-def probe_path(destination: IpAddress, *, source: IpAddress | None = None, mark: int = 0) -> PathProbe | None:
+def probe_path(
+    destination: IpAddress, *, source: IpAddress | None = None, mark: int = 0, heeds_policies: bool = True
+) -> PathProbe | None:
     """Ask the kernel by which address and with which MTU it would reach `destination`.
 
-    Sends nothing. Returns `None` where there is no route, or `source` is not ours.
+    Sends nothing. Returns `None` where there is no route, or `source` is not ours. Without `heeds_policies`
+    the answer is that of the outer path, even where the kernel's IPsec policies are about `destination`.
 
     Raises:
         HostError: A mark was asked for without CAP_NET_ADMIN.
@@ -417,6 +460,8 @@ def probe_path(destination: IpAddress, *, source: IpAddress | None = None, mark:
     with socket.socket(_FAMILY[destination.version], socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         if mark:
             set_mark(probe, mark)
+        if not heeds_policies:
+            bypass_xfrm(probe)
         try:
             if source is not None:
                 probe.bind((str(source), 0))

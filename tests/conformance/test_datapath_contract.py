@@ -73,7 +73,8 @@ async def test_installed_sas_are_listed_with_their_placement(datapath: Datapath)
     results = await datapath.install_sas(sas, 3)
 
     assert [result.name for result in results] == [sa.sa_id for sa in sas]
-    assert [result.placement for result in results] == [Engine.SOFTWARE] * 2
+    engines = (await datapath.capabilities()).engines
+    assert all(result.placement in engines for result in results)
     listed = {item.sa.sa_id: item for item in await datapath.list_sas()}
     assert [without_keys(listed[sa.sa_id].sa) for sa in sas] == [without_keys(sa) for sa in sas]
     assert [listed[sa.sa_id].generation for sa in sas] == [3, 3]

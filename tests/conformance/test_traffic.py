@@ -6,6 +6,7 @@ and reads what comes out. scapy signs, encrypts, verifies and decrypts; what it 
 
 import asyncio
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +28,8 @@ from scapy.layers.ipsec import AH, ESP
 from scapy.layers.ipsec import SecurityAssociation as ScapySa
 from scapy.packet import Packet, Raw
 
-from gateway.datapath.backend import BadSpi, Datapath, ErrorReason
+from gateway.datapath.backend import BadSpi, Datapath, DatapathEvent, ErrorReason
+from gateway.datapath.watch import Watch
 from gateway.esp import ah, transform
 from gateway.esp.packet import PROTOCOL_FRAGMENT
 from gateway.ipsec.algorithms import Encr, Integ
@@ -60,7 +62,9 @@ SHAPES = [
         (Mode.TRANSPORT, 6, 6),
     )
 ]
-ENGINES = ["software"]
+ENGINES = ["software", pytest.param("xfrm", marks=pytest.mark.guest)]
+ABSENT = {"xfrm": {suite.integrity for suite in AH_SUITES if suite.is_gmac}}
+"""By the name of a datapath: what it lacks. Linux has AES-GMAC in ESP, and not in AH."""
 SPI_OUT, SPI_IN = 0x2001, 0x1001
 
 
@@ -271,17 +275,21 @@ async def test_every_ah_suite_is_carried_both_ways(
         [policy(local_ts=local_ts, remote_ts=remote_ts, mode=mode, protocol=IpsecProtocol.AH)]
     )
 
+    carried = (await link[0].capabilities()).integrity
     for suite in AH_SUITES:
-        await send_both_ways(link, pair(mode, inner, outer, ah_keys(suite)), suite, inner)
+        if suite.integrity in carried:
+            await send_both_ways(link, pair(mode, inner, outer, ah_keys(suite)), suite, inner)
 
 
 async def test_capabilities_are_the_suites_that_are_carried(link: tuple[Datapath, Peer]) -> None:
     capabilities = await link[0].capabilities()
+    absent = ABSENT.get(capabilities.name, set())
 
     assert {(suite.encryption, suite.key_bits) for suite in SUITES} == set(capabilities.encryption)
-    assert {suite.integrity for suite in (*SUITES, *AH_SUITES)} - {Integ.NONE} == set(capabilities.integrity)
+    tried = {suite.integrity for suite in (*SUITES, *AH_SUITES)} - {Integ.NONE}
+    assert tried - absent == set(capabilities.integrity)
     assert set(capabilities.protocols) == {IpsecProtocol.ESP, IpsecProtocol.AH}
-    assert set(capabilities.integrity) == {*transform.supported_integrity(), *ah.supported_integrity()}
+    assert tried == {*transform.supported_integrity(), *ah.supported_integrity()}
 
 
 # --- what AH drops ------------------------------------------------------------------------------------------
@@ -300,18 +308,26 @@ MODES = pytest.mark.parametrize("mode", list(Mode))
 
 
 async def drops_of(datapath: Datapath, sa: SecurityAssociation, count: int) -> dict[DropReason, int]:
-    """Return what an SA has dropped, as soon as that are so many."""
+    """Return what was dropped, of an SA and of none, as soon as that are so many.
+
+    The kernel counts some reasons for all SAs together.
+    """
     for _ in range(60):
         counters = await datapath.counters()
         (own,) = [item for item in counters.sas if item.sa_id == sa.sa_id]
-        if sum(own.drops.values()) >= count:
-            return own.drops
+        drops = Counter(own.drops) + Counter(counters.drops)
+        if drops.total() >= count:
+            return dict(drops)
         await asyncio.sleep(0.05)
     raise AssertionError(f"no {count} drops, only {own.drops} and {counters.drops}")
 
 
 async def install_ah(datapath: Datapath, mode: Mode, version: int, **changes: Any) -> SecurityAssociation:
     receiving = replace(pair(mode, version, version, ah_keys(SUITE))[0], **changes)
+    protected = policy(
+        local_ts=receiving.local_ts, remote_ts=receiving.remote_ts, mode=mode, protocol=IpsecProtocol.AH
+    )
+    assert [result.error for result in await datapath.apply_policies([protected])] == [None]
     assert [result.error for result in await datapath.install_sas([receiving])] == [None]
     return receiving
 
@@ -347,6 +363,7 @@ async def test_ah_outside_the_window_and_outside_the_selectors_is_dropped(
     theirs = oracle(SUITE, sa)
     stranger = packet_of_peer(Mode.TUNNEL, version, b"x")
     stranger.src = {4: "10.7.0.1", 6: "fd00:7::1"}[version]
+    del stranger[UDP].chksum
     if version == 4:
         del stranger.chksum
 
@@ -360,6 +377,16 @@ async def test_ah_outside_the_window_and_outside_the_selectors_is_dropped(
     }
 
 
+async def event_under_packets(events: Watch[DatapathEvent], peer: Peer, packet: Packet) -> DatapathEvent:
+    """Return the next event while a packet comes again and again."""
+    waiting = asyncio.ensure_future(anext(events))
+    for _ in range(60):
+        peer.put(packet)
+        if (await asyncio.wait([waiting], timeout=0.1))[0]:
+            return waiting.result()
+    raise AssertionError("no event")
+
+
 @VERSIONS
 async def test_ah_with_an_unknown_spi_is_told_as_such(link: tuple[Datapath, Peer], version: int) -> None:
     datapath, peer = link
@@ -371,11 +398,12 @@ async def test_ah_with_an_unknown_spi_is_told_as_such(link: tuple[Datapath, Peer
     await datapath.install_sas([esp])
     sa = pair(Mode.TUNNEL, version, version, ah_keys(SUITE))[0]
 
-    peer.put(oracle(SUITE, sa).encrypt(packet_of_peer(Mode.TUNNEL, version, b"x")))
+    packet = oracle(SUITE, sa).encrypt(packet_of_peer(Mode.TUNNEL, version, b"x"))
 
-    event = await asyncio.wait_for(anext(events), 3)
-    assert event == BadSpi(protocol=IpsecProtocol.AH, spi=sa.spi, source=theirs, destination=ours)
-    assert (await datapath.counters()).drops[DropReason.UNKNOWN_SPI] == 1
+    assert await event_under_packets(events, peer, packet) == BadSpi(
+        protocol=IpsecProtocol.AH, spi=sa.spi, source=theirs, destination=ours
+    )
+    assert (await datapath.counters()).drops[DropReason.UNKNOWN_SPI] >= 1
 
 
 @pytest.mark.parametrize("more", BETWEEN.values(), ids=BETWEEN)
@@ -412,7 +440,7 @@ async def test_ah_is_fragmented_by_its_sender_and_reassembled_before_it_is_verif
     set_mtu("outside", 1280)
     receiving, sending = pair(Mode.TUNNEL, 4, outer, ah_keys(SUITE))
     sending = replace(sending, copy_df=False)
-    policies = [policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts)]
+    policies = [policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts, protocol=IpsecProtocol.AH)]
     await datapath.apply_policies(policies)
     await datapath.install_sas([receiving, sending])
     data = bytes(range(250)) * 5  # 1278 bytes with UDP and IP headers, which the tunnel device takes whole
@@ -459,7 +487,9 @@ async def test_router_that_says_too_big_is_heard(
     datapath, peer = link
     keys = ah_keys(SUITE) if protocol is IpsecProtocol.AH else esp_keys(BY_NAME["aes256gcm16"])
     _, sending = pair(mode, version, version, keys)
-    await datapath.apply_policies([policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts, mode=mode)])
+    await datapath.apply_policies(
+        [policy(local_ts=sending.local_ts, remote_ts=sending.remote_ts, mode=mode, protocol=protocol)]
+    )
     await datapath.install_sas([sending])
     (before,) = await datapath.list_sas()
 
@@ -479,9 +509,13 @@ async def test_router_that_says_too_big_is_heard(
             break
         await asyncio.sleep(0.05)
     assert after.effective_mtu is not None
-    assert before.effective_mtu - after.effective_mtu in range(
-        206, 215
-    )  # 1500 - 1290, in units of the cipher
+    name = (await datapath.capabilities()).name
+    if (name, mode, version, protocol) == ("xfrm", Mode.TUNNEL, 6, IpsecProtocol.AH):
+        # For Linux AH over IPv6 is an extension header: it tells what is behind it (docs/troubleshooting.md).
+        assert after.effective_mtu == before.effective_mtu
+    else:
+        # 1500 - 1290, in units of the cipher
+        assert before.effective_mtu - after.effective_mtu in range(206, 215)
 
 
 @MODES

@@ -1,0 +1,210 @@
+"""The SAs that we have put into the kernel's SAD, and how its messages find them."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.installation import Whereabouts
+from gateway.datapath.xfrm.numbers import OffloadFlag
+from gateway.datapath.xfrm.spd import Carrier, Carriers, Serves
+from gateway.ipsec.placement import Engine, PlacementRefusal
+from gateway.ipsec.sa import MIN_SPI, Direction, SaId, SecurityAssociation, Spi
+
+RESERVATION_S: Final = 300.0
+_MAX_RETIRED: Final = 200_000
+_FIRST_REQID: Final = 0x69700000
+"""Far from 1, where other key managers begin to count."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Held:
+    """One SA in the kernel."""
+
+    sa: SecurityAssociation
+    generation: int
+    engine: Engine
+    refusals: tuple[PlacementRefusal, ...] = ()
+    at: Whereabouts
+    offload: r.Offload | None = None
+    """The device that carries it, as it was read back."""
+
+    @property
+    def kernel_id(self) -> r.SaId:
+        """Return the kernel's name of it."""
+        return self.at.id_of(self.sa)
+
+    @property
+    def serves(self) -> Serves:
+        """Return the (connection, child) it serves."""
+        return self.sa.connection, self.sa.child
+
+    @property
+    def is_inbound(self) -> bool:
+        """Whether it is of packets to us."""
+        return self.sa.direction is Direction.INBOUND
+
+    def carrier(self) -> Carrier:
+        """Return what policies need to know of it."""
+        is_packet = self.offload is not None and bool(self.offload.flags & OffloadFlag.PACKET)
+        return Carrier(
+            source=self.at.source,
+            destination=self.at.destination,
+            mode=self.sa.mode,
+            protocol=self.sa.protocol,
+            local_ts=self.sa.local_ts,
+            remote_ts=self.sa.remote_ts,
+            offload=self.offload if is_packet else None,
+        )
+
+
+class Sad:
+    """Every SA of ours, by its name, by the kernel's, and by what it serves.
+
+    Args:
+        entropy: Returns that many unpredictable bytes.
+    """
+
+    def __init__(self, entropy: Callable[[int], bytes]) -> None:
+        self._entropy = entropy
+        self._held: dict[SaId, Held] = {}
+        self._by_kernel_id: dict[r.SaId, Held] = {}
+        self._serving: dict[Serves, dict[SaId, Held]] = {}
+        self._reqids: dict[Serves, int] = {}
+        self._next_reqid = _FIRST_REQID
+        self._taken: dict[Spi, int] = {}
+        self._reserved: dict[Spi, float] = {}
+        self._fingerprint_key = entropy(32)
+        self._spent: dict[bytes, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(tuple(self._held.values()))
+
+    def get(self, sa_id: SaId) -> Held | None:
+        """Return an SA by our name, if it is there."""
+        return self._held.get(sa_id)
+
+    def of_kernel(self, kernel_id: r.SaId) -> Held | None:
+        """Return an SA by the kernel's name, if it is ours."""
+        return self._by_kernel_id.get(kernel_id)
+
+    def add(self, held: Held) -> None:
+        """Add an SA."""
+        self._held[held.sa.sa_id] = held
+        self._by_kernel_id[held.kernel_id] = held
+        self._serving.setdefault(held.serves, {})[held.sa.sa_id] = held
+        if held.is_inbound:
+            self._taken[held.sa.spi] = self._taken.get(held.sa.spi, 0) + 1
+            self._reserved.pop(held.sa.spi, None)
+
+    def remove(self, sa_id: SaId) -> Held | None:
+        """Remove an SA and return it, if it was there."""
+        held = self._held.pop(sa_id, None)
+        if held is None:
+            return None
+        del self._by_kernel_id[held.kernel_id]
+        serving = self._serving[held.serves]
+        del serving[sa_id]
+        if not serving:
+            del self._serving[held.serves]
+        if held.is_inbound:
+            self._taken[held.sa.spi] -= 1
+            if not self._taken[held.sa.spi]:
+                del self._taken[held.sa.spi]
+        return held
+
+    def move(self, held: Held, at: Whereabouts) -> None:
+        """Note that an SA is elsewhere now."""
+        del self._by_kernel_id[held.kernel_id]
+        held.at = at
+        self._by_kernel_id[held.kernel_id] = held
+
+    def partner(self, held: Held) -> Held | None:
+        """Return the other direction of the same Child SA, if it is there."""
+        for other in self._serving.get(held.serves, {}).values():
+            same = other.sa.child_sa_id == held.sa.child_sa_id
+            if same and other.sa.direction is not held.sa.direction:
+                return other
+        return None
+
+    # --- what policies need -----------------------------------------------------------------------
+
+    def reqid(self, serves: Serves) -> int:
+        """Return the number that joins the SAs of a (connection, child) with its policies."""
+        if serves not in self._reqids:
+            self._reqids[serves] = self._next_reqid
+            self._next_reqid += 2
+        return self._reqids[serves]
+
+    def restore_reqid(self, serves: Serves, reqid: int) -> None:
+        """Have a (connection, child) keep the number of a former life."""
+        self._reqids[serves] = reqid
+        self._next_reqid = max(self._next_reqid, reqid + 2)
+
+    def carriers(self, serves: Serves) -> Carriers:
+        """Return the SAs of a (connection, child), the newest first."""
+        newest_first = tuple(reversed(self._serving.get(serves, {}).values()))
+        reqid = self.reqid(serves)
+        return Carriers(
+            reqid=reqid,
+            trap_reqid=reqid + 1,
+            inbound=tuple(held.carrier() for held in newest_first if held.is_inbound),
+            outbound=tuple(held.carrier() for held in newest_first if not held.is_inbound),
+        )
+
+    # --- SPIs ---------------------------------------------------------------------------------------
+
+    def reserve(self, now: float) -> Spi:
+        """Reserve an SPI that no inbound SA of ours has, and nobody was given in the last minutes."""
+        if len(self._reserved) > len(self._held) + 1024:
+            self._reserved = {spi: until for spi, until in self._reserved.items() if until > now}
+        while True:
+            spi = Spi(int.from_bytes(self._entropy(4), "big"))
+            if spi >= MIN_SPI and spi not in self._taken and self.note_reserved(spi, now):
+                return spi
+
+    def note_reserved(self, spi: Spi, now: float) -> bool:
+        """Reserve this SPI; return whether it was free."""
+        if self._reserved.get(spi, now) > now:
+            return False
+        self._reserved[spi] = now + RESERVATION_S
+        return True
+
+    def is_reserved(self, spi: Spi) -> bool:
+        """Return whether an SPI was given and not used yet."""
+        return spi in self._reserved
+
+    # --- keys ---------------------------------------------------------------------------------------
+
+    def spend_key(self, sa: SecurityAssociation) -> None:
+        """Note that packets may have been sent with an outbound SA's key: no other SA may send with it.
+
+        Raises:
+            DatapathError: SPI_IN_USE: one did already; both would send the same IVs (RFC 4106 §2).
+        """
+        fingerprint = self._fingerprint(sa)
+        if fingerprint in self._spent:
+            raise DatapathError(
+                ErrorReason.SPI_IN_USE,
+                "an outbound SA had this key before: sending with it again would repeat its IVs",
+            )
+        self._spent[fingerprint] = None
+        if len(self._spent) > len(self._held) + _MAX_RETIRED:
+            del self._spent[next(iter(self._spent))]
+
+    def unspend_key(self, sa: SecurityAssociation) -> None:
+        """Take `spend_key` back: nothing was sent."""
+        self._spent.pop(self._fingerprint(sa), None)
+
+    def _fingerprint(self, sa: SecurityAssociation) -> bytes:
+        """Return what tells keys apart without keeping them; worthless outside this process."""
+        digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
+        digest.update(sa.encryption_key.reveal())
+        if not len(sa.encryption_key):
+            digest.update(sa.integrity_key.reveal())
+        return digest.digest()

@@ -1,0 +1,389 @@
+"""The SPD as kernel policies: which there must be, and which changes lead there. Pure.
+
+One SPD entry becomes policies for three directions: OUT, IN, and FORWARD for what passes through
+this machine. What an SA carries gets policies of its own, as narrow as its selectors, whose template names
+the SA's addresses and the reqid of its (connection, child): with several SAs the kernel takes the newest. The
+rest of a PROTECT entry is held by policies with another reqid, which no SA ever has, so that it raises an
+ACQUIRE outbound and is dropped inbound:
+
+    label      IN  "too big" to an SA's outer address, which routers say in clear (RFC 4301 §8.2.1)
+    label + 1  OUT  local -> remote   template of the newest outbound SA that these selectors are of
+               IN, FORWARD  remote -> local   template of the inbound SAs
+    label + 2  the same for the whole entry, with the reqid that no SA has; BLOCK if it has no addresses
+               OUT, FORWARD  BLOCK of fragments whose ports cannot be seen
+    label + 3  FORWARD  local -> remote   allowed: OUT decides about it
+
+So it is closed before the first SA and after the last. Where two entries have a policy of the same selector,
+the kernel has room for one: the first in the order of the SPD has it.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+
+from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.numbers import Mode, PolicyAction, PolicyDirection
+from gateway.datapath.xfrm.order import Order, OrderFullError
+from gateway.datapath.xfrm.selectors import Cell, Ports, cells, common, hidden_cells, meet
+from gateway.ipsec import sa as ipsec
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.selectors import TrafficSelector
+
+KERNEL_MODE: Final = {ipsec.Mode.TUNNEL: Mode.TUNNEL, ipsec.Mode.TRANSPORT: Mode.TRANSPORT}
+ANY_ADDRESS: Final[dict[int, ipsec.IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
+# Counted from the label of an entry: `order.STEPS` numbers are its own.
+_TOO_BIG: Final = 0
+_CARRIED: Final = 1
+_TRAPPED: Final = 2
+_THROUGH: Final = 3
+
+#: By IP version: protocol, type and code of what a router says about a packet that is too big.
+_ICMP_TOO_BIG: Final = {4: (1, 3, 4), 6: (58, 2, 0)}
+_OCTET: Final = 0xFFFF
+_EVERYWHERE: Final[dict[int, IPv4Network | IPv6Network]] = {
+    4: IPv4Network("0.0.0.0/0"),
+    6: IPv6Network("::/0"),
+}
+
+#: (connection, child): what joins SPD entries and SAs.
+Serves = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The name of a kernel policy."""
+
+    direction: PolicyDirection
+    selector: r.Selector
+    if_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelPolicy:
+    """The rest of a kernel policy."""
+
+    priority: int
+    """Of what one entry wants, counted from its label."""
+    action: PolicyAction = PolicyAction.ALLOW
+    templates: tuple[r.Template, ...] = ()
+    offload: r.Offload | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """What a policy needs to know of an SA."""
+
+    source: ipsec.IpAddress
+    destination: ipsec.IpAddress
+    mode: ipsec.Mode
+    protocol: ipsec.IpsecProtocol
+    local_ts: tuple[TrafficSelector, ...]
+    remote_ts: tuple[TrafficSelector, ...]
+    offload: r.Offload | None = None
+    """Of an SA with packet offload: its policies need it too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carriers:
+    """The SAs of one (connection, child), the newest first, and its numbers."""
+
+    reqid: int
+    """Of its SAs."""
+    trap_reqid: int
+    """Of no SA."""
+    inbound: tuple[Carrier, ...] = ()
+    outbound: tuple[Carrier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step towards the policies that there must be; `policy` is `None` to delete."""
+
+    key: Key
+    policy: KernelPolicy | None
+
+
+# --- one entry ------------------------------------------------------------------------------------
+
+
+def kernel_policies(policy: Policy, carriers: Carriers, tag: int) -> dict[Key, KernelPolicy]:
+    """Return what one entry wants; where two policies would be of one name, the first of the table above.
+
+    Raises:
+        DatapathError: TABLE_FULL or ADDRESS_FAMILY: its selectors cannot be kernel policies.
+    """
+    if not any(True for _ in meet(policy.local_ts, policy.remote_ts)):
+        raise DatapathError(
+            ErrorReason.ADDRESS_FAMILY,
+            "no local and remote selector of one family and protocol: this policy matches no packet",
+        )
+    found: dict[Key, KernelPolicy] = {}
+    for key, made in _every_policy(policy, carriers, tag):
+        found.setdefault(key, made)
+    return found
+
+
+def _every_policy(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tuple[Key, KernelPolicy]]:
+    whole = cells(policy.local_ts, policy.remote_ts, may_widen=policy.action is not Action.BYPASS)
+    if policy.action is Action.PROTECT:
+        yield from _carried(policy, carriers, tag)
+        yield from _trapped(policy, carriers.trap_reqid, whole, tag)
+    else:
+        action = PolicyAction.ALLOW if policy.action is Action.BYPASS else PolicyAction.BLOCK
+        for cell in whole:
+            for key in (_out(cell, tag), *_in(cell, tag)):
+                yield key, KernelPolicy(priority=_CARRIED, action=action)
+    if policy.action is not Action.BYPASS:
+        for cell in hidden_cells(policy.local_ts, policy.remote_ts):
+            blocked = KernelPolicy(priority=_TRAPPED, action=PolicyAction.BLOCK)
+            yield _out(cell, tag), blocked
+            yield Key(PolicyDirection.FORWARD, cell.inbound(tag)), blocked
+    if policy.action is not Action.DISCARD:
+        for cell in whole:
+            yield Key(PolicyDirection.FORWARD, cell.outbound(tag)), KernelPolicy(priority=_THROUGH)
+
+
+def _carried(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tuple[Key, KernelPolicy]]:
+    """Yield the policies of what SAs carry."""
+    for carrier in carriers.outbound:
+        if any(selector.contains(carrier.source) for selector in policy.local_ts):
+            yield _too_big(carrier.source, tag), KernelPolicy(priority=_TOO_BIG)
+        template = _template(carrier, carriers.reqid, carrier.source, carrier.destination)
+        made = KernelPolicy(priority=_CARRIED, templates=(template,), offload=carrier.offload)
+        for cell in _cells_of(policy, carrier):
+            yield _out(cell, tag), made
+    for carrier in carriers.inbound:
+        made = KernelPolicy(
+            priority=_CARRIED, templates=(_template(carrier, carriers.reqid),), offload=carrier.offload
+        )
+        for cell in _cells_of(policy, carrier):
+            for key in _in(cell, tag):
+                yield key, made
+
+
+def _trapped(
+    policy: Policy, reqid: int, whole: Iterable[Cell], tag: int
+) -> Iterator[tuple[Key, KernelPolicy]]:
+    """Yield the policies of what no SA carries."""
+    closed = KernelPolicy(priority=_TRAPPED, templates=(_template(policy, reqid),))
+    asking = closed
+    if policy.mode is ipsec.Mode.TUNNEL:
+        asking = KernelPolicy(priority=_TRAPPED, action=PolicyAction.BLOCK)
+        if policy.remote_address is not None:
+            local = policy.local_address or ANY_ADDRESS[policy.remote_address.version]
+            template = _template(policy, reqid, local, policy.remote_address)
+            asking = KernelPolicy(priority=_TRAPPED, templates=(template,))
+    for cell in whole:
+        yield _out(cell, tag), asking
+        for key in _in(cell, tag):
+            yield key, closed
+
+
+def _cells_of(policy: Policy, carrier: Carrier) -> tuple[Cell, ...]:
+    local_ts = common(carrier.local_ts, policy.local_ts)
+    remote_ts = common(carrier.remote_ts, policy.remote_ts)
+    return cells(local_ts, remote_ts, may_widen=True)
+
+
+def _template(
+    kind: Policy | Carrier,
+    reqid: int,
+    source: ipsec.IpAddress | None = None,
+    destination: ipsec.IpAddress | None = None,
+) -> r.Template:
+    """Return a template; without addresses any SA of that reqid fits."""
+    is_tunnel = kind.mode is ipsec.Mode.TUNNEL
+    return r.Template(
+        source=source if is_tunnel else None,
+        destination=destination if is_tunnel else None,
+        protocol=kind.protocol,
+        mode=KERNEL_MODE[kind.mode],
+        reqid=reqid,
+    )
+
+
+def _too_big(address: ipsec.IpAddress, tag: int) -> Key:
+    """Return the name of the policy for what routers say to an outer address that is itself protected."""
+    protocol, kind, code = _ICMP_TOO_BIG[address.version]
+    here = IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+    cell = Cell(here, _EVERYWHERE[address.version], protocol, Ports(kind, _OCTET), Ports(code, _OCTET))
+    return Key(PolicyDirection.IN, cell.inbound(tag))
+
+
+def _out(cell: Cell, tag: int) -> Key:
+    return Key(PolicyDirection.OUT, cell.outbound(tag))
+
+
+def _in(cell: Cell, tag: int) -> tuple[Key, Key]:
+    selector = cell.inbound(tag)
+    return Key(PolicyDirection.IN, selector), Key(PolicyDirection.FORWARD, selector)
+
+
+# --- all of them ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Entry:
+    """One SPD entry."""
+
+    policy: Policy
+    generation: int
+    claims: dict[Key, KernelPolicy] = field(default_factory=dict)
+    """What it wants of the kernel."""
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Return what orders the SPD."""
+        return self.policy.priority, self.policy.name
+
+
+class Spd:
+    """Every entry, and what the kernel has of them.
+
+    `put`, `drop` and `follow` say what is wanted, `changes` what the kernel needs to hear, and `note` that it
+    did. Nothing here is undone: to take something back, say what was wanted before.
+
+    Args:
+        tag: In the selector of each policy, to tell ours from others'.
+        after: Number of the last policy of a former life whose entry is not known; ours come behind it.
+    """
+
+    def __init__(self, tag: int, *, after: int = 0) -> None:
+        self._tag = tag
+        self._order = Order(after)
+        self._entries: dict[str, Entry] = {}
+        self._serving: dict[Serves, dict[str, None]] = {}
+        self._claimants: dict[Key, dict[str, None]] = {}
+        self._in_kernel: dict[Key, KernelPolicy] = {}
+        self._unsure: dict[Key, None] = {}
+
+    def get(self, name: str) -> Entry | None:
+        """Return an entry, if it is there."""
+        return self._entries.get(name)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the entries in the order in which they are searched."""
+        return tuple(sorted(self._entries.values(), key=lambda entry: entry.place))
+
+    def entries_of(self, serves: Serves) -> tuple[Entry, ...]:
+        """Return the entries that the SAs of a (connection, child) serve."""
+        return tuple(self._entries[name] for name in self._serving.get(serves, ()))
+
+    def label(self, name: str) -> int:
+        """Return the number from which on an entry's policies are numbered."""
+        return self._order.label(self._entries[name].place)
+
+    def owner(self, key: Key) -> Entry | None:
+        """Return the entry that a kernel policy is of."""
+        names = self._claimants.get(key)
+        return self._entries[self._first(names)] if names else None
+
+    # --- what is wanted ---------------------------------------------------------------------------
+
+    def put(self, policy: Policy, generation: int, carriers: Carriers, label: int | None = None) -> None:
+        """Add an entry, or replace the one of that name.
+
+        Args:
+            policy: The entry.
+            generation: Who wants it.
+            carriers: Its SAs.
+            label: Its number in a former life.
+
+        Raises:
+            DatapathError: It cannot be kernel policies; nothing is changed.
+        """
+        claims = kernel_policies(policy, carriers, self._tag)
+        old = self._entries.get(policy.name)
+        place = (policy.priority, policy.name)
+        try:
+            renumbered = self._order.add(place, label)
+        except OrderFullError as error:
+            raise DatapathError(ErrorReason.TABLE_FULL, str(error)) from error
+        if old is not None:
+            self._leave(old.policy)
+            if old.place != place:
+                self._order.remove(old.place)
+        self._entries[policy.name] = Entry(
+            policy=policy, generation=generation, claims={} if old is None else old.claims
+        )
+        self._serving.setdefault(_serves(policy), {})[policy.name] = None
+        self._claim(policy.name, claims)
+        if renumbered:
+            self._unsure.update(dict.fromkeys(self._claimants))
+
+    def drop(self, name: str) -> Entry | None:
+        """Remove an entry and return it, if it was there."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        self._claim(name, {})
+        self._leave(entry.policy)
+        del self._entries[name]
+        self._order.remove(entry.place)
+        return entry
+
+    def follow(self, name: str, carriers: Carriers) -> None:
+        """Have an entry want what its SAs need now."""
+        entry = self._entries[name]
+        self._claim(name, kernel_policies(entry.policy, carriers, self._tag))
+
+    def _leave(self, policy: Policy) -> None:
+        names = self._serving[_serves(policy)]
+        names.pop(policy.name, None)
+        if not names:
+            del self._serving[_serves(policy)]
+
+    def _claim(self, name: str, claims: dict[Key, KernelPolicy]) -> None:
+        entry = self._entries[name]
+        for key in (*entry.claims, *claims):
+            self._unsure[key] = None
+        for key in entry.claims.keys() - claims.keys():
+            del self._claimants[key][name]
+            if not self._claimants[key]:
+                del self._claimants[key]
+        for key in claims:
+            self._claimants.setdefault(key, {})[name] = None
+        entry.claims = claims
+
+    def _first(self, names: Iterable[str]) -> str:
+        return min(names, key=lambda name: self._entries[name].place)
+
+    # --- what the kernel needs to hear --------------------------------------------------------------
+
+    def changes(self) -> tuple[Change, ...]:
+        """Return the steps to what is wanted: what is new first, so that there is no gap."""
+        puts: list[Change] = []
+        deletions: list[Change] = []
+        for key in tuple(self._unsure):
+            wanted = self._wanted(key)
+            if wanted == self._in_kernel.get(key):
+                del self._unsure[key]
+            else:
+                (deletions if wanted is None else puts).append(Change(key, wanted))
+        return (*puts, *deletions)
+
+    def _wanted(self, key: Key) -> KernelPolicy | None:
+        owner = self.owner(key)
+        if owner is None:
+            return None
+        claim = owner.claims[key]
+        return replace(claim, priority=claim.priority + self._order.label(owner.place))
+
+    def note(self, key: Key, policy: KernelPolicy | None) -> None:
+        """Note what the kernel has under this name: `None` is nothing."""
+        if policy is None:
+            self._in_kernel.pop(key, None)
+        else:
+            self._in_kernel[key] = policy
+        self._unsure[key] = None
+
+    def in_kernel(self) -> tuple[Key, ...]:
+        """Return every policy that the kernel has of us."""
+        return tuple(self._in_kernel)
+
+
+def _serves(policy: Policy) -> Serves:
+    return policy.connection, policy.child
