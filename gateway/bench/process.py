@@ -45,6 +45,8 @@ class GatewayProcess:
     """More options of `ipsecgw run`."""
     environment: Mapping[str, str] = field(default_factory=dict)
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
+    _log_start: int = field(default=0, repr=False)
+    """Where the log of the latest start begins."""
 
     def __enter__(self) -> "GatewayProcess":
         self.start()
@@ -89,6 +91,7 @@ class GatewayProcess:
             *("--run-dir", str(self.directory / "run"), "--key-log", str(self.key_log)),
             *("--log-format", "json", *self.options),
         )
+        self._log_start = len(self.log())
         with self.log_path.open("a") as log:
             self._process = self.namespace.popen(
                 *command,
@@ -109,7 +112,9 @@ class GatewayProcess:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise GatewayProcessError(f"the gateway ended while starting:\n{self.log_tail()}")
-            if self.ctl("status", "--json", check=False).returncode == 0:
+            # The command takes longer to start than the gateway, so it is not what to ask again and again.
+            is_ready = "gateway_ready" in self.log()[self._log_start :]
+            if is_ready and self.ctl("status", "--json", check=False).returncode == 0:
                 return
             time.sleep(0.05)
         self.stop()
