@@ -24,7 +24,7 @@ from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, It
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
-from gateway.ipsec.placement import Engine, Placement
+from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import (
     MAX_REPLAY_WINDOW,
@@ -98,6 +98,7 @@ ACTION: Final = EnumBridge(Action, tpb.Action, unspecified=Action.PROTECT)
 DIRECTION: Final = EnumBridge(Direction, tpb.Direction)
 PROTOCOL: Final = EnumBridge(IpsecProtocol, tpb.IpsecProtocol, unspecified=IpsecProtocol.ESP)
 ENGINE: Final = EnumBridge(Engine, tpb.Engine)
+PLACEMENT_REASON: Final = EnumBridge(PlacementReason, tpb.PlacementReason)
 DROP_REASON: Final = EnumBridge(DropReason, spb.DropReason)
 
 
@@ -248,6 +249,30 @@ def read_placement(message: tpb.Placement, path: str, violations: Violations) ->
     return Placement(prefer=prefer) if prefer else Placement()
 
 
+def write_refusals(refusals: Iterable[PlacementRefusal]) -> list[tpb.PlacementRefusal]:
+    """Return why engines do not carry an SA."""
+    return [
+        tpb.PlacementRefusal(
+            engine=ENGINE.write(refusal.engine),
+            reason=PLACEMENT_REASON.write(refusal.reason),
+            text=refusal.text,
+        )
+        for refusal in refusals
+    ]
+
+
+def read_refusals(messages: Iterable[tpb.PlacementRefusal]) -> tuple[PlacementRefusal, ...]:
+    """Return why engines do not carry an SA; an engine newer than we are is left out, a reason is unnamed."""
+    newer = Violations()
+    found = []
+    for message in messages:
+        engine = ENGINE.read(message.engine, "", newer)
+        reason = PLACEMENT_REASON.read(message.reason, "", newer) or PlacementReason.BACKEND_REFUSED
+        if engine is not None:
+            found.append(PlacementRefusal(engine=engine, reason=reason, text=message.text))
+    return tuple(found)
+
+
 def write_sa(sa: SecurityAssociation, *, with_keys: bool) -> tpb.SecurityAssociation:
     """Return an SA message: with its keys towards the datapath, without in every answer."""
     return tpb.SecurityAssociation(
@@ -382,6 +407,7 @@ def write_policy(policy: Policy) -> tpb.Policy:
         acquire=policy.acquire,
         connection=policy.connection,
         child=policy.child,
+        placement=write_placement(policy.placement),
     )
 
 
@@ -396,6 +422,7 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
     remote_ts = _selectors(message.remote_ts, path, "remote_ts", violations)
     local_address = read_optional_address(message.local_address, at(path, "local_address"), violations)
     remote_address = read_optional_address(message.remote_address, at(path, "remote_address"), violations)
+    placement = read_placement(message.placement, at(path, "placement"), violations)
     if len(violations) > before or action is None or mode is None or protocol is None:
         return None
     return Policy(
@@ -411,6 +438,7 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
         acquire=message.acquire,
         connection=message.connection,
         child=message.child,
+        placement=placement,
     )
 
 
@@ -435,12 +463,17 @@ def write_item_result(result: ItemResult) -> spb.ItemResult:
     """Return the answer for one item of a batch."""
     error = None
     if result.error is not None:
-        error = spb.ItemError(reason=f"ERROR_REASON_{result.error.reason.value}", message=str(result.error))
+        error = spb.ItemError(
+            reason=f"ERROR_REASON_{result.error.reason.value}",
+            message=str(result.error),
+            refusals=write_refusals(result.error.refusals),
+        )
     return spb.ItemResult(
         name=result.name,
         error=error,
         placement=None if result.placement is None else ENGINE.write(result.placement),
         placement_reason=result.placement_reason,
+        refusals=write_refusals(result.refusals),
     )
 
 
@@ -448,12 +481,17 @@ def read_item_result(message: spb.ItemResult) -> ItemResult:
     """Return the answer for one item; a reason or engine newer than we are is SYSTEM or unnamed."""
     error = None
     if message.HasField("error"):
-        error = DatapathError(read_error_reason(message.error.reason), message.error.message)
+        error = DatapathError(
+            read_error_reason(message.error.reason),
+            message.error.message,
+            refusals=read_refusals(message.error.refusals),
+        )
     return ItemResult(
         name=message.name,
         error=error,
         placement=ENGINE.read(message.placement, "", Violations()) if message.placement else None,
         placement_reason=message.placement_reason,
+        refusals=read_refusals(message.refusals),
     )
 
 
@@ -471,6 +509,7 @@ def write_installed_sa(installed: InstalledSa) -> dpb.InstalledSa:
         sa=write_sa(installed.sa, with_keys=False),
         placement=ENGINE.write(installed.placement),
         placement_reason=installed.placement_reason,
+        refusals=write_refusals(installed.refusals),
         generation=installed.generation,
         effective_mtu=installed.effective_mtu or 0,
     )
@@ -486,6 +525,7 @@ def read_installed_sa(message: dpb.InstalledSa, path: str, violations: Violation
         sa=sa,
         placement=placement,
         placement_reason=message.placement_reason,
+        refusals=read_refusals(message.refusals),
         generation=message.generation,
         effective_mtu=message.effective_mtu or None,
     )

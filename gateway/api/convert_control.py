@@ -9,7 +9,15 @@ from typing import Final
 from google.protobuf import timestamp_pb2
 
 from gateway.api.control.v1 import control_pb2 as pb
-from gateway.api.convert import ENGINE, MODE, PROTOCOL, EnumBridge, write_timestamp
+from gateway.api.convert import (
+    ENGINE,
+    MODE,
+    PROTOCOL,
+    EnumBridge,
+    write_placement,
+    write_refusals,
+    write_timestamp,
+)
 from gateway.api.convert_connection import strength_warnings, write_connection
 from gateway.api.convert_datapath import write_capabilities, write_datapath_event, write_drops, write_endpoint
 from gateway.api.datapath.v1.datapath_pb2 import Endpoint
@@ -223,6 +231,8 @@ def _half(
         bytes=byte_count,
         placement=None if placement is None else ENGINE.write(placement.engine),
         placement_reason="" if placement is None else placement.reason,
+        requested=write_placement(sa.placement),
+        refusals=() if placement is None else write_refusals(placement.refusals),
     )
 
 

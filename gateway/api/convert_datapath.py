@@ -11,6 +11,7 @@ from gateway.api.convert import (
     ENGINE,
     INTEGRITY,
     MODE,
+    PLACEMENT_REASON,
     PROTOCOL,
     read_address,
     write_duration,
@@ -173,6 +174,7 @@ def write_datapath_event(event: DatapathEvent, unix_s: float) -> dpb.DatapathEve
                     sa_id=event.sa_id,
                     old=ENGINE.write(event.old),
                     new=ENGINE.write(event.new),
+                    why=None if event.why is None else PLACEMENT_REASON.write(event.why),
                     reason=event.reason,
                 )
             )
@@ -243,7 +245,11 @@ def _read_event(message: dpb.DatapathEvent, violations: Violations) -> DatapathE
             if old_engine is None or new_engine is None:
                 return None
             return PlacementChange(
-                sa_id=SaId(change.sa_id), old=old_engine, new=new_engine, reason=change.reason
+                sa_id=SaId(change.sa_id),
+                old=old_engine,
+                new=new_engine,
+                reason=change.reason,
+                why=PLACEMENT_REASON.read(change.why, "", Violations()) if change.why else None,
             )
         case "sas_lost":
             lost = message.sas_lost

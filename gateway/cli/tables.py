@@ -6,13 +6,16 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.api.control.v1 import control_pb2 as pb
+from gateway.api.convert import read_placement, read_refusals
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.duration import format_duration
 from gateway.api.plain import to_plain
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
+from gateway.api.violations import Violations
 from gateway.datapath.backend import InstalledSa, SaCounters
 from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.placement import Placement, PlacementRefusal
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import SaId
 
@@ -109,7 +112,8 @@ def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
     return table(
         (
             *("id", "connection/child", "state", "mode", "spi in", "spi out", "packets in/out"),
-            *("bytes in/out", "mtu", "placement", "rekey in", "proposal", "selectors"),
+            *("bytes in/out", "mtu", "requested", "placement", "why not better", "rekey in", "proposal"),
+            "selectors",
         ),
         (
             (
@@ -118,7 +122,9 @@ def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
                 *(sa.inbound.spi or "-", sa.outbound.spi or "-"),
                 f"{sa.inbound.packets}/{sa.outbound.packets}",
                 f"{sa.inbound.bytes}/{sa.outbound.bytes}",
-                *(sa.effective_mtu or "-", _placements(sa), _until(sa, "rekey_time", now), sa.proposal),
+                *(sa.effective_mtu or "-", _requested(sa), _placements(sa)),
+                _whys(dict.fromkeys(read_refusals((*sa.inbound.refusals, *sa.outbound.refusals)))),
+                *(_until(sa, "rekey_time", now), sa.proposal),
                 f"{','.join(sa.local_ts)} === {','.join(sa.remote_ts)}",
             )
             for sa in items
@@ -142,19 +148,41 @@ def _placements(sa: pb.ChildSa) -> str:
     return "/".join(words) or "-"
 
 
+def _requested(sa: pb.ChildSa) -> str:
+    """Return the engine that was wanted most, of either direction: the wish is the Child's."""
+    half = sa.inbound if sa.HasField("inbound") else sa.outbound
+    return _wish(read_placement(half.requested, "", Violations()))
+
+
+def _wish(placement: Placement) -> str:
+    """Return what was asked for, in a word or two."""
+    if placement.require is not None:
+        return f"{placement.require.value} only"
+    return next((engine.value for engine in placement.wanted), "nothing")
+
+
+def _whys(refusals: Iterable[PlacementRefusal]) -> str:
+    """Return the codes of why not on better engines: `ipsecgw explain` has the sentences."""
+    codes: dict[str, list[str]] = {}
+    for refusal in refusals:
+        codes.setdefault(refusal.reason.value, []).append(refusal.engine.value)
+    return " ".join(f"{'/'.join(engines)}:{code}" for code, engines in codes.items()) or "-"
+
+
 def sas(items: Iterable[InstalledSa], counted: Mapping[SaId, SaCounters]) -> list[str]:
     """Return one line per SA at the datapath, with its counters by SA id."""
     return table(
         (
             *("sa", "connection/child", "mode", "algorithm", "packets", "bytes", "sequence", "idle"),
-            *("mtu", "placement", "drops"),
+            *("mtu", "requested", "placement", "why not better", "drops"),
         ),
         (
             (
                 *(item.sa.sa_id, f"{item.sa.connection}/{item.sa.child}", item.sa.mode.value),
                 _algorithm(item),
                 *_counted(counted.get(item.sa.sa_id)),
-                *(item.effective_mtu or "-", item.placement.value),
+                *(item.effective_mtu or "-", _wish(item.sa.placement), item.placement.value),
+                _whys(item.refusals),
                 _drops(counted[item.sa.sa_id].drops if item.sa.sa_id in counted else {}, none="-"),
             )
             for item in items

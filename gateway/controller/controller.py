@@ -651,7 +651,12 @@ class Controller:
                 counted.append((0, 0))
                 continue
             placements.append(
-                SaPlacement(sa_id=sa.sa_id, engine=installed.placement, reason=installed.placement_reason)
+                SaPlacement(
+                    sa_id=sa.sa_id,
+                    engine=installed.placement,
+                    reason=installed.placement_reason,
+                    refusals=installed.refusals,
+                )
             )
             counted.append(packets.get(sa.sa_id, (0, 0)))
             if sa.direction is Direction.OUTBOUND:

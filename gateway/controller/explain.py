@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Final
 
 from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact
 from gateway.ike.events import Failure, FailureReason, IkeSaInfo
 from gateway.ipsec.connection import Start
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress
 
@@ -22,6 +23,30 @@ _ADVICE = {
     FailureReason.INVALID_KE_PAYLOAD: "give both sides one key exchange method in common",
     FailureReason.TIMEOUT: "check that the peer runs and is not overloaded",
     FailureReason.INTERNAL: "see the controller's log",
+}
+
+#: What to do to have an SA on a better engine than it is on; docs/troubleshooting.md says more.
+PLACEMENT_ADVICE: Final = {
+    PlacementReason.NO_BACKEND: "`ipsecgw hw` says what is lacking here; run the agent with --backend auto",
+    PlacementReason.NO_DEVICE: "`ipsecgw hw` says what each NIC offers; use an address of one that offloads",
+    PlacementReason.FEATURE_OFF: "`ipsecgw hw` says how to switch it on",
+    PlacementReason.KERNEL_TOO_OLD: "boot the kernel it names, or a later one",
+    PlacementReason.ALG_UNSUPPORTED: "put a proposal first that it takes, such as aes256gcm16",
+    PlacementReason.KEYLEN: "put a proposal first with a key length that it takes",
+    PlacementReason.ICV: "put a proposal first with an ICV of 16 bytes, such as aes256gcm16",
+    PlacementReason.ESN: "put a proposal first without esn",
+    PlacementReason.REPLAY_WINDOW: "set the child's replay_window to a size that it takes",
+    PlacementReason.ENCAP: "take the NAT away from between the peers, or do without it",
+    PlacementReason.MODE: "set the child's mode to the other one, if both sides are the endpoints of traffic",
+    PlacementReason.DIRECTION: "nothing: this device does one direction only",
+    PlacementReason.SELECTOR: "leave the protocol out of the child's selectors, or name TCP or UDP",
+    PlacementReason.SA_TABLE_FULL: "let fewer children prefer it",
+    PlacementReason.DRIVER_REFUSED: "change what the driver names, and see the kernel's log",
+    PlacementReason.KERNEL_IGNORED_OFFLOAD: "see the kernel's log for what the driver said",
+    PlacementReason.POLICY_FORBIDS: "give both children the same placement, or selectors that do not overlap",
+    PlacementReason.OTHER_DIRECTION: "see why the other direction is where it is",
+    PlacementReason.DEVICE_LOST: "bring the device up; the next rekey moves the SA back",
+    PlacementReason.BACKEND_REFUSED: "change what the backend names, and see the agent's log",
 }
 
 
@@ -158,16 +183,37 @@ def _child(child_sa: ChildSaStatus) -> list[Fact]:
             + (f", effective MTU {child_sa.effective_mtu}" if child_sa.effective_mtu is not None else ""),
         )
     ]
-    words: dict[tuple[Engine, str], list[str]] = {}
-    for word, placement in (("in", child_sa.inbound), ("out", child_sa.outbound)):
-        if placement is not None:
-            words.setdefault((placement.engine, placement.reason), []).append(word)
-    return facts + [
-        Fact(
-            topic="placement",
-            text=f"{info.child} {' and '.join(directions)} "
-            f"{'is' if len(directions) == 1 else 'are'} on {engine.value}"
-            + (f"; {reason}" if reason else ""),
+    return facts + _placement(child_sa)
+
+
+def _placement(child_sa: ChildSaStatus) -> list[Fact]:
+    """Return what was asked for, where the SAs are, and for each better engine why not there."""
+    info = child_sa.info
+    found: dict[tuple[Engine, tuple[PlacementRefusal, ...], str], list[str]] = {}
+    for word, sa, placement in (
+        ("in", info.inbound, child_sa.inbound),
+        ("out", info.outbound, child_sa.outbound),
+    ):
+        if sa is not None and placement is not None:
+            wish = "requires" if sa.placement.require is not None else "prefers"
+            asked = f"{wish} {', '.join(engine.value for engine in sa.placement.wanted)}"
+            found.setdefault((placement.engine, placement.refusals, asked), []).append(word)
+    facts = []
+    for (engine, refusals, asked), words in found.items():
+        directions = " and ".join(words)
+        verb = "is" if len(words) == 1 else "are"
+        facts.append(
+            Fact(topic="placement", text=f"{info.child} {directions} {verb} on {engine.value}; it {asked}")
         )
-        for (engine, reason), directions in words.items()
-    ]
+        together: dict[tuple[PlacementReason, str], list[str]] = {}
+        for refusal in refusals:
+            together.setdefault((refusal.reason, refusal.text), []).append(refusal.engine.value)
+        facts += [
+            Fact(
+                topic="placement",
+                text=f"{info.child} {directions} not on {', '.join(engines)}: {reason.value}: {text}",
+                advice=PLACEMENT_ADVICE[reason],
+            )
+            for (reason, text), engines in together.items()
+        ]
+    return facts

@@ -41,7 +41,7 @@ from gateway.ike.events import (
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.errors import GatewayError
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, PlacementRefusal
 from gateway.ipsec.sa import SaId
 from gateway.ipsec.secret import Secret
 
@@ -210,6 +210,9 @@ class SaPlacement:
     sa_id: SaId
     engine: Engine
     reason: str = ""
+    """Why not somewhere better, in words."""
+    refusals: tuple[PlacementRefusal, ...] = ()
+    """The same engine by engine, the best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

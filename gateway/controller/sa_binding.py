@@ -108,7 +108,7 @@ class SaBinding:
     def note_placement(self, sa_id: SaId, engine: Engine, reason: str) -> None:
         """Remember that the datapath moved an SA."""
         known = self._installed.get(sa_id)
-        if known is not None:
+        if known is not None and known.placement is not engine:
             self._installed[sa_id] = InstalledSa(
                 sa=known.sa, placement=engine, placement_reason=reason, generation=known.generation
             )
@@ -168,28 +168,10 @@ class SaBinding:
             sa=sa,
             placement=answer.placement or Engine.SOFTWARE,
             placement_reason=answer.placement_reason,
+            refusals=answer.refusals,
             generation=self.generation,
         )
         self._resolve(request.request_id, Installed())
-
-    async def _wait_to_take_over(self, request: InstallRequest) -> None:
-        """Let an unrelated older outbound SA serve a moment longer; not longer than it is there."""
-        if request.replaces is not None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TAKEOVER_S):
-                while self._is_served(request.sa):
-                    self._removal_begun.clear()
-                    await self._removal_begun.wait()
-
-    def _is_served(self, sa: SecurityAssociation) -> bool:
-        return any(
-            held.sa.direction is Direction.OUTBOUND
-            and (held.sa.connection, held.sa.child, held.sa.remote_ts)
-            == (sa.connection, sa.child, sa.remote_ts)
-            and sa_id not in self._removals
-            for sa_id, held in self._installed.items()
-        )
 
     async def _install_inbound(self, sa: SecurityAssociation) -> ItemResult:
         loop = asyncio.get_running_loop()

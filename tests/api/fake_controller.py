@@ -30,7 +30,7 @@ from gateway.ike.path import Path
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.identity import parse_identity
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
 from gateway.ipsec.sa import Direction, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
@@ -81,6 +81,7 @@ def _sa(direction: Direction, spi: int) -> SecurityAssociation:
     )
 
 
+NO_ENGINE = PlacementRefusal(engine=Engine.ENGINE, reason=PlacementReason.NO_BACKEND, text="no engine here")
 CHILD_SA = ChildSaInfo(
     child_sa_id=ChildSaId(9),
     ike_sa_id=IkeSaId(7),
@@ -254,7 +255,10 @@ class FakeController:
             ChildSaStatus(
                 info=CHILD_SA,
                 inbound=SaPlacement(
-                    sa_id=CHILD_SA.inbound.sa_id, engine=Engine.SOFTWARE, reason="no engine here"
+                    sa_id=CHILD_SA.inbound.sa_id,
+                    engine=Engine.SOFTWARE,
+                    reason="no engine here",
+                    refusals=(NO_ENGINE,),
                 ),
                 packets_in=1,
                 packets_out=2,

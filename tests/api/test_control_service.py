@@ -390,7 +390,12 @@ async def test_ike_sas_are_listed(control: ControlClient) -> None:
     assert list(await control.ike_sas("other")) == []
 
 
-async def test_child_sas_are_listed_with_where_they_landed(control: ControlClient) -> None:
+WISH = {"prefer": ["nic_packet", "nic_crypto", "engine", "kernel", "software"]}
+
+
+async def test_child_sas_are_listed_with_what_was_asked_where_they_landed_and_why(
+    control: ControlClient,
+) -> None:
     (child_sa,) = await control.child_sas("paris-tokyo")
 
     assert to_plain(child_sa) == {
@@ -412,6 +417,8 @@ async def test_child_sas_are_listed_with_where_they_landed(control: ControlClien
             "bytes": 3,
             "placement": "software",
             "placement_reason": "no engine here",
+            "requested": WISH,
+            "refusals": [{"engine": "engine", "reason": "no_backend", "text": "no engine here"}],
         },
         "outbound": {
             "sa_id": "out:esp:192.0.2.2:c0ffee01",
@@ -419,6 +426,8 @@ async def test_child_sas_are_listed_with_where_they_landed(control: ControlClien
             "packets": 2,
             "bytes": 4,
             "placement_reason": "",
+            "requested": WISH,
+            "refusals": [],
         },
         "effective_mtu": 1394,
         "established_time": "2027-01-15T07:58:20Z",

@@ -79,7 +79,8 @@ def test_listings_show_counters_mtu_placement_and_drops(pair: Pair) -> None:
             assert sa[sas[0].index(head) :].startswith(value)
     assert "192.0.2.1 - 192.0.2.2" in policies[1]
     assert "effective MTU 1446" in explained
-    assert "in and out are on software; nic_packet, nic_crypto, engine, kernel: not in this" in explained
+    assert "in and out are on software; it prefers nic_packet, nic_crypto, engine, kernel" in explained
+    assert "in and out not on nic_packet, nic_crypto, kernel: NO_BACKEND: xfrm cannot run here" in explained
 
 
 def test_no_command_and_no_log_line_ever_shows_a_key(pair: Pair) -> None:

@@ -4,7 +4,7 @@ from enum import Enum
 
 import pytest
 
-from gateway.api import convert, convert_control
+from gateway.api import convert, convert_control, convert_datapath
 from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.convert_connection import (
@@ -23,12 +23,16 @@ from gateway.controller.facade import (
     ControlErrorReason,
     WantedConnection,
 )
-from gateway.datapath.backend import ErrorReason
+from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, ItemResult, PlacementChange
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.connection import Child, Connection, IkeOptions, Side
 from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
+from gateway.ipsec.sa import SaId
 from gateway.ipsec.secret import Secret
+from tests.conformance.sas import policy
+from tests.fakes.records import make_sa
 
 BRIDGES = {
     "EncryptionAlgorithm": convert.ENCRYPTION,
@@ -38,6 +42,7 @@ BRIDGES = {
     "Direction": convert.DIRECTION,
     "IpsecProtocol": convert.PROTOCOL,
     "Engine": convert.ENGINE,
+    "PlacementReason": convert.PLACEMENT_REASON,
     "DropReason": convert.DROP_REASON,
     "Start": START,
     "Applied": convert_control.APPLIED,
@@ -174,3 +179,61 @@ def test_an_invalid_argument_says_everything() -> None:
         )
         + "; connections[1].name: 'a' is already the name of connections[0]"
     )
+
+
+REFUSALS = (
+    PlacementRefusal(engine=Engine.NIC_PACKET, reason=PlacementReason.ESN, text="no ESN"),
+    PlacementRefusal(engine=Engine.ENGINE, reason=PlacementReason.NO_BACKEND, text="no espd"),
+)
+
+
+def test_where_an_sa_landed_and_every_reason_cross_and_come_back() -> None:
+    result = ItemResult(name="x", placement=Engine.KERNEL, placement_reason="words", refusals=REFUSALS)
+    installed = InstalledSa(
+        sa=make_sa(0x1001), placement=Engine.KERNEL, placement_reason="words", refusals=REFUSALS
+    )
+
+    assert convert.read_item_result(convert.write_item_result(result)) == result
+    back = convert.read_installed_sa(convert.write_installed_sa(installed), "", Violations())
+    assert back is not None
+    assert (back.placement, back.refusals) == (Engine.KERNEL, REFUSALS)
+
+
+def test_a_refused_sa_tells_why_of_every_engine() -> None:
+    error = DatapathError(ErrorReason.PLACEMENT_UNAVAILABLE, "nothing took it", refusals=REFUSALS)
+
+    back = convert.read_item_result(convert.write_item_result(ItemResult(name="x", error=error))).error
+
+    assert back is not None
+    assert (back.reason, str(back), back.refusals) == (error.reason, str(error), REFUSALS)
+
+
+def test_a_placement_reason_newer_than_we_are_keeps_its_words_and_a_newer_engine_is_left_out() -> None:
+    newer = [
+        tpb.PlacementRefusal(engine=tpb.ENGINE_KERNEL, reason=999, text="moon phase"),  # type: ignore[arg-type]
+        tpb.PlacementRefusal(engine=999, reason=tpb.PLACEMENT_REASON_ESN, text="no ESN"),  # type: ignore[arg-type]
+    ]
+
+    assert convert.read_refusals(newer) == (
+        PlacementRefusal(engine=Engine.KERNEL, reason=PlacementReason.BACKEND_REFUSED, text="moon phase"),
+    )
+
+
+@pytest.mark.parametrize("why", [None, PlacementReason.DEVICE_LOST])
+def test_a_move_crosses_and_comes_back(why: PlacementReason | None) -> None:
+    change = PlacementChange(
+        sa_id=SaId("in:esp:192.0.2.1:00001001"),
+        old=Engine.NIC_PACKET,
+        new=Engine.KERNEL,
+        reason="eth0 went down",
+        why=why,
+    )
+
+    message = convert_datapath.write_datapath_event(change, 1.0)
+    assert convert_datapath.read_datapath_event(message) == change
+
+
+def test_a_policy_carries_where_its_sas_are_expected() -> None:
+    entry = policy(placement=Placement(prefer=(Engine.XDP, Engine.KERNEL)))
+
+    assert convert.read_policy(convert.write_policy(entry), "", Violations()) == entry

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gateway.api.control.v1 import control_pb2 as pb
@@ -6,7 +8,7 @@ from gateway.api.types.v1 import status_pb2 as spb
 from gateway.cli import tables
 from gateway.datapath.backend import InstalledSa, SaCounters
 from gateway.ipsec.drop_reason import DropReason
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal
 from tests.fakes.records import make_sa
 
 
@@ -86,8 +88,29 @@ def test_an_sa_shows_its_counters_and_its_drops_by_reason() -> None:
         [InstalledSa(sa=sa, placement=Engine.SOFTWARE, effective_mtu=1446)], {sa.sa_id: counters}
     )
 
-    assert lines[0].split()[-3:] == ["MTU", "PLACEMENT", "DROPS"]
-    assert lines[1].split()[-8:] == ["3", "252", "7", "1m1s", "1446", "software", "replay", "2"]
+    assert lines[0].split()[-7:] == ["MTU", "REQUESTED", "PLACEMENT", "WHY", "NOT", "BETTER", "DROPS"]
+    assert lines[1].split()[-6:] == ["1446", "nic_packet", "software", "-", "replay", "2"]
+    assert lines[1].split()[-10:-6] == ["3", "252", "7", "1m1s"]
+
+
+def test_an_sa_shows_what_was_asked_for_and_the_codes_of_why_it_is_not_there() -> None:
+    refusals = (
+        PlacementRefusal(engine=Engine.NIC_PACKET, reason=PlacementReason.NO_DEVICE, text="none"),
+        PlacementRefusal(engine=Engine.NIC_CRYPTO, reason=PlacementReason.NO_DEVICE, text="none"),
+        PlacementRefusal(engine=Engine.ENGINE, reason=PlacementReason.NO_BACKEND, text="no espd"),
+    )
+    preferring = InstalledSa(sa=make_sa(0x1001), placement=Engine.KERNEL, refusals=refusals)
+    requiring = InstalledSa(
+        sa=replace(make_sa(0x1002), placement=Placement(require=Engine.KERNEL)), placement=Engine.KERNEL
+    )
+
+    head, first, second = tables.sas([preferring, requiring], {})
+
+    at = head.index("REQUESTED")
+    assert first[at:].split() == [
+        *("nic_packet", "kernel", "nic_packet/nic_crypto:NO_DEVICE", "engine:NO_BACKEND", "-")
+    ]
+    assert second[at:].split() == ["kernel", "only", "kernel", "-", "-"]
 
 
 def test_a_child_sa_shows_both_directions_its_mtu_and_when_it_is_rekeyed() -> None:
@@ -100,11 +123,13 @@ def test_a_child_sa_shows_both_directions_its_mtu_and_when_it_is_rekeyed() -> No
         half.spi = "0000100" + str(packets)
         half.packets, half.bytes = packets, packets * 84
         half.placement = tpb.ENGINE_SOFTWARE
+        half.requested.prefer.extend([tpb.ENGINE_KERNEL, tpb.ENGINE_SOFTWARE])
+        half.refusals.add(engine=tpb.ENGINE_KERNEL, reason=tpb.PLACEMENT_REASON_ESN, text="no ESN")
 
     line = tables.child_sas([child_sa], 1000.0)[1]
 
     assert "tunnel in UDP  00001003  00001004  3/4" in line
-    assert "252/336       1438  software   59m" in line
+    assert "252/336       1438  kernel     software   kernel:ESN      59m" in line
 
     child_sa.protocol, child_sa.udp_encapsulation = tpb.IPSEC_PROTOCOL_AH, False
     assert "tunnel AH  00001003" in tables.child_sas([child_sa], 1000.0)[1]

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from gateway.controller.explain import explain_connection
-from gateway.controller.facade import ConnectionState, ConnectionStatus, Fact
+from gateway.controller.explain import PLACEMENT_ADVICE, explain_connection
+from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact, SaPlacement
 from gateway.ike.events import Failure, FailureReason
 from gateway.ipsec.connection import Child, Connection, Side
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
+from gateway.ipsec.sa import SaId
+from tests.fakes.records import make_child_sa
 
 STATUS = ConnectionStatus(
     connection=Connection(
@@ -27,11 +30,11 @@ STATUS = ConnectionStatus(
 )
 
 
-def explained(status: ConnectionStatus) -> tuple[Fact, ...]:
+def explained(status: ConnectionStatus, *child_sas: ChildSaStatus) -> tuple[Fact, ...]:
     return explain_connection(
         status=status,
         ike_sas=(),
-        child_sas=(),
+        child_sas=child_sas,
         datapath_problem="",
         policy_problems={},
         next_attempt_in_s=None,
@@ -59,3 +62,57 @@ def test_what_is_down_says_how_to_bring_it_up_and_nothing_of_its_children() -> N
     (fact,) = explained(replace(STATUS, state=ConnectionState.DOWN, last_failure=None, last_failure_at=None))
 
     assert fact == Fact(topic="state", text="paris is down", advice="`ipsecgw up paris`")
+
+
+def _refused(engine: Engine, reason: PlacementReason, text: str) -> PlacementRefusal:
+    return PlacementRefusal(engine=engine, reason=reason, text=text)
+
+
+NO_BACKEND = PlacementReason.NO_BACKEND
+NO_ESP = (
+    _refused(Engine.NIC_PACKET, NO_BACKEND, "xfrm cannot run here"),
+    _refused(Engine.NIC_CRYPTO, NO_BACKEND, "xfrm cannot run here"),
+    _refused(Engine.ENGINE, NO_BACKEND, "espd is not installed"),
+)
+
+
+def test_what_was_asked_what_became_of_it_and_every_reason_are_told_with_advice() -> None:
+    where = SaPlacement(sa_id=SaId("x"), engine=Engine.KERNEL, refusals=NO_ESP)
+
+    facts = explained(STATUS, ChildSaStatus(info=make_child_sa(1), inbound=where, outbound=where))
+
+    assert [fact for fact in facts if fact.topic == "placement"] == [
+        Fact(
+            topic="placement",
+            text="lan in and out are on kernel; it prefers nic_packet, nic_crypto, engine, kernel, software",
+        ),
+        Fact(
+            topic="placement",
+            text="lan in and out not on nic_packet, nic_crypto: NO_BACKEND: xfrm cannot run here",
+            advice=PLACEMENT_ADVICE[NO_BACKEND],
+        ),
+        Fact(
+            topic="placement",
+            text="lan in and out not on engine: NO_BACKEND: espd is not installed",
+            advice=PLACEMENT_ADVICE[NO_BACKEND],
+        ),
+    ]
+
+
+def test_directions_that_fared_differently_are_told_apart() -> None:
+    window = (_refused(Engine.NIC_PACKET, PlacementReason.REPLAY_WINDOW, "not 1024"),)
+    inbound = SaPlacement(sa_id=SaId("x"), engine=Engine.NIC_CRYPTO, refusals=window)
+    outbound = SaPlacement(sa_id=SaId("y"), engine=Engine.NIC_PACKET)
+
+    facts = explained(STATUS, ChildSaStatus(info=make_child_sa(1), inbound=inbound, outbound=outbound))
+
+    texts = [fact.text.partition(";")[0] for fact in facts if fact.topic == "placement"]
+    assert texts == [
+        "lan in is on nic_crypto",
+        "lan in not on nic_packet: REPLAY_WINDOW: not 1024",
+        "lan out is on nic_packet",
+    ]
+
+
+def test_every_reason_has_advice() -> None:
+    assert set(PLACEMENT_ADVICE) == set(PlacementReason)

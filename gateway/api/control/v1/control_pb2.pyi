@@ -285,20 +285,24 @@ class ListIkeSasResponse(_message.Message):
     def __init__(self, ike_sas: _Optional[_Iterable[_Union[IkeSa, _Mapping]]] = ...) -> None: ...
 
 class ChildSaHalf(_message.Message):
-    __slots__ = ("sa_id", "spi", "packets", "bytes", "placement", "placement_reason")
+    __slots__ = ("sa_id", "spi", "packets", "bytes", "placement", "placement_reason", "requested", "refusals")
     SA_ID_FIELD_NUMBER: _ClassVar[int]
     SPI_FIELD_NUMBER: _ClassVar[int]
     PACKETS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_REASON_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     sa_id: str
     spi: str
     packets: int
     bytes: int
     placement: _ipsec_pb2.Engine
     placement_reason: str
-    def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ...) -> None: ...
+    requested: _ipsec_pb2.Placement
+    refusals: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.PlacementRefusal]
+    def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., requested: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class ChildSa(_message.Message):
     __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol")

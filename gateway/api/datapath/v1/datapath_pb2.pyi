@@ -101,20 +101,22 @@ class ListSasRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class InstalledSa(_message.Message):
-    __slots__ = ("sa_id", "sa", "placement", "placement_reason", "generation", "effective_mtu")
+    __slots__ = ("sa_id", "sa", "placement", "placement_reason", "generation", "effective_mtu", "refusals")
     SA_ID_FIELD_NUMBER: _ClassVar[int]
     SA_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_REASON_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_MTU_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     sa_id: str
     sa: _ipsec_pb2.SecurityAssociation
     placement: _ipsec_pb2.Engine
     placement_reason: str
     generation: int
     effective_mtu: int
-    def __init__(self, sa_id: _Optional[str] = ..., sa: _Optional[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., generation: _Optional[int] = ..., effective_mtu: _Optional[int] = ...) -> None: ...
+    refusals: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.PlacementRefusal]
+    def __init__(self, sa_id: _Optional[str] = ..., sa: _Optional[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., generation: _Optional[int] = ..., effective_mtu: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class ListSasResponse(_message.Message):
     __slots__ = ("sas",)
@@ -261,16 +263,18 @@ class MappingChange(_message.Message):
     def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[int] = ..., old: _Optional[_Union[Endpoint, _Mapping]] = ..., new: _Optional[_Union[Endpoint, _Mapping]] = ...) -> None: ...
 
 class PlacementChange(_message.Message):
-    __slots__ = ("sa_id", "old", "new", "reason")
+    __slots__ = ("sa_id", "old", "new", "reason", "why")
     SA_ID_FIELD_NUMBER: _ClassVar[int]
     OLD_FIELD_NUMBER: _ClassVar[int]
     NEW_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
     sa_id: str
     old: _ipsec_pb2.Engine
     new: _ipsec_pb2.Engine
     reason: str
-    def __init__(self, sa_id: _Optional[str] = ..., old: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., new: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    why: _ipsec_pb2.PlacementReason
+    def __init__(self, sa_id: _Optional[str] = ..., old: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., new: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., reason: _Optional[str] = ..., why: _Optional[_Union[_ipsec_pb2.PlacementReason, str]] = ...) -> None: ...
 
 class SasLost(_message.Message):
     __slots__ = ("sa_ids", "reason")

@@ -94,6 +94,30 @@ class Engine(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ENGINE_KERNEL: _ClassVar[Engine]
     ENGINE_XDP: _ClassVar[Engine]
     ENGINE_SOFTWARE: _ClassVar[Engine]
+
+class PlacementReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLACEMENT_REASON_UNSPECIFIED: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_NO_BACKEND: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_NO_DEVICE: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_FEATURE_OFF: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_KERNEL_TOO_OLD: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_ALG_UNSUPPORTED: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_KEYLEN: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_ICV: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_ESN: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_REPLAY_WINDOW: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_ENCAP: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_MODE: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_DIRECTION: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_SELECTOR: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_SA_TABLE_FULL: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_DRIVER_REFUSED: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_KERNEL_IGNORED_OFFLOAD: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_POLICY_FORBIDS: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_OTHER_DIRECTION: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_DEVICE_LOST: _ClassVar[PlacementReason]
+    PLACEMENT_REASON_BACKEND_REFUSED: _ClassVar[PlacementReason]
 ENCRYPTION_ALGORITHM_UNSPECIFIED: EncryptionAlgorithm
 ENCRYPTION_ALGORITHM_DES_IV64: EncryptionAlgorithm
 ENCRYPTION_ALGORITHM_DES: EncryptionAlgorithm
@@ -158,6 +182,27 @@ ENGINE_ENGINE: Engine
 ENGINE_KERNEL: Engine
 ENGINE_XDP: Engine
 ENGINE_SOFTWARE: Engine
+PLACEMENT_REASON_UNSPECIFIED: PlacementReason
+PLACEMENT_REASON_NO_BACKEND: PlacementReason
+PLACEMENT_REASON_NO_DEVICE: PlacementReason
+PLACEMENT_REASON_FEATURE_OFF: PlacementReason
+PLACEMENT_REASON_KERNEL_TOO_OLD: PlacementReason
+PLACEMENT_REASON_ALG_UNSUPPORTED: PlacementReason
+PLACEMENT_REASON_KEYLEN: PlacementReason
+PLACEMENT_REASON_ICV: PlacementReason
+PLACEMENT_REASON_ESN: PlacementReason
+PLACEMENT_REASON_REPLAY_WINDOW: PlacementReason
+PLACEMENT_REASON_ENCAP: PlacementReason
+PLACEMENT_REASON_MODE: PlacementReason
+PLACEMENT_REASON_DIRECTION: PlacementReason
+PLACEMENT_REASON_SELECTOR: PlacementReason
+PLACEMENT_REASON_SA_TABLE_FULL: PlacementReason
+PLACEMENT_REASON_DRIVER_REFUSED: PlacementReason
+PLACEMENT_REASON_KERNEL_IGNORED_OFFLOAD: PlacementReason
+PLACEMENT_REASON_POLICY_FORBIDS: PlacementReason
+PLACEMENT_REASON_OTHER_DIRECTION: PlacementReason
+PLACEMENT_REASON_DEVICE_LOST: PlacementReason
+PLACEMENT_REASON_BACKEND_REFUSED: PlacementReason
 
 class Placement(_message.Message):
     __slots__ = ("prefer", "require")
@@ -166,6 +211,16 @@ class Placement(_message.Message):
     prefer: _containers.RepeatedScalarFieldContainer[Engine]
     require: Engine
     def __init__(self, prefer: _Optional[_Iterable[_Union[Engine, str]]] = ..., require: _Optional[_Union[Engine, str]] = ...) -> None: ...
+
+class PlacementRefusal(_message.Message):
+    __slots__ = ("engine", "reason", "text")
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    engine: Engine
+    reason: PlacementReason
+    text: str
+    def __init__(self, engine: _Optional[_Union[Engine, str]] = ..., reason: _Optional[_Union[PlacementReason, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class TrafficSelector(_message.Message):
     __slots__ = ("start", "end", "protocol", "start_port", "end_port")
@@ -260,7 +315,7 @@ class SecurityAssociation(_message.Message):
     def __init__(self, spi: _Optional[int] = ..., direction: _Optional[_Union[Direction, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., encapsulation: _Optional[_Union[UdpEncapsulation, _Mapping]] = ..., encryption: _Optional[_Union[EncryptionAlgorithm, str]] = ..., encryption_key: _Optional[bytes] = ..., key_bits: _Optional[int] = ..., integrity: _Optional[_Union[IntegrityAlgorithm, str]] = ..., integrity_key: _Optional[bytes] = ..., esn: _Optional[bool] = ..., replay_window: _Optional[int] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., lifetime: _Optional[_Union[Lifetime, _Mapping]] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., tfc_padding: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., child_sa_id: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child")
+    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child", "placement")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
@@ -273,6 +328,7 @@ class Policy(_message.Message):
     ACQUIRE_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     CHILD_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     action: Action
     local_ts: _containers.RepeatedCompositeFieldContainer[TrafficSelector]
@@ -285,4 +341,5 @@ class Policy(_message.Message):
     acquire: bool
     connection: str
     child: str
-    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ...) -> None: ...
+    placement: Placement
+    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ...) -> None: ...

@@ -1,8 +1,9 @@
 from gateway.api.types.v1 import ipsec_pb2 as _ipsec_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -142,24 +143,28 @@ DROP_REASON_NO_ENGINE: DropReason
 DROP_REASON_IKE_RATE_LIMIT: DropReason
 
 class ItemError(_message.Message):
-    __slots__ = ("reason", "message")
+    __slots__ = ("reason", "message", "refusals")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     reason: ErrorReason
     message: str
-    def __init__(self, reason: _Optional[_Union[ErrorReason, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    refusals: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.PlacementRefusal]
+    def __init__(self, reason: _Optional[_Union[ErrorReason, str]] = ..., message: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class ItemResult(_message.Message):
-    __slots__ = ("name", "error", "placement", "placement_reason")
+    __slots__ = ("name", "error", "placement", "placement_reason", "refusals")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_REASON_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
     name: str
     error: ItemError
     placement: _ipsec_pb2.Engine
     placement_reason: str
-    def __init__(self, name: _Optional[str] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ...) -> None: ...
+    refusals: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.PlacementRefusal]
+    def __init__(self, name: _Optional[str] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class DropCount(_message.Message):
     __slots__ = ("reason", "packets")
