@@ -2,13 +2,26 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from gateway.app.arguments import count, seconds
+from gateway.bench.engine import run as engine
+from gateway.bench.engine import tables as engine_tables
+from gateway.bench.engine.plan import (
+    REFERENCE_SUITE,
+    SA_COUNTS,
+    SIZES,
+    BenchSuite,
+    crypto_measures,
+    engine_measures,
+)
+from gateway.bench.engine.plan import SUITES as ENGINE_SUITES
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
+from gateway.datapath.engine.core import Crypto, EngineLibrary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("ike", help=help_text, description=help_text)
     _add_ike_arguments(subject)
     subject.set_defaults(measure=_measure_ike)
+    help_text = "the crypto libraries of the native engine, each suite and packet size"
+    subject = subjects.add_parser("crypto", help=help_text, description=help_text)
+    _add_engine_arguments(subject, suites_repeat=True)
+    subject.set_defaults(measure=_measure_crypto)
+    help_text = "the native engine in memory: ESP through 1, 1,000 and 10,000 SAs, beside crypto alone"
+    subject = subjects.add_parser("engine", help=help_text, description=help_text)
+    _add_engine_arguments(subject, suites_repeat=False)
+    subject.set_defaults(measure=_measure_engine)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,6 +89,79 @@ def _measure_ike(options: argparse.Namespace) -> int:
     )
     results = ike.run(wanted, lambda line: print(f"measuring {line}", file=sys.stderr, flush=True))
     ike.show(results, console)
+    if options.json is not None:
+        options.json.write_text(results.to_json() + "\n")
+        print(f"results in {options.json}", file=sys.stderr)
+    return 0
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: bool) -> None:
+    names = [suite.name for suite in ENGINE_SUITES]
+    default = "all" if suites_repeat else REFERENCE_SUITE.name
+    parser.add_argument(
+        "--suite",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help=f"{'only this suite; repeatable' if suites_repeat else 'this suite'} (default: {default}), "
+        f"one of {', '.join(names)}",
+    )
+    parser.add_argument(
+        "--library",
+        choices=[crypto.name.lower() for crypto in Crypto if crypto is not Crypto.AUTO],
+        help="only this crypto library (default: each that build and CPU have; for engine, the better one)",
+    )
+    for name, value, what in (
+        ("--rounds", 15, "rounds, each of which measures everything once"),
+        ("--packets", 20_480, "packets per measure and round"),
+        ("--burst", 64, "packets per call, at most 64"),
+    ):
+        parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
+    parser.add_argument("--cpu", type=count, metavar="N", help="pin the measurement to this CPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+
+
+def _measure_crypto(options: argparse.Namespace) -> int:
+    library = EngineLibrary()
+    suites = _engine_suites(options, ENGINE_SUITES)
+    measures = [
+        measure
+        for measure in crypto_measures(suites, _engine_libraries(options, library), SIZES)
+        if library.has_suite(
+            measure.suite.encryption, measure.suite.integrity, measure.suite.key_bits, measure.crypto
+        )
+    ]
+    results = engine.run(measures, _effort(options))
+    engine_tables.show_crypto(results, Console())
+    return _keep(options, results)
+
+
+def _measure_engine(options: argparse.Namespace) -> int:
+    library = EngineLibrary()
+    suite = _engine_suites(options, (REFERENCE_SUITE,))[-1]
+    crypto = _engine_libraries(options, library)[0]
+    results = engine.run(engine_measures(suite, crypto, SIZES, SA_COUNTS), _effort(options))
+    engine_tables.show_engine(results, Console())
+    return _keep(options, results)
+
+
+def _engine_suites(options: argparse.Namespace, default: Sequence[BenchSuite]) -> list[BenchSuite]:
+    if not options.suite:
+        return list(default)
+    return [suite for suite in ENGINE_SUITES if suite.name in options.suite]
+
+
+def _engine_libraries(options: argparse.Namespace, library: EngineLibrary) -> list[Crypto]:
+    """Return the crypto libraries to measure, the one that SAs get first."""
+    wanted = [Crypto[options.library.upper()]] if options.library else [Crypto.IPSECMB, Crypto.OPENSSL]
+    return [crypto for crypto in wanted if library.crypto_name(crypto)]
+
+
+def _effort(options: argparse.Namespace) -> engine.Effort:
+    return engine.Effort(rounds=options.rounds, packets=options.packets, burst=options.burst, cpu=options.cpu)
+
+
+def _keep(options: argparse.Namespace, results: engine.Results) -> int:
     if options.json is not None:
         options.json.write_text(results.to_json() + "\n")
         print(f"results in {options.json}", file=sys.stderr)

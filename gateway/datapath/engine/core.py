@@ -26,9 +26,10 @@ from gateway.datapath.engine.records import (
     Selector,
     WorkerConfig,
 )
+from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.errors import GatewayError
-from gateway.ipsec.sa import Direction, IpAddress, Mode, SecurityAssociation
+from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, Mode, SecurityAssociation
 from gateway.ipsec.selectors import TrafficSelector
 
 _DF_COPY, _DF_CLEAR = 0, 2
@@ -169,6 +170,13 @@ class EngineLibrary:
             int(sa.protocol), int(sa.encryption), int(sa.integrity), sa.key_bits, int(wanted)
         )
         return Crypto(chosen) if chosen > 0 else None
+
+    def has_suite(self, encryption: Encr, integrity: Integ, key_bits: int, crypto: Crypto) -> bool:
+        """Return whether a crypto library has a suite of ESP."""
+        chosen: int = self.c.gw_suite_crypto(
+            int(IpsecProtocol.ESP), int(encryption), int(integrity), key_bits, int(crypto)
+        )
+        return chosen > 0
 
     def fragment(self, packet: bytes, mtu: int) -> list[bytes]:
         """Return an IPv4 packet in pieces of at most `mtu` bytes; none where it must not be cut."""

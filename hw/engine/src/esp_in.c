@@ -101,6 +101,7 @@ static inline enum gw_drop_reason prepare_esp(struct gw_hot *hot, struct gw_pack
 				 &op->sequence);
 	if (reason != GW_DROP_NONE)
 		return reason;
+	__builtin_prefetch(&sa->replay.blocks[op->sequence / 64 & sa->replay.mask], 1);
 	op->iv = op->auth + GW_ESP_BYTES;
 	op->text = op->auth + GW_ESP_BYTES + sa->iv_bytes;
 	op->text_bytes = bytes - fixed;
@@ -316,7 +317,8 @@ static void prefetch(const struct gw_worker *worker, const struct gw_packet *pac
 		const char *sa = (const char *)worker->inbound[spi[i]].sa;
 
 		__builtin_prefetch(sa, 1);
-		__builtin_prefetch(sa + 2 * GW_LINE, 1);
+		for (size_t line = 2; line <= 4; line++)
+			__builtin_prefetch(sa + line * GW_LINE);
 	}
 }
 

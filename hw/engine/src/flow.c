@@ -150,7 +150,7 @@ bool gw_selectors_init(struct gw_selector_set *set, const struct gw_selector *se
 {
 	size_t count = (size_t)local + remote;
 
-	set->ranges = calloc(count ? count : 1, sizeof(*set->ranges));
+	set->ranges = count <= GW_NEAR_RANGES ? set->near : calloc(count, sizeof(*set->ranges));
 	if (!set->ranges)
 		return false;
 	set->local = local;
@@ -169,6 +169,13 @@ bool gw_selectors_init(struct gw_selector_set *set, const struct gw_selector *se
 		};
 	}
 	return true;
+}
+
+void gw_selectors_clear(struct gw_selector_set *set)
+{
+	if (set->ranges != set->near)
+		free(set->ranges);
+	set->ranges = NULL;
 }
 
 static bool permits(const struct gw_range *range, const struct gw_flow *flow,

@@ -48,10 +48,14 @@ struct gw_range {
 	uint16_t any_port;
 };
 
+/* One on each side is what most SAs have. */
+#define GW_NEAR_RANGES 2
+
 struct gw_selector_set {
-	struct gw_range *ranges; /* local ones first */
+	struct gw_range *ranges; /* local ones first: `near`, or memory of their own */
 	uint16_t local;
 	uint16_t remote;
+	struct gw_range near[GW_NEAR_RANGES];
 };
 
 /**
@@ -67,7 +71,7 @@ enum gw_drop_reason gw_parse_flow(const uint8_t *packet, size_t length, struct g
 
 /**
  * gw_selectors_init() - copy selectors into the form that packets are compared with.
- * @set: filled in; its ranges are allocated.
+ * @set: filled in; must stay where it is until gw_selectors_clear.
  * @selectors: local ones first.
  * @local: how many.
  * @remote: how many.
@@ -76,6 +80,12 @@ enum gw_drop_reason gw_parse_flow(const uint8_t *packet, size_t length, struct g
  */
 bool gw_selectors_init(struct gw_selector_set *set, const struct gw_selector *selectors,
 		       uint16_t local, uint16_t remote);
+
+/**
+ * gw_selectors_clear() - free what gw_selectors_init allocated.
+ * @set: of the SA, or all zero.
+ */
+void gw_selectors_clear(struct gw_selector_set *set);
 
 /**
  * gw_selectors_permit_inbound() - say whether a packet from the peer's side to ours matches.

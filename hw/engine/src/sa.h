@@ -109,7 +109,7 @@ struct gw_sa {
 	struct gw_replay replay;
 	uint8_t destination[16];
 	uint8_t source[16]; /* where the peer is: of the newest packet, if behind a NAT */
-	struct gw_selector_set selectors;
+	struct gw_selector_set selectors; /* to line 4 */
 	/* --- now and then */
 	uint16_t source_port;
 	uint16_t wanted_tfc_bytes;
@@ -133,6 +133,6 @@ struct gw_sa {
 	void (*clear)(struct gw_worker *worker, struct gw_sa *sa);
 };
 static_assert(offsetof(struct gw_sa, template) == GW_LINE, "line 0 is one line");
-static_assert(offsetof(struct gw_sa, source_port) == 3 * GW_LINE, "line 2 is one line");
+static_assert(offsetof(struct gw_sa, selectors.near) == 3 * GW_LINE, "line 2 is one line");
 
 #endif

@@ -23,6 +23,7 @@ struct gw_worker {
 	void *multi_buffer; /* ipsec-mb's manager, or NULL */
 	struct gw_entropy *entropy;
 	struct gw_slab sas;
+	struct gw_slab windows;
 	struct gw_slab gcm_keys;
 	struct gw_sa *first_event;
 	uint64_t now_ns;

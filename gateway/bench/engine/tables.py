@@ -1,0 +1,80 @@
+"""The results of the engine's benchmarks as tables.
+
+`÷ raw` is speed beside the crypto library alone, `÷ 1 SA` how much longer a packet takes than with one SA.
+"""
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.bench.engine.plan import OPEN, SEAL
+from gateway.bench.engine.run import Result, Results
+
+_TITLES = {
+    "direct": "direct call",
+    "crypto": "bursts",
+    "seal": "seal",
+    "open": "open",
+}
+
+
+def show_crypto(results: Results, console: Console) -> None:
+    """Print what `bench crypto` measured."""
+    table = _table("crypto alone, one core, one key", "suite", "by", "call", "bytes")
+    for result in results.results:
+        measure = result.measure
+        table.add_row(
+            measure.suite.name,
+            measure.crypto.name.lower(),
+            _TITLES[measure.what],
+            str(measure.packet_bytes),
+            *_figures(results, result),
+        )
+    _print(results, table, console)
+
+
+def show_engine(results: Results, console: Console) -> None:
+    """Print what `bench engine` measured."""
+    suite = results.results[0].measure.suite.name
+    table = _table(f"ESP tunnel {suite} in memory, one core", "SAs", "what", "bytes")
+    table.add_column("÷ raw", justify="right", no_wrap=True, min_width=5)
+    table.add_column("÷ 1 SA", justify="right", no_wrap=True)
+    for result in results.results:
+        measure = result.measure
+        ratio = results.ratio(result) if measure.what in (SEAL, OPEN) and measure.sas == 1 else None
+        slower = results.slowdown(result)
+        table.add_row(
+            f"{measure.sas:,}",
+            _TITLES[measure.what],
+            str(measure.packet_bytes),
+            *_figures(results, result),
+            "" if ratio is None else f"{ratio:.2f}",
+            "" if slower is None else f"{slower:+.0%}",
+        )
+    _print(results, table, console)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, justify="right" if name in ("bytes", "SAs") else "left", no_wrap=True)
+    for name in ("cycles", "quartiles", "ns", "Gb/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _figures(results: Results, result: Result) -> tuple[str, str, str, str]:
+    first, third = result.spread
+    return (
+        f"{result.cycles:.0f}",
+        f"{first:.0f}…{third:.0f}",
+        f"{results.nanoseconds(result):.1f}",
+        f"{results.gigabits(result):.1f}",
+    )
+
+
+def _print(results: Results, table: Table, console: Console) -> None:
+    console.print(", ".join(f"{key} {value}" for key, value in results.machine.items() if value))
+    console.print(
+        f"medians per packet; cycles of the time stamp counter ({results.counter_hz / 1e9:.2f} GHz)"
+    )
+    console.print(table)

@@ -1,0 +1,108 @@
+"""`ipsecgw bench crypto` and `engine`: plan, ratios, tables, and one short run of the real program."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gateway.bench.engine.plan import (
+    DIRECT,
+    OPEN,
+    REFERENCE_SUITE,
+    SA_COUNTS,
+    SEAL,
+    SIZES,
+    SUITES,
+    Measure,
+    crypto_measures,
+    engine_measures,
+)
+from gateway.bench.engine.run import Effort, Results, bench_path, read_results, run
+from gateway.bench.engine.tables import show_crypto, show_engine
+from gateway.datapath.engine.core import Crypto, EngineError
+
+GCM = REFERENCE_SUITE
+
+
+def results_of(cycles: dict[Measure, list[float]]) -> Results:
+    printed = {
+        "counter_hz": 2e9,
+        "ipsec_mb": "ipsec-mb 1.3.0",
+        "openssl": "OpenSSL 3.0.19",
+        "cycles": {measure.spec: rounds for measure, rounds in cycles.items()},
+    }
+    return read_results(json.dumps(printed), list(cycles))
+
+
+def test_a_measure_is_written_as_the_program_reads_it() -> None:
+    measure = Measure(SEAL, GCM, Crypto.IPSECMB, 1420, 1000)
+
+    assert measure.spec == "seal:20:0:256:1:1420:1000"
+
+
+def test_every_size_and_number_of_sas_is_measured_both_ways_beside_the_library_alone() -> None:
+    measures = engine_measures(GCM, Crypto.IPSECMB, SIZES, SA_COUNTS)
+
+    assert {(m.what, m.packet_bytes, m.sas) for m in measures} == {
+        (what, size, sas) for what in (DIRECT, SEAL, OPEN) for size in SIZES for sas in SA_COUNTS
+    }
+
+
+def test_suites_without_a_direct_call_are_measured_by_bursts() -> None:
+    measures = crypto_measures(SUITES, [Crypto.IPSECMB, Crypto.OPENSSL], [64])
+
+    direct = {(m.suite.name, m.crypto) for m in measures if m.what == DIRECT}
+    assert direct == {("aes128gcm16", Crypto.IPSECMB), ("aes256gcm16", Crypto.IPSECMB)}
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    raw = Measure(DIRECT, GCM, Crypto.IPSECMB, 64)
+    seal = Measure(SEAL, GCM, Crypto.IPSECMB, 64)
+    many = Measure(SEAL, GCM, Crypto.IPSECMB, 64, 1000)
+    # The machine is twice as slow in the last round, for all of them.
+    results = results_of({raw: [80, 80, 160], seal: [100, 100, 200], many: [110, 110, 220]})
+    of = {result.measure: result for result in results.results}
+
+    assert results.ratio(of[seal]) == pytest.approx(0.8)
+    assert results.slowdown(of[many]) == pytest.approx(0.1)
+    assert results.slowdown(of[seal]) is None
+    assert results.ratio(of[raw]) is None
+
+
+def test_cycles_become_time_and_rate_by_the_counter_of_the_run() -> None:
+    seal = Measure(SEAL, GCM, Crypto.IPSECMB, 1000)
+    results = results_of({seal: [400, 500, 600]})
+    (result,) = results.results
+
+    assert results.nanoseconds(result) == pytest.approx(250)
+    assert results.gigabits(result) == pytest.approx(32)
+    assert result.spread == (450, 550)
+
+
+def test_tables_and_json_have_every_measure() -> None:
+    measures = engine_measures(GCM, Crypto.IPSECMB, (64,), (1, 1000))
+    results = results_of({measure: [100.0, 101.0, 102.0] for measure in measures})
+    console = Console(record=True, width=100)
+
+    show_engine(results, console)
+    show_crypto(results, console)
+
+    text = console.export_text()
+    assert text.count("direct call") == 4
+    assert "1,000" in text
+    assert "+0%" in text
+    written = json.loads(results.to_json())
+    assert [row["sas"] for row in written["results"]] == [1, 1, 1, 1000, 1000, 1000]
+    assert written["results"][0]["rounds"] == [100.0, 101.0, 102.0]
+
+
+def test_a_machine_without_the_engine_is_told_how_to_build_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IPSECGW_ENGINE", str(tmp_path / "libgw_engine.so"))
+    effort = Effort(rounds=1, packets=64, burst=64, cpu=None)
+
+    with pytest.raises(EngineError, match="make engine"):
+        run([Measure(SEAL, GCM, Crypto.OPENSSL, 64)], effort)
+    assert bench_path() == tmp_path / "bench"
