@@ -173,6 +173,25 @@ class SaBinding:
         )
         self._resolve(request.request_id, Installed())
 
+    async def _wait_to_take_over(self, request: InstallRequest) -> None:
+        """Let an unrelated older outbound SA serve a moment longer; not longer than it is there."""
+        if request.replaces is not None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKEOVER_S):
+                while self._is_served(request.sa):
+                    self._removal_begun.clear()
+                    await self._removal_begun.wait()
+
+    def _is_served(self, sa: SecurityAssociation) -> bool:
+        return any(
+            held.sa.direction is Direction.OUTBOUND
+            and (held.sa.connection, held.sa.child, held.sa.remote_ts)
+            == (sa.connection, sa.child, sa.remote_ts)
+            and sa_id not in self._removals
+            for sa_id, held in self._installed.items()
+        )
+
     async def _install_inbound(self, sa: SecurityAssociation) -> ItemResult:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + DEADLINE_S
