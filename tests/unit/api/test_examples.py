@@ -1,0 +1,24 @@
+"""The example configurations of the documentation load as they stand, with the key files they name."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.api.config_file import parse_config
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "docs" / "examples").glob("*.yaml"))
+
+
+def test_there_are_examples_for_three_clouds() -> None:
+    assert {"aws", "azure", "google-cloud"} <= {path.stem for path in EXAMPLES}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
+def test_an_example_loads_as_it_stands(tmp_path: Path, path: Path) -> None:
+    (tmp_path / f"{path.stem}.psk").write_text("a key of at least twenty letters\n")
+
+    loaded = parse_config(path.read_text(), str(path), tmp_path)
+
+    assert [wanted.connection.name for wanted in loaded.connections] == [path.stem]
+    assert loaded.warnings == ()
+    assert len(loaded.connections[0].connection.remote.addresses) == 2
