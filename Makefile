@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine engine venv proto lock clean
+.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine engine venv proto deb lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -16,7 +16,7 @@ STAGE := .ci/stage
 BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
-ROOT_TESTS := tests/conformance tests/netns tests/interop tests/guest
+ROOT_TESTS := tests/conformance tests/netns tests/packages tests/interop tests/guest
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
 	@echo 'make engine    the native ESP engine (C), in $(CACHE)/engine'
 	@echo 'make proto     regenerate the gRPC code from proto/'
+	@echo 'make deb       a Debian package of the whole, in dist/'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
 
 demo: deps-demo venv
@@ -91,6 +92,9 @@ venv: .venv/installed
 
 $(BUF):
 	@$(STAGE) 'buf $(BUF_VERSION)' npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+
+deb: venv
+	@packaging/build-deb dist
 
 lock: venv
 	$(BIN)/pip install --quiet pip-tools

@@ -27,7 +27,7 @@ from gateway.app.places import (
     make_directory,
     ports_socket,
 )
-from gateway.app.ready import announce_ready, stop_event
+from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.datapath.backend import StartedDatapath
 from gateway.datapath.registry import BackendOptions, backend_names, default_mark
@@ -171,8 +171,8 @@ async def _serve(
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
         _log.info("agent_ready", listen=str(listen), backend=(await backend.capabilities()).name)
-        announce_ready()
-        await stopping.wait()
+        async with serving():
+            await stopping.wait()
         if args.teardown:
             _log.info("agent_stopping", protection="removed")
         else:

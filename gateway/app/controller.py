@@ -32,7 +32,7 @@ from gateway.app.places import (
     make_directory,
     ports_socket,
 )
-from gateway.app.ready import announce_ready, stop_event
+from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.controller.controller import Controller, ControllerOptions
 from gateway.controller.facade import WantedConnection
@@ -50,6 +50,8 @@ from gateway.web.server import HttpsFiles, MetricsServer
 
 _log = get_logger("app")
 
+HELP = "run a controller alone, with a datapath agent that runs already"
+
 DISTRIBUTION = "ipsec-gateway"
 
 #: Of one call to the datapath; the controller has shorter ones of its own where it matters.
@@ -57,6 +59,17 @@ _DATAPATH_DEADLINE_S = 12.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `ipsecgw controller`."""
+    add_shared_arguments(parser)
+    parser.add_argument(
+        "--datapath",
+        metavar="ADDRESS",
+        help="where the agent listens: unix:PATH or HOST:PORT (default: $IPSECGW_DATAPATH or below --run-dir)",
+    )
+    parser.add_argument("--parent", type=count, default=0, metavar="PID", help=argparse.SUPPRESS)
+
+
+def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that `ipsecgw run` passes on to its controller."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with connections")
     parser.add_argument(
@@ -93,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
         asyncio.run(_serve(args, wanted, places.control, places.datapath))
     except GatewayError as error:
-        complain("ipsecgw run", error)
+        complain("ipsecgw run" if args.parent else "ipsecgw controller", error)
         return 1
     return 0
 
@@ -153,8 +166,8 @@ async def _serve(
             user=None if account is None else account.name,
             connections=len(wanted),
         )
-        announce_ready()
-        await stopping.wait()
+        async with serving():
+            await stopping.wait()
         _log.info("controller_stopping")
 
 
@@ -203,10 +216,8 @@ def _ports_from(datapath: Address, stack: contextlib.AsyncExitStack) -> Callable
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the controller as a process of its own (`python -m gateway.app.controller`)."""
-    parser = argparse.ArgumentParser(prog="ipsecgw run", description="controller of `ipsecgw run`")
+    parser = argparse.ArgumentParser(prog="ipsecgw controller", description=HELP)
     add_arguments(parser)
-    parser.add_argument("--datapath", metavar="ADDRESS", help="where the agent listens")
-    parser.add_argument("--parent", type=count, default=0, metavar="PID", help="supervisor to die with")
     return run(parser.parse_args(argv))
 
 

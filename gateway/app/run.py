@@ -36,7 +36,7 @@ from gateway.app.places import (
     is_root,
     make_directory,
 )
-from gateway.app.ready import READY_VARIABLE, stop_event
+from gateway.app.ready import environment_of_child, serving, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.datapath.registry import backend_names
 from gateway.host.privileges import keep_memory_private
@@ -61,7 +61,7 @@ class StartError(GatewayError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ipsecgw run`."""
-    controller_process.add_arguments(parser)
+    controller_process.add_shared_arguments(parser)
     parser.add_argument(
         "--datapath",
         default="auto",
@@ -124,7 +124,7 @@ class _Child:
                 sys.executable,
                 *("-P", "-m", *self.argv),
                 pass_fds=(write_end,),
-                env={**os.environ, READY_VARIABLE: str(write_end)},
+                env=environment_of_child(write_end),
                 stdin=asyncio.subprocess.DEVNULL,
             )
         finally:
@@ -218,7 +218,8 @@ class _Supervisor:
             keepers.append(asyncio.create_task(self._keep(self._controller), name="keep-controller"))
             _log.info("gateway_ready", control=str(self._places.control), datapath=str(self._places.datapath))
             waiting = asyncio.create_task(stopping.wait(), name="stop")
-            await asyncio.wait((waiting, *keepers), return_when=asyncio.FIRST_COMPLETED)
+            async with serving():
+                await asyncio.wait((waiting, *keepers), return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
             for keeper in keepers:
                 if keeper.done():

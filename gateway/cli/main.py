@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from gateway.api.config_file import ConfigError
-from gateway.app import agent, run
+from gateway.app import agent, controller, run
 from gateway.cli import control
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import configure
@@ -35,6 +35,7 @@ def build_parser(used: str = "") -> argparse.ArgumentParser:
     for name, help_text, add_arguments, act in (
         ("run", run.HELP, run.add_arguments, run.run),
         ("agent", agent.HELP, agent.add_arguments, agent.run),
+        ("controller", controller.HELP, controller.add_arguments, controller.run),
     ):
         command = commands.add_parser(name, help=help_text, description=help_text)
         add_arguments(command)

@@ -1,0 +1,194 @@
+"""The systemd units: what they say is valid, and their commands do their work with only those rights."""
+
+import configparser
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from gateway.bench.topology import Namespace, site_to_site
+from tests.netns.site_gateways import can_ping, config, gateways
+
+UNITS = Path(__file__).parents[2] / "packaging" / "systemd"
+AGENT, CONTROLLER = "ipsecgw-agent.service", "ipsecgw.service"
+ROOT_MODULE = (sys.executable, "-m", "gateway.cli.main")
+
+
+def unit(name: str) -> configparser.SectionProxy:
+    parser = configparser.ConfigParser(interpolation=None, strict=True, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
+    parser.read(UNITS / name)
+    return parser["Service"]
+
+
+@pytest.mark.parametrize("name", [AGENT, CONTROLLER])
+def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
+    """Beside the command, which only a package installs."""
+    for path in UNITS.glob("*.service"):
+        text = path.read_text().replace("/usr/bin/ipsecgw", sys.executable)
+        (tmp_path / path.name).write_text(text)
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@dataclass(slots=True)
+class Service:
+    """A unit's command, run as systemd would: its capabilities, its environment, and nothing more."""
+
+    process: "subprocess.Popen[bytes]"
+    states: socket.socket
+
+    def next_state(self) -> str:
+        return self.states.recv(4096).decode()
+
+    def capabilities(self) -> set[str]:
+        """Return the effective ones, by name."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        effective = re.search(r"^CapEff:\s*(\w+)", status, re.M)
+        assert effective is not None
+        done = subprocess.run(
+            ["capsh", f"--decode={effective[1]}"], capture_output=True, text=True, check=True
+        )
+        return {name for name in done.stdout.strip().partition("=")[2].split(",") if name}
+
+    def user_ids(self) -> set[int]:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"^Uid:\s*(.+)", status, re.M)
+        assert found is not None
+        return {int(number) for number in found[1].split()}
+
+
+@contextmanager
+def run_unit(
+    name: str, namespace: Namespace, directory: Path, options: str, config_path: Path | None = None
+) -> Iterator[Service]:
+    said = unit(name)
+    words = shlex.split(said["ExecStart"])
+    assert words[0] == "/usr/bin/ipsecgw"
+    command = [*ROOT_MODULE]
+    for word in words[1:]:
+        if word.startswith("$"):
+            command += shlex.split(options)
+        elif word == "/etc/ipsecgw/gateway.yaml":
+            command.append(str(config_path))
+        else:
+            command.append(word)
+    bounding = ",".join(
+        f"+{word.removeprefix('CAP_').lower()}" for word in said["CapabilityBoundingSet"].split()
+    )
+    assert said["NoNewPrivileges"] == "yes"
+    with (
+        TemporaryDirectory(prefix="ipsecgw-notify-") as place,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as states,
+        (directory / f"{name}.log").open("w") as log,
+    ):
+        # Everybody may reach it, as /run/systemd/notify.
+        Path(place).chmod(0o755)
+        notify = Path(place) / "notify"
+        states.bind(str(notify))
+        notify.chmod(0o777)
+        states.settimeout(20)
+        process = namespace.popen(
+            *(
+                "setpriv",
+                "--no-new-privs",
+                f"--bounding-set=-all,{bounding}",
+                "--inh-caps=-all",
+                "--",
+                *command,
+            ),
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "NOTIFY_SOCKET": str(notify), "WATCHDOG_USEC": "400000"},
+        )
+        try:
+            yield Service(process, states)
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0, (directory / f"{name}.log").read_text()
+
+
+@pytest.mark.netns
+def test_the_units_carry_traffic_with_no_right_but_theirs(tmp_path: Path) -> None:
+    with site_to_site(f"su{os.getpid()}") as sites:
+        home = tmp_path / "unit"
+        home.mkdir()
+        psk = home / "test.psk"
+        psk.write_text("correct horse battery staple\n")
+        psk.chmod(0o600)
+        config_path = home / "gateway.yaml"
+        config_path.write_text(config(sites, of_a=True))
+        options = f"--run-dir {home}/run"
+        _, tokyo = gateways(sites, tmp_path)
+        with run_unit(AGENT, sites.a.gateway, tmp_path, options) as agent:
+            assert agent.next_state() == "READY=1"
+            with (
+                run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, config_path) as controller,
+                tokyo,
+            ):
+                assert controller.next_state() == "READY=1"
+                assert can_ping(sites.a.host, sites.b.host_address, "-c3", "-W5")
+
+                assert agent.capabilities() == {"cap_net_admin", "cap_net_raw", "cap_net_bind_service"}
+                assert controller.capabilities() == set()
+                assert 0 not in controller.user_ids()
+                # Both go on telling that they live.
+                for service in (agent, controller):
+                    assert {service.next_state() for _ in range(3)} == {"WATCHDOG=1"}
+
+                controller.process.terminate()
+                while (state := controller.next_state()) != "STOPPING=1":
+                    assert state == "WATCHDOG=1"
+
+
+def test_a_child_of_ipsecgw_run_leaves_the_service_manager_to_its_parent(tmp_path: Path) -> None:
+    """Or its READY=1 would come before that of the whole."""
+    code = (
+        "from gateway.app.ready import environment_of_child; "
+        "words = ('NOTIFY', 'WATCHDOG', 'READY'); "
+        "print(sorted(name for name in environment_of_child(9) if any(word in name for word in words)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"},
+    )
+
+    assert done.stdout.strip() == "['IPSECGW_READY_FD']"
+
+
+def test_a_service_manager_that_is_gone_ends_nothing() -> None:
+    began = time.monotonic()
+    code = "from gateway.app.ready import notify; notify('READY=1')"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NOTIFY_SOCKET": "/nowhere/notify"},
+    )
+
+    assert done.returncode == 0
+    assert "service_manager_not_told" in done.stderr
+    assert time.monotonic() - began < 60
