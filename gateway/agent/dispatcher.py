@@ -116,6 +116,7 @@ class Dispatcher:
         self._lost: dict[tuple[tuple[str, str], Direction], PlacedSa] = {}
         self._nics = Nics()
         self._look_at = 0.0
+        self._is_closed = False
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -164,6 +165,9 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Close every backend; their protection stays (fail closed)."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

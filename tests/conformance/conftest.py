@@ -11,7 +11,9 @@ from gateway.agent.agent import Agent
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer, Listener
+from gateway.app.backends import make_datapath
 from gateway.datapath.backend import Datapath
+from gateway.datapath.registry import AUTO, BackendOptions
 from gateway.datapath.software.backend import SoftwareBackend
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.host.sockets import PortOptions, open_ports
@@ -24,16 +26,17 @@ OUR_ADDRESSES = ("192.0.2.1/24", "2001:db8::1/64", "10.1.0.1/16", "fd00:1::1/64"
 SOFTWARE = pytest.param("software", marks=pytest.mark.netns)
 REMOTE = pytest.param("remote", marks=pytest.mark.netns)
 XFRM = pytest.param("xfrm", marks=pytest.mark.guest)
+EVERY = pytest.param("every", marks=pytest.mark.guest)
 
 
-@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM])
+@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY])
 async def datapath(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """Any datapath, empty and ready."""
     async with OPENERS[request.param]() as opened:
         yield opened
 
 
-@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM])
+@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """A datapath with an engine behind it, which refuses what it cannot carry; the fakes take everything."""
     async with OPENERS[request.param]() as opened:
@@ -74,11 +77,25 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
 
 
 @asynccontextmanager
+async def open_every() -> AsyncIterator[Datapath]:
+    """Every backend that can run here, as an agent has them: without ESP in the kernel only software."""
+    with fresh_network_namespace(*OUR_ADDRESSES):
+        ports = open_ports(PortOptions())
+        dispatcher = make_datapath(AUTO, BackendOptions(esp_sockets=ports.esp))
+        await dispatcher.start()
+        agent = Agent(dispatcher, fingerprint_key=bytes(32))
+        try:
+            await agent.start()
+            yield agent
+        finally:
+            await agent.close()
+            ports.close()
+
+
+@asynccontextmanager
 async def open_remote() -> AsyncIterator[Datapath]:
-    """The software backend as a controller has it: behind an agent, over gRPC."""
-    async with open_software() as backend:
-        agent = Agent(backend, fingerprint_key=bytes(32))
-        await agent.start()
+    """The same as a controller has it, over gRPC."""
+    async with open_every() as agent:
         with TemporaryDirectory() as folder:
             address = UnixAddress(Path(folder) / "datapath.sock")
             server = ApiServer([Listener(address=address)], datapath=agent)
@@ -89,7 +106,6 @@ async def open_remote() -> AsyncIterator[Datapath]:
             finally:
                 await client.close()
                 await server.stop(grace_s=0)
-                await agent.close()
 
 
 OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
@@ -97,4 +113,5 @@ OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
     "software": open_software,
     "remote": open_remote,
     "xfrm": open_xfrm,
+    "every": open_every,
 }
