@@ -47,6 +47,9 @@ class Timer(Enum):
     REMOVE_INBOUND = "remove_inbound"
     """Packets in flight on a replaced inbound SA have arrived or are lost."""
 
+    # Members are singletons: their identity will do, and Python code over their names need not run.
+    __hash__ = object.__hash__
+
 
 class TimerKey(NamedTuple):
     """One running timer: whose, which, and of what part of the owner (a Child SA, a request; 0 for none)."""
@@ -56,47 +59,61 @@ class TimerKey(NamedTuple):
     subject: int = 0
 
 
+_Entry = tuple[float, int, TimerKey]
+"""A deadline, the number of its setting (which keeps those of one time in order), and what is due."""
+
+
 class TimerTable:
     """Deadlines by key; each key has at most one."""
 
-    __slots__ = ("_by_owner", "_deadlines", "_heap", "_serial")
+    __slots__ = ("_by_owner", "_heap", "_running", "_serial")
 
     def __init__(self) -> None:
-        self._deadlines: dict[TimerKey, tuple[float, int]] = {}
-        self._by_owner: dict[int, set[TimerKey]] = {}
-        self._heap: list[tuple[float, int, TimerKey]] = []
+        self._by_owner: dict[int, dict[TimerKey, _Entry]] = {}
+        self._running = 0
+        """How many entries there are in all."""
+        self._heap: list[_Entry] = []
+        """The same entries, and stale ones: those that were cancelled or moved meanwhile."""
         self._serial = 0
 
     def __len__(self) -> int:
         """Return how many timers run."""
-        return len(self._deadlines)
+        return self._running
 
     def __contains__(self, key: TimerKey) -> bool:
         """Tell whether this timer runs."""
-        return key in self._deadlines
+        return self._find(key) is not None
 
     def set(self, key: TimerKey, deadline: float) -> None:
         """Start or move a timer."""
-        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._deadlines):
+        if len(self._heap) > 64 and len(self._heap) > 4 * self._running:
             self._compact()
         self._serial += 1
-        self._deadlines[key] = (deadline, self._serial)
-        self._by_owner.setdefault(key.owner, set()).add(key)
-        heappush(self._heap, (deadline, self._serial, key))
+        entry = (deadline, self._serial, key)
+        owned = self._by_owner.get(key.owner)
+        if owned is None:
+            owned = self._by_owner[key.owner] = {}
+        if key not in owned:
+            self._running += 1
+        owned[key] = entry
+        heappush(self._heap, entry)
 
     def cancel(self, key: TimerKey) -> None:
         """Stop a timer; one that does not run is fine."""
-        if key in self._deadlines:
-            self._remove(key)
+        owned = self._by_owner.get(key.owner)
+        if owned is None or owned.pop(key, None) is None:
+            return
+        self._running -= 1
+        if not owned:
+            del self._by_owner[key.owner]
 
     def cancel_owner(self, owner: int) -> None:
         """Stop every timer of an owner that is gone."""
-        for key in self._by_owner.pop(owner, ()):
-            del self._deadlines[key]
+        self._running -= len(self._by_owner.pop(owner, ()))
 
     def deadline(self, key: TimerKey) -> float | None:
         """Return when a timer is due; None if it does not run."""
-        entry = self._deadlines.get(key)
+        entry = self._find(key)
         return None if entry is None else entry[0]
 
     def next_deadline(self) -> float | None:
@@ -110,23 +127,20 @@ class TimerTable:
         if not self._heap or self._heap[0][0] > now:
             return None
         _, _, key = heappop(self._heap)
-        self._remove(key)
+        self.cancel(key)
         return key
 
-    def _remove(self, key: TimerKey) -> None:
-        del self._deadlines[key]
-        keys = self._by_owner[key.owner]
-        keys.discard(key)
-        if not keys:
-            del self._by_owner[key.owner]
+    def _find(self, key: TimerKey) -> _Entry | None:
+        owned = self._by_owner.get(key.owner)
+        return None if owned is None else owned.get(key)
 
     def _drop_stale(self) -> None:
         while self._heap:
-            deadline, serial, key = self._heap[0]
-            if self._deadlines.get(key) == (deadline, serial):
+            entry = self._heap[0]
+            if self._find(entry[2]) is entry:
                 return
             heappop(self._heap)
 
     def _compact(self) -> None:
-        self._heap = [(deadline, serial, key) for key, (deadline, serial) in self._deadlines.items()]
+        self._heap = [entry for owned in self._by_owner.values() for entry in owned.values()]
         heapify(self._heap)

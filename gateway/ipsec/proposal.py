@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from gateway.ipsec.algorithms import (
     ADDITIONAL_KE,
@@ -35,8 +36,7 @@ from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.implemented import is_implemented
 
 
-@dataclass(frozen=True, slots=True)
-class Transform:
+class Transform(NamedTuple):
     """One transform: type, ID and, where the algorithm has variable key lengths, the key length in bits."""
 
     type: TransformType
@@ -70,7 +70,7 @@ class Proposal:
 
     def of_type(self, type_: TransformType) -> tuple[Transform, ...]:
         """Return the transforms of one type, in order of preference."""
-        return tuple(t for t in self.transforms if t.type is type_)
+        return tuple([t for t in self.transforms if t.type is type_])
 
     @property
     def is_aead(self) -> bool:
@@ -117,7 +117,7 @@ class Proposal:
         return self._single(TransformType.SN, absent=Sn.NO_ESN).id == Sn.ESN
 
     def _single(self, type_: TransformType, absent: int | None = None) -> Transform:
-        found = self.of_type(type_)
+        found = [t for t in self.transforms if t.type is type_]
         if not found and absent is not None:
             return Transform(type_, absent)
         if len(found) != 1:
@@ -536,6 +536,8 @@ def is_acceptable_answer(answer: Proposal, offered: Sequence[Proposal], *, ignor
     return all(t in chosen.transforms for t in answer.transforms if t.type not in skipped)
 
 
+# What one of many peers offers, the next one offers too. Whoever sent it, what is remembered stays small.
+@lru_cache(maxsize=128)
 def _common(
     offer: Proposal, mine: Proposal, *, prefer_configured: bool, ignore_ke: bool
 ) -> Proposal | TransformType:

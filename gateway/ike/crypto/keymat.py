@@ -6,7 +6,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.ike.crypto.prf import prf_function, prf_plus
+from gateway.ike.crypto.prf import expand, prf_function
 from gateway.ike.crypto.suite import IkeSuite
 from gateway.ipsec.algorithms import ENCR, INTEG, PRF, Encr, Integ, Prf
 from gateway.ipsec.secret import Secret
@@ -155,7 +155,7 @@ def derive_child_keymat(
     seed += b"".join(secret.reveal() for secret in additional)
     encryption_bytes = ENCR[encr].keymat_bytes(key_bits)
     integrity_bytes = INTEG[integ].keymat_bytes
-    keymat = prf_plus(prf_function(prf), sk_d.reveal(), seed, 2 * (encryption_bytes + integrity_bytes))
+    keymat = expand(prf, sk_d.reveal(), seed, 2 * (encryption_bytes + integrity_bytes))
     parts = _split(keymat, (encryption_bytes, integrity_bytes, encryption_bytes, integrity_bytes))
     return ChildKeys(
         encryption_i=next(parts), integrity_i=next(parts), encryption_r=next(parts), integrity_r=next(parts)
@@ -169,7 +169,7 @@ def expand_skeyseed(suite: IkeSuite, skeyseed: Secret, seed: bytes) -> IkeKeys:
     """
     prf, integ, encr = suite.prf_key_bytes, suite.integrity_key_bytes, suite.encryption_key_bytes
     sizes = (prf, integ, integ, encr, encr, prf, prf)
-    parts = _split(prf_plus(prf_function(suite.prf), skeyseed.reveal(), seed, sum(sizes)), sizes)
+    parts = _split(expand(suite.prf, skeyseed.reveal(), seed, sum(sizes)), sizes)
     return IkeKeys(
         sk_d=next(parts),
         sk_ai=next(parts),

@@ -1,12 +1,14 @@
 """Pseudorandom functions and prf+ (RFC 7296 §2.13)."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from gateway.ike.crypto.xcbc import aes_xcbc
 from gateway.ike.errors import LocalError
@@ -16,6 +18,12 @@ PrfFunction = Callable[[bytes, bytes], bytes]
 """`prf(key, data)`."""
 
 _BLOCK: Final = 16
+_HMAC_HASHES: Final[Mapping[Prf, hashes.HashAlgorithm]] = {
+    Prf.HMAC_SHA1: hashes.SHA1(),  # noqa: S303 - HMAC does not need its collision resistance
+    Prf.HMAC_SHA2_256: hashes.SHA256(),
+    Prf.HMAC_SHA2_384: hashes.SHA384(),
+    Prf.HMAC_SHA2_512: hashes.SHA512(),
+}
 
 
 def prf_function(prf: Prf) -> PrfFunction:
@@ -32,6 +40,17 @@ def prf_function(prf: Prf) -> PrfFunction:
     if not hash_name:
         raise LocalError(f"PRF {prf.name} is not implemented")
     return partial(_hmac, hash_name)
+
+
+def expand(prf: Prf, key: bytes, seed: bytes, size: int) -> bytes:
+    """Return the first `size` bytes of prf+, as `prf_plus` does, in one call of the library where it can.
+
+    HKDF-Expand (RFC 5869 §2.3) is prf+ with an HMAC: it took the construction from IKEv2.
+    """
+    algorithm = _HMAC_HASHES.get(prf)
+    if algorithm is None or size > 255 * algorithm.digest_size:
+        return prf_plus(prf_function(prf), key, seed, size)
+    return HKDFExpand(algorithm, size, seed).derive(key)
 
 
 def prf_plus(prf: PrfFunction, key: bytes, seed: bytes, size: int) -> bytes:

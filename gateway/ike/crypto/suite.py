@@ -1,6 +1,7 @@
 """The algorithms that an IKE SA runs on, taken out of the proposal both sides agreed on."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from gateway.ike.errors import LocalError
@@ -34,6 +35,7 @@ class IkeSuite:
     ke: Ke = Ke.NONE
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, proposal: Proposal) -> "IkeSuite":
         """Return the suite of a chosen IKE proposal.
 

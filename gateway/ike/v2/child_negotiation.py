@@ -6,6 +6,7 @@ Offers, choices and checks of answers, without any state: what comes out is an `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gateway.ike.crypto.kex import KeyExchange, generate
 from gateway.ike.crypto.keymat import derive_child_keymat
@@ -82,8 +83,11 @@ class ChildNonces:
 def child_proposals(child: Child, *, with_ke: bool) -> tuple[Proposal, ...]:
     """Return the proposals of a Child; in IKE_AUTH without key exchange methods (RFC 7296 §1.2)."""
     proposals = child.proposals or default_proposals(child.protocol)
-    if with_ke:
-        return proposals
+    return proposals if with_ke else _without_ke(proposals)
+
+
+@lru_cache(maxsize=64)
+def _without_ke(proposals: tuple[Proposal, ...]) -> tuple[Proposal, ...]:
     kept = (TransformType.ENCR, TransformType.INTEG, TransformType.SN)
     stripped = (Proposal(p.protocol, tuple(t for t in p.transforms if t.type in kept)) for p in proposals)
     return tuple(dict.fromkeys(stripped))
@@ -435,8 +439,8 @@ def _choose_proposal(
 ) -> Agreement:
     sa = get_payload(payloads, SaPayload)
     # A proposal that must be refused whole stays in the list as one that matches nothing.
-    usable = [(wire, wire.proposal) for wire in sa.proposals if wire.proposal is not None]
-    offered = [proposal for _, proposal in usable if proposal is not None]
+    usable = [(wire, proposal) for wire in sa.proposals if (proposal := wire.proposal) is not None]
+    offered = [proposal for _, proposal in usable]
     configured = child_proposals(child, with_ke=with_ke)
     if any(proposal.protocol is child.protocol for proposal in offered):
         check_nat(ike_sa, child)

@@ -5,7 +5,7 @@ keys are whose, whatever the roles in the IKE SA: "initiator" is that of the exc
 rekey may be either side.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.ike.crypto.keymat import ChildKeys
@@ -13,7 +13,7 @@ from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
 from gateway.ipsec.connection import Child
-from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, jittered
+from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, Limit, jittered
 from gateway.ipsec.proposal import Proposal, ProtocolId
 from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
@@ -42,9 +42,13 @@ def child_lifetime(child: Child, *, esn: bool, draw: float) -> Lifetime:
     configured = jittered(child.rekey, child.over, child.jitter, draw)
     ceiling = int(space * SEQUENCE_SOFT_FRACTION)
     return Lifetime(
-        soft=replace(configured.soft, packets=min(configured.soft.packets or ceiling, ceiling)),
-        hard=replace(configured.hard, packets=min(configured.hard.packets or space - 1, space - 1)),
+        soft=_at_most(configured.soft, ceiling),
+        hard=_at_most(configured.hard, space - 1),
     )
+
+
+def _at_most(limit: Limit, packets: int) -> Limit:
+    return Limit(seconds=limit.seconds, bytes=limit.bytes, packets=min(limit.packets or packets, packets))
 
 
 # --- the pair -----------------------------------------------------------------------------------

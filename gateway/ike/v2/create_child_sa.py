@@ -60,7 +60,7 @@ from gateway.ike.wire.payloads import (
 from gateway.ipsec.algorithms import Ke
 from gateway.ipsec.connection import Child
 from gateway.ipsec.proposal import ProtocolId, ke_methods
-from gateway.ipsec.sa import SaId, Spi
+from gateway.ipsec.sa import SaId, SecurityAssociation, Spi
 from gateway.ipsec.secret import Secret
 
 WITHDRAWN = Failure(
@@ -81,7 +81,7 @@ def install_inbound(ike_sa: IkeSa, child_sa: ChildSa, replaces: SaId | None = No
     """
     sa = child_sa.pair.inbound
     yield from install(sa, replaces)
-    _check_alive(ike_sa, child_sa, sa.sa_id)
+    _check_alive(ike_sa, child_sa, sa)
     child_sa.is_inbound_installed = True
 
 
@@ -93,13 +93,13 @@ def install_outbound(ike_sa: IkeSa, child_sa: ChildSa, replaces: SaId | None = N
     """
     sa = child_sa.pair.outbound
     yield from install(sa, replaces)
-    _check_alive(ike_sa, child_sa, sa.sa_id)
+    _check_alive(ike_sa, child_sa, sa)
     child_sa.is_outbound_installed = True
 
 
-def _check_alive(ike_sa: IkeSa, child_sa: ChildSa, sa_id: SaId) -> None:
+def _check_alive(ike_sa: IkeSa, child_sa: ChildSa, sa: SecurityAssociation) -> None:
     if child_sa.state in (ChildSaState.DELETING, ChildSaState.DELETED):
-        ike_sa.context.remove_sas((sa_id,))
+        ike_sa.context.remove_sas((sa.sa_id,))
         raise Denied("GONE", "the Child SA was deleted while it was being installed")
 
 

@@ -242,8 +242,8 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
     """
     payloads = request.payloads
     sa, ke = get_payload(payloads, SaPayload), get_payload(payloads, KePayload)
-    usable = [(wire, wire.proposal) for wire in sa.proposals]
-    offered = [proposal for _, proposal in usable if proposal is not None]
+    usable = [(wire, proposal) for wire in sa.proposals if (proposal := wire.proposal) is not None]
+    offered = [proposal for _, proposal in usable]
     fitting = [(c, s) for c in candidates if (s := _select(offered, c, ke.method)) is not None]
     if not fitting:
         raise _no_proposal(context, candidates, offered, request.path, spi_i)
@@ -278,7 +278,7 @@ def answer(context: Context, candidates: Sequence[Connection], request: Received
     ike_sa.peer_hashes = _peer_hashes(payloads)
     ike_sa.nonce_i = get_payload(payloads, NoncePayload).data
     ike_sa.nonce_r = context.new_nonce()
-    wire = [wire for wire, usable_proposal in usable if usable_proposal is not None][selection.index]
+    wire, _ = usable[selection.index]
     header = ike_sa.header(ExchangeType.IKE_SA_INIT, 0, is_response=True)
     sar1 = SaPayload((wire_proposal(proposal, wire.number),))
     ike_sa.init_request = request.datagram

@@ -1,4 +1,4 @@
-"""Bounded reading and writing of bytes: the only code of this room that indexes into a message.
+"""Bounded reading of bytes, the only code of this room that indexes into a message; and packing them.
 
 Everything a `Reader` cannot deliver is an `InvalidSyntax`; it never returns fewer bytes than asked for.
 """
@@ -71,7 +71,9 @@ class Reader:
 
     def rest(self) -> bytes:
         """Return everything that is left."""
-        return self.take(self._end - self._position)
+        start = self._position
+        self._position = self._end
+        return self._data[start : self._end]
 
     def skip(self, size: int) -> None:
         """Pass over `size` bytes, which RFC 7296 calls RESERVED and wants ignored on receipt."""
@@ -83,8 +85,11 @@ class Reader:
     def sub(self, size: int, what: str) -> "Reader":
         """Return a reader bounded to the next `size` bytes, and pass over them."""
         start = self._position
-        self.skip(size) if size >= 0 else self.take(size)
-        return Reader(self._data, what, start, start + size)
+        stop = start + size
+        if size < 0 or stop > self._end:
+            raise self._short(size)
+        self._position = stop
+        return Reader(self._data, what, start, stop)
 
     def finish(self) -> None:
         """Check that nothing is left."""
@@ -95,63 +100,13 @@ class Reader:
         return InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - self._position} left")
 
 
-class Writer:
-    """Bytes under construction; lengths may be filled in later."""
+def pack(layout: struct.Struct, *fields: int | bytes) -> bytes:
+    """Return a fixed part, whose layout is in network byte order.
 
-    __slots__ = ("_data",)
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def __len__(self) -> int:
-        """Return how many bytes have been written."""
-        return len(self._data)
-
-    def u8(self, value: int) -> None:
-        """Append one byte."""
-        self._integer(value, 1)
-
-    def u16(self, value: int) -> None:
-        """Append two bytes."""
-        self._integer(value, 2)
-
-    def u32(self, value: int) -> None:
-        """Append four bytes."""
-        self._integer(value, 4)
-
-    def pack(self, layout: struct.Struct, *fields: int | bytes) -> None:
-        """Append a fixed part, whose layout is in network byte order."""
-        try:
-            self._data += layout.pack(*fields)
-        except struct.error as error:
-            raise LocalError(f"{fields} do not fit into a part of an IKE message: {error}") from None
-
-    def raw(self, data: bytes) -> None:
-        """Append bytes as they are."""
-        self._data += data
-
-    def zeros(self, size: int) -> None:
-        """Append `size` RESERVED bytes."""
-        self._data += bytes(size)
-
-    def set_u16(self, offset: int, value: int) -> None:
-        """Fill in two bytes written earlier."""
-        self._data[offset : offset + 2] = _encode(value, 2)
-
-    def set_u32(self, offset: int, value: int) -> None:
-        """Fill in four bytes written earlier."""
-        self._data[offset : offset + 4] = _encode(value, 4)
-
-    def bytes(self) -> bytes:
-        """Return what has been written."""
-        return bytes(self._data)
-
-    def _integer(self, value: int, size: int) -> None:
-        self._data += _encode(value, size)
-
-
-def _encode(value: int, size: int) -> bytes:
+    Raises:
+        LocalError: A field does not fit.
+    """
     try:
-        return value.to_bytes(size, "big")
-    except OverflowError:
-        raise LocalError(f"{value} does not fit into {size} bytes of an IKE message") from None
+        return layout.pack(*fields)
+    except struct.error as error:
+        raise LocalError(f"{fields} do not fit into a part of an IKE message: {error}") from None

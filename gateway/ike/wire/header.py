@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Writer
+from gateway.ike.wire.buffer import pack
 
 HEADER_BYTES: Final = 28
 SPI_BYTES: Final = 8
@@ -45,6 +45,11 @@ class HeaderFlag(IntFlag):
     RESPONSE = 0x20
 
 
+# Plain numbers: testing the bits of an IntFlag runs Python code.
+_INITIATOR: Final = int(HeaderFlag.INITIATOR)
+_RESPONSE: Final = int(HeaderFlag.RESPONSE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeHeader:
     """The header of one message. `next_payload` and `length` are filled in by the encoder."""
@@ -64,17 +69,17 @@ class IkeHeader:
     @property
     def is_response(self) -> bool:
         """Tell a response from a request (the R flag)."""
-        return bool(self.flags & HeaderFlag.RESPONSE)
+        return bool(self.flags & _RESPONSE)
 
     @property
     def is_request(self) -> bool:
         """Tell a request from a response (the R flag)."""
-        return not self.flags & HeaderFlag.RESPONSE
+        return not self.flags & _RESPONSE
 
     @property
     def from_initiator(self) -> bool:
         """Whether the original initiator of the IKE SA sent it (the I flag)."""
-        return bool(self.flags & HeaderFlag.INITIATOR)
+        return bool(self.flags & _INITIATOR)
 
     @classmethod
     def build(
@@ -88,10 +93,8 @@ class IkeHeader:
         message_id: int,
     ) -> "IkeHeader":
         """Return the header of a message we send as `is_initiator` of the IKE SA."""
-        flags = (HeaderFlag.INITIATOR if is_initiator else 0) | (HeaderFlag.RESPONSE if is_response else 0)
-        return cls(
-            spi_i=spi_i, spi_r=spi_r, exchange_type=exchange_type, flags=int(flags), message_id=message_id
-        )
+        flags = (_INITIATOR if is_initiator else 0) | (_RESPONSE if is_response else 0)
+        return cls(spi_i=spi_i, spi_r=spi_r, exchange_type=exchange_type, flags=flags, message_id=message_id)
 
 
 def parse_header(datagram: bytes) -> IkeHeader:
@@ -127,18 +130,18 @@ def parse_header(datagram: bytes) -> IkeHeader:
     )
 
 
-def write_header(writer: Writer, header: IkeHeader) -> None:
-    """Append the header as it is; `message.encode_message` fills in next payload and length."""
+def encode_header(header: IkeHeader, *, next_payload: int, length: int) -> bytes:
+    """Return the header as it goes out, with the type of the first payload and the length of the message."""
     if len(header.spi_i) != SPI_BYTES or len(header.spi_r) != SPI_BYTES:
         raise LocalError(f"an IKE SPI is {SPI_BYTES} bytes, got {len(header.spi_i)} and {len(header.spi_r)}")
-    writer.pack(
+    return pack(
         HEADER_LAYOUT,
         header.spi_i,
         header.spi_r,
-        header.next_payload,
+        next_payload,
         header.major_version << 4 | header.minor_version,
         header.exchange_type,
         header.flags,
         header.message_id,
-        header.length,
+        length,
     )

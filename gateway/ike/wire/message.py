@@ -7,31 +7,32 @@ keeps exactly the bytes that came: those of IKE_SA_INIT are signed in AUTH (§2.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.ike.errors import InvalidSyntax, LocalError, PeerError
-from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.buffer import Reader, pack
 from gateway.ike.wire.header import (
     HEADER_BYTES,
     MAJOR_VERSION,
     IkeHeader,
+    encode_header,
     parse_header,
-    write_header,
 )
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payload_codec import critical_octet, is_critical_bit, parse_payload, write_payload
+from gateway.ike.wire.payload_codec import critical_octet, encode_payload, is_critical_bit, parse_payload
 from gateway.ike.wire.payloads import Payload, PayloadType
 
 GENERIC_HEADER: Final = struct.Struct("!BBH")
 """Next payload, C bit, length (RFC 7296 §3.2)."""
 GENERIC_HEADER_BYTES: Final = GENERIC_HEADER.size
-FRAGMENT_HEADER_BYTES: Final = 4
+_FRAGMENT_HEADER: Final = struct.Struct("!HH")
 """Fragment Number and Total Fragments (RFC 7383 §2.5)."""
+FRAGMENT_HEADER_BYTES: Final = _FRAGMENT_HEADER.size
 MAX_PAYLOADS: Final = 256
 """More than any honest message holds; bounds the work a stranger's 64 KiB can cause."""
-_NEXT_PAYLOAD_OFFSET: Final = 16
-_LENGTH_OFFSET: Final = 24
+_NAMES: Final = tuple(f"payload of type {number}" for number in range(256))
+"""What the bodies are called in errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,22 +131,21 @@ def _parse_one(payload_type: int, reader: Reader, payloads: list[Payload]) -> in
     if len(payloads) == MAX_PAYLOADS:
         raise InvalidSyntax(f"more than {MAX_PAYLOADS} payloads in one message")
     next_payload, octet, length = reader.unpack(GENERIC_HEADER)
-    body = reader.sub(length - GENERIC_HEADER_BYTES, f"payload of type {payload_type}")
+    body = reader.sub(length - GENERIC_HEADER_BYTES, _NAMES[payload_type])
     payloads.append(parse_payload(payload_type, is_critical_bit(octet), body))
-    return int(next_payload)
+    following: int = next_payload
+    return following
 
 
 def _parse_protected(payload_type: int, reader: Reader) -> EncryptedPayload | EncryptedFragment:
     offset = reader.position
-    first_payload = reader.u8()
-    reader.skip(1)
-    body = reader.sub(reader.u16() - GENERIC_HEADER_BYTES, "Encrypted payload")
+    first_payload, _, length = reader.unpack(GENERIC_HEADER)
+    body = reader.sub(length - GENERIC_HEADER_BYTES, "Encrypted payload")
     # SK and SKF are the last payload of a message (§3.14).
     reader.finish()
     if payload_type == PayloadType.SK:
         return EncryptedPayload(offset=offset, first_payload=first_payload, body=body.rest())
-    number = body.u16()
-    total = body.u16()
+    number, total = body.unpack(_FRAGMENT_HEADER)
     if not 1 <= number <= total:
         raise InvalidSyntax(f"fragment {number} of {total}")
     return EncryptedFragment(
@@ -158,18 +158,24 @@ def _parse_protected(payload_type: int, reader: Reader) -> EncryptedPayload | En
 
 def encode_message(header: IkeHeader, payloads: Sequence[Payload]) -> bytes:
     """Return an unprotected message; the header's next payload and length are filled in."""
-    writer = Writer()
-    write_header(writer, replace(header, next_payload=first_type(payloads)))
-    _write_chain(writer, payloads)
-    writer.set_u32(_LENGTH_OFFSET, len(writer))
-    return writer.bytes()
+    chain = encode_payloads(payloads)
+    length = HEADER_BYTES + len(chain)
+    return encode_header(header, next_payload=first_type(payloads), length=length) + chain
 
 
 def encode_payloads(payloads: Sequence[Payload]) -> bytes:
     """Return a chain of payloads: the plaintext of an SK payload, without padding."""
-    writer = Writer()
-    _write_chain(writer, payloads)
-    return writer.bytes()
+    parts: list[bytes] = []
+    following: int = PayloadType.NONE
+    # Backwards, since the generic header of each names the type of the one behind it.
+    for payload in reversed(payloads):
+        body = encode_payload(payload)
+        parts.append(body)
+        length = GENERIC_HEADER_BYTES + len(body)
+        parts.append(pack(GENERIC_HEADER, following, critical_octet(payload), length))
+        following = payload.type
+    parts.reverse()
+    return b"".join(parts)
 
 
 def first_type(payloads: Sequence[Payload]) -> int:
@@ -192,22 +198,6 @@ def encode_encrypted_head(
     payload_bytes = GENERIC_HEADER_BYTES + (0 if fragment is None else FRAGMENT_HEADER_BYTES) + body_bytes
     if payload_bytes > 0xFFFF:
         raise LocalError(f"an Encrypted payload of {payload_bytes} bytes does not fit into its length field")
-    writer = Writer()
-    write_header(writer, replace(header, next_payload=payload_type, length=HEADER_BYTES + payload_bytes))
-    writer.u8(first_payload)
-    writer.u8(0)
-    writer.u16(payload_bytes)
-    if fragment is not None:
-        writer.u16(fragment[0])
-        writer.u16(fragment[1])
-    return writer.bytes()
-
-
-def _write_chain(writer: Writer, payloads: Sequence[Payload]) -> None:
-    for index, payload in enumerate(payloads):
-        start = len(writer)
-        following = payloads[index + 1].type if index + 1 < len(payloads) else PayloadType.NONE
-        # The length is filled in below.
-        writer.pack(GENERIC_HEADER, following, critical_octet(payload), 0)
-        write_payload(writer, payload)
-        writer.set_u16(start + 2, len(writer) - start)
+    head = encode_header(header, next_payload=payload_type, length=HEADER_BYTES + payload_bytes)
+    head += pack(GENERIC_HEADER, first_payload, 0, payload_bytes)
+    return head if fragment is None else head + pack(_FRAGMENT_HEADER, *fragment)

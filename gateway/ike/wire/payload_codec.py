@@ -1,11 +1,13 @@
 """The bytes of every payload: bodies to records and back, the generic header's C bit (RFC 7296 §3.2–3.16)."""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Any, Final
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.buffer import Reader, pack
 from gateway.ike.wire.payloads import (
     NONCE_BYTES,
     AuthPayload,
@@ -29,18 +31,33 @@ from gateway.ike.wire.payloads import (
     UnknownPayload,
     VendorIdPayload,
 )
-from gateway.ike.wire.sa_payload import parse_proposals, write_proposals
+from gateway.ike.wire.sa_payload import encode_proposals, parse_proposals
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.proposal import ProtocolId
 from gateway.ipsec.selectors import TrafficSelector
 
 _CRITICAL: Final = 0x80
+_OCTET: Final = struct.Struct("!B")
+_OCTET_RESERVED: Final = struct.Struct("!B3x")
+"""Of AUTH, TSi, TSr and CP: a method, a count, a type; then RESERVED."""
+_KE: Final = struct.Struct("!H2x")
+"""Key exchange method, RESERVED."""
+_NOTIFY_OR_DELETE: Final = struct.Struct("!BBH")
+"""Protocol, SPI size, then notify type or number of SPIs."""
+_SELECTOR: Final = struct.Struct("!BBHHH")
+"""TS type, IP protocol, length of the selector, first and last port."""
+_SELECTOR_HEAD: Final = struct.Struct("!BBH")
+"""The part of it that selectors of every type have."""
+_PORTS: Final = struct.Struct("!HH")
+_ATTRIBUTE: Final = struct.Struct("!HH")
+"""Type and length."""
 _TS_IPV4: Final = 7
 _TS_IPV6: Final = 8
-_TS_ADDRESS: Final[dict[int, type[IPv4Address] | type[IPv6Address]]] = {
-    _TS_IPV4: IPv4Address,
-    _TS_IPV6: IPv6Address,
+_TS_ADDRESS: Final[Mapping[int, tuple[type[IPv4Address] | type[IPv6Address], int]]] = {
+    _TS_IPV4: (IPv4Address, 4),
+    _TS_IPV6: (IPv6Address, 16),
 }
+"""Family and length of the addresses, by TS type (RFC 7296 §3.13.1)."""
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -65,8 +82,7 @@ def _parse_sa(reader: Reader) -> SaPayload:
 
 
 def _parse_ke(reader: Reader) -> KePayload:
-    method = reader.u16()
-    reader.skip(2)
+    (method,) = reader.unpack(_KE)
     return KePayload(method, reader.rest())
 
 
@@ -91,8 +107,7 @@ def _parse_certreq(reader: Reader) -> CertreqPayload:
 
 
 def _parse_auth(reader: Reader) -> AuthPayload:
-    method = reader.u8()
-    reader.skip(3)
+    (method,) = reader.unpack(_OCTET_RESERVED)
     return AuthPayload(method, reader.rest())
 
 
@@ -103,17 +118,13 @@ def _parse_nonce(reader: Reader) -> NoncePayload:
 
 
 def _parse_notify(reader: Reader) -> NotifyPayload:
-    protocol = reader.u8()
-    spi_size = reader.u8()
-    notify_type = reader.u16()
+    protocol, spi_size, notify_type = reader.unpack(_NOTIFY_OR_DELETE)
     spi = reader.take(spi_size)
     return NotifyPayload(notify_type, reader.rest(), protocol, spi)
 
 
 def _parse_delete(reader: Reader) -> DeletePayload:
-    protocol = reader.u8()
-    spi_size = reader.u8()
-    count = reader.u16()
+    protocol, spi_size, count = reader.unpack(_NOTIFY_OR_DELETE)
     wanted = 0 if protocol == ProtocolId.IKE else 4
     if spi_size != wanted or (protocol == ProtocolId.IKE and count):
         raise InvalidSyntax(f"delete: {count} SPIs of {spi_size} bytes for protocol {protocol}")
@@ -125,30 +136,31 @@ def _parse_vendor_id(reader: Reader) -> VendorIdPayload:
 
 
 def _parse_selectors(reader: Reader) -> tuple[tuple[TrafficSelector, ...], tuple[OtherSelector, ...]]:
-    count = reader.u8()
-    reader.skip(3)
+    (count,) = reader.unpack(_OCTET_RESERVED)
     if count == 0:
         raise InvalidSyntax("a TS payload holds no traffic selector")
     selectors: list[TrafficSelector] = []
     others: list[OtherSelector] = []
     for _ in range(count):
-        ts_type = reader.u8()
-        protocol = reader.u8()
-        body = reader.sub(reader.u16() - 4, "traffic selector")
-        family = _TS_ADDRESS.get(ts_type)
-        if family is None:
-            others.append(OtherSelector(ts_type, protocol.to_bytes(1, "big") + body.rest()))
-            continue
-        selectors.append(_parse_selector(body, protocol, family))
+        ts_type, protocol, length = reader.unpack(_SELECTOR_HEAD)
+        body = reader.sub(length - _SELECTOR_HEAD.size, "traffic selector").rest()
+        if ts_type in _TS_ADDRESS:
+            selectors.append(_parse_selector(ts_type, protocol, body))
+        else:
+            others.append(OtherSelector(ts_type, protocol.to_bytes(1, "big") + body))
     return tuple(selectors), tuple(others)
 
 
-def _parse_selector(
-    reader: Reader, protocol: int, family: type[IPv4Address] | type[IPv6Address]
-) -> TrafficSelector:
-    start_port = reader.u16()
-    end_port = reader.u16()
-    size = 4 if family is IPv4Address else 16
+@lru_cache(maxsize=1024)
+def _parse_selector(ts_type: int, protocol: int, body: bytes) -> TrafficSelector:
+    """Read ports and addresses of one of the types in `_TS_ADDRESS`.
+
+    What was read is remembered: the SAs of many peers share few selectors, and then they share one record of
+    each. A wrong one is not, and all have one of two sizes, so that nobody can make this large.
+    """
+    reader = Reader(body, "traffic selector")
+    start_port, end_port = reader.unpack(_PORTS)
+    family, size = _TS_ADDRESS[ts_type]
     start = family(reader.take(size))
     end = family(reader.take(size))
     reader.finish()
@@ -167,12 +179,11 @@ def _parse_tsr(reader: Reader) -> TsrPayload:
 
 
 def _parse_cp(reader: Reader) -> CpPayload:
-    cfg_type = reader.u8()
-    reader.skip(3)
+    (cfg_type,) = reader.unpack(_OCTET_RESERVED)
     attributes = []
     while reader.remaining:
-        attribute_type = reader.u16() & 0x7FFF
-        attributes.append(ConfigurationAttribute(attribute_type, reader.take(reader.u16())))
+        attribute_type, length = reader.unpack(_ATTRIBUTE)
+        attributes.append(ConfigurationAttribute(attribute_type & 0x7FFF, reader.take(length)))
     return CpPayload(cfg_type, tuple(attributes))
 
 
@@ -204,74 +215,112 @@ _PARSERS: Final[dict[int, Callable[[Reader], Payload]]] = {
 # --- writing ------------------------------------------------------------------------------------
 
 
-def write_payload(writer: Writer, payload: Payload) -> None:
-    """Append the body of one payload, without the generic header."""
-    match payload:
-        case SaPayload():
-            write_proposals(writer, payload.proposals)
-        case KePayload():
-            writer.u16(payload.method)
-            writer.zeros(2)
-            writer.raw(payload.data)
-        case IdiPayload() | IdrPayload():
-            writer.raw(payload.body)
-        case CertPayload() | CertreqPayload():
-            writer.u8(payload.encoding)
-            writer.raw(payload.data)
-        case AuthPayload():
-            writer.u8(payload.method)
-            writer.zeros(3)
-            writer.raw(payload.data)
-        case NoncePayload():
-            if len(payload.data) not in NONCE_BYTES:
-                raise LocalError(f"nonce is {len(payload.data)} bytes, RFC 7296 §3.9 wants 16 to 256")
-            writer.raw(payload.data)
-        case NotifyPayload():
-            writer.u8(payload.protocol)
-            writer.u8(len(payload.spi))
-            writer.u16(payload.notify_type)
-            writer.raw(payload.spi)
-            writer.raw(payload.data)
-        case DeletePayload():
-            writer.u8(payload.protocol)
-            writer.u8(0 if payload.protocol == ProtocolId.IKE else 4)
-            writer.u16(len(payload.spis))
-            writer.raw(b"".join(payload.spis))
-        case VendorIdPayload():
-            writer.raw(payload.data)
-        case TsiPayload() | TsrPayload():
-            _write_selectors(writer, payload.selectors, payload.others)
-        case CpPayload():
-            writer.u8(payload.cfg_type)
-            writer.zeros(3)
-            for attribute in payload.attributes:
-                writer.u16(attribute.type)
-                writer.u16(len(attribute.value))
-                writer.raw(attribute.value)
-        case EapPayload():
-            writer.raw(payload.message)
-        case UnknownPayload():
-            writer.raw(payload.body)
+def encode_payload(payload: Payload) -> bytes:
+    """Return the body of one payload, without the generic header.
+
+    Raises:
+        LocalError: A field does not fit, or a nonce is too short or too long.
+    """
+    return _ENCODERS[type(payload)](payload)
 
 
-def _write_selectors(
-    writer: Writer, selectors: tuple[TrafficSelector, ...], others: tuple[OtherSelector, ...]
-) -> None:
-    writer.u8(len(selectors) + len(others))
-    writer.zeros(3)
-    for selector in selectors:
-        writer.u8(_TS_IPV4 if isinstance(selector.start, IPv4Address) else _TS_IPV6)
-        writer.u8(selector.protocol)
-        writer.u16(8 + 2 * len(selector.start.packed))
-        writer.u16(selector.start_port)
-        writer.u16(selector.end_port)
-        writer.raw(selector.start.packed)
-        writer.raw(selector.end.packed)
-    for other in others:
-        writer.u8(other.type)
-        writer.raw(other.data[:1])
-        writer.u16(3 + len(other.data))
-        writer.raw(other.data[1:])
+def _encode_sa(payload: SaPayload) -> bytes:
+    return encode_proposals(payload.proposals)
+
+
+def _encode_ke(payload: KePayload) -> bytes:
+    return pack(_KE, payload.method) + payload.data
+
+
+def _encode_id(payload: IdiPayload | IdrPayload) -> bytes:
+    return payload.body
+
+
+def _encode_cert(payload: CertPayload | CertreqPayload) -> bytes:
+    return pack(_OCTET, payload.encoding) + payload.data
+
+
+def _encode_auth(payload: AuthPayload) -> bytes:
+    return pack(_OCTET_RESERVED, payload.method) + payload.data
+
+
+def _encode_nonce(payload: NoncePayload) -> bytes:
+    if len(payload.data) not in NONCE_BYTES:
+        raise LocalError(f"nonce is {len(payload.data)} bytes, RFC 7296 §3.9 wants 16 to 256")
+    return payload.data
+
+
+def _encode_notify(payload: NotifyPayload) -> bytes:
+    head = pack(_NOTIFY_OR_DELETE, payload.protocol, len(payload.spi), payload.notify_type)
+    return head + payload.spi + payload.data
+
+
+def _encode_delete(payload: DeletePayload) -> bytes:
+    spi_size = 0 if payload.protocol == ProtocolId.IKE else 4
+    head = pack(_NOTIFY_OR_DELETE, payload.protocol, spi_size, len(payload.spis))
+    return head + b"".join(payload.spis)
+
+
+def _encode_vendor_id(payload: VendorIdPayload) -> bytes:
+    return payload.data
+
+
+def _encode_ts(payload: TsiPayload | TsrPayload) -> bytes:
+    parts = [pack(_OCTET_RESERVED, len(payload.selectors) + len(payload.others))]
+    parts += map(_encode_selector, payload.selectors)
+    for other in payload.others:
+        # The second octet, an IP protocol elsewhere, is the type's own.
+        parts.append(pack(_SELECTOR_HEAD, other.type, other.data[0], 3 + len(other.data)) + other.data[1:])
+    return b"".join(parts)
+
+
+def _encode_selector(selector: TrafficSelector) -> bytes:
+    addresses = selector.start.packed + selector.end.packed
+    return (
+        pack(
+            _SELECTOR,
+            _TS_IPV4 if isinstance(selector.start, IPv4Address) else _TS_IPV6,
+            selector.protocol,
+            _SELECTOR.size + len(addresses),
+            selector.start_port,
+            selector.end_port,
+        )
+        + addresses
+    )
+
+
+def _encode_cp(payload: CpPayload) -> bytes:
+    attributes = (pack(_ATTRIBUTE, a.type, len(a.value)) + a.value for a in payload.attributes)
+    return pack(_OCTET_RESERVED, payload.cfg_type) + b"".join(attributes)
+
+
+def _encode_eap(payload: EapPayload) -> bytes:
+    return payload.message
+
+
+def _encode_unknown(payload: UnknownPayload) -> bytes:
+    return payload.body
+
+
+# Any: each takes the class that it stands beside.
+_ENCODERS: Final[Mapping[type[Payload], Callable[[Any], bytes]]] = {
+    SaPayload: _encode_sa,
+    KePayload: _encode_ke,
+    IdiPayload: _encode_id,
+    IdrPayload: _encode_id,
+    CertPayload: _encode_cert,
+    CertreqPayload: _encode_cert,
+    AuthPayload: _encode_auth,
+    NoncePayload: _encode_nonce,
+    NotifyPayload: _encode_notify,
+    DeletePayload: _encode_delete,
+    VendorIdPayload: _encode_vendor_id,
+    TsiPayload: _encode_ts,
+    TsrPayload: _encode_ts,
+    CpPayload: _encode_cp,
+    EapPayload: _encode_eap,
+    UnknownPayload: _encode_unknown,
+}
 
 
 def is_critical_bit(octet: int) -> bool:

@@ -179,7 +179,7 @@ def check_rules(payloads: Sequence[Payload], exchange_type: int, *, is_response:
 def _fits(shape: _Shape, counts: Mapping[int, int], *, notified: bool) -> bool:
     if shape.notify and not notified:
         return False
-    if any(payload_type not in shape.counts for payload_type in counts):
+    if not counts.keys() <= shape.counts.keys():
         return False
     return all(least <= counts.get(kind, 0) <= most for kind, (least, most) in shape.counts.items())
 

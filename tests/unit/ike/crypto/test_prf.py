@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.ike.crypto.prf import prf_function, prf_plus
+from gateway.ike.crypto.prf import expand, prf_function, prf_plus
 from gateway.ike.crypto.xcbc import aes_xcbc
 from gateway.ike.errors import LocalError
 from gateway.ipsec.algorithms import Prf
@@ -40,6 +40,24 @@ def test_aes_xcbc_mac_meets_rfc_3566(size, out):
 def test_prf_without_code_is_refused():
     with pytest.raises(LocalError, match="HMAC_TIGER"):
         prf_function(Prf.HMAC_TIGER)
+
+
+@pytest.mark.parametrize(
+    "prf", [Prf.HMAC_MD5, Prf.HMAC_SHA1, Prf.HMAC_SHA2_256, Prf.HMAC_SHA2_512, Prf.AES128_CMAC]
+)
+@pytest.mark.parametrize("size", [0, 1, 20, 64, 65, 168])
+@pytest.mark.parametrize("key", [b"", b"short", bytes(range(200))], ids=["empty", "short", "long"])
+def test_keys_are_expanded_as_prf_plus_says(prf, size, key):
+    assert expand(prf, key, b"Ni | Nr", size) == prf_plus(prf_function(prf), key, b"Ni | Nr", size)
+
+
+@pytest.mark.parametrize("prf", [Prf.HMAC_MD5, Prf.HMAC_SHA1])
+def test_expansion_stops_where_the_counter_would_wrap(prf):
+    most = 255 * len(prf_function(prf)(b"k", b""))
+
+    assert len(expand(prf, b"k", b"s", most)) == most
+    with pytest.raises(LocalError, match="counter"):
+        expand(prf, b"k", b"s", most + 1)
 
 
 def test_prf_plus_stops_where_its_counter_would_wrap():

@@ -8,7 +8,6 @@ import pytest
 from gateway.ike.crypto.cipher import build_cipher
 from gateway.ike.crypto.prf import prf_function
 from gateway.ike.errors import PeerError
-from gateway.ike.wire.buffer import Writer
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.message import (
     EncryptedFragment,
@@ -18,7 +17,7 @@ from gateway.ike.wire.message import (
     encode_payloads,
     parse_message,
 )
-from gateway.ike.wire.payload_codec import write_payload
+from gateway.ike.wire.payload_codec import encode_payload
 from gateway.ike.wire.payloads import (
     AuthPayload,
     IdiPayload,
@@ -46,12 +45,6 @@ CAPTURES = ikev2_captures()
 IDS = [path.name if path.parent == WIRESHARK else path.parent.name for path in CAPTURES]
 EXPECTED = json.loads((WIRESHARK / "expected_decryption.json").read_text())
 PSK_SCENARIOS = ["psk-x25519-gcm256", "psk-cookie", "rsa2048-sig-frag", "eap-mschapv2"]
-
-
-def encode_payload_body(payload):
-    writer = Writer()
-    write_payload(writer, payload)
-    return writer.bytes()
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=IDS)
@@ -194,7 +187,7 @@ def test_wireshark_capture_has_the_plaintext_that_was_expected(name):
         message = parse_message(datagram)
         assert message.header.length == expected["length"]
         assert message.header.message_id == expected["msgid"]
-        assert [len(encode_payload_body(p)) for p in message.payloads] == [
+        assert [len(encode_payload(p)) for p in message.payloads] == [
             size for _, size in expected["payloads"]
         ]
         if "plaintext" not in expected:
@@ -206,7 +199,7 @@ def test_wireshark_capture_has_the_plaintext_that_was_expected(name):
         data = strip_padding(opened.padded)
         assert data.hex() == expected["plaintext"]
         payloads = Plaintext(message.protected.first_payload, data).payloads()
-        assert [encode_payload_body(p).hex() for p in payloads] == [body for _, body in expected["inner"]]
+        assert [encode_payload(p).hex() for p in payloads] == [body for _, body in expected["inner"]]
         if "auth_data" in expected:
             auth = find_payload(payloads, AuthPayload)
             assert auth.data.hex() == expected["auth_data"]

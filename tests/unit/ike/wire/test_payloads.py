@@ -6,9 +6,9 @@ from ipaddress import ip_address
 import pytest
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire.buffer import Reader
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payload_codec import parse_payload, write_payload
+from gateway.ike.wire.payload_codec import encode_payload, parse_payload
 from gateway.ike.wire.payloads import (
     AuthPayload,
     CertPayload,
@@ -94,12 +94,6 @@ KNOWN = [
 IDS = [f"{index}-{type(payload).__name__}" for index, (payload, _) in enumerate(KNOWN)]
 
 
-def encode_payload_body(payload):
-    writer = Writer()
-    write_payload(writer, payload)
-    return writer.bytes()
-
-
 def parse(payload_type, data, critical=False):
     return parse_payload(payload_type, critical, Reader(data, "test"))
 
@@ -108,7 +102,7 @@ def parse(payload_type, data, critical=False):
 def test_known_bytes_both_ways(payload, octets):
     data = bytes.fromhex(octets)
 
-    assert encode_payload_body(payload) == data
+    assert encode_payload(payload) == data
     assert parse(payload.type, data, critical=payload == KNOWN[-1][0]) == payload
 
 
@@ -130,7 +124,7 @@ def test_every_changed_byte_parses_or_is_invalid_syntax(payload, octets):
             changed = data[:position] + bytes([value]) + data[position + 1 :]
             try:
                 parsed = parse(payload.type, changed)
-                encode_payload_body(parsed)
+                encode_payload(parsed)
             except InvalidSyntax:
                 pass
 
@@ -138,11 +132,12 @@ def test_every_changed_byte_parses_or_is_invalid_syntax(payload, octets):
 @pytest.mark.parametrize(
     ("payload_type", "octets", "reason"),
     [
-        (PayloadType.SA, "", "test: 4 bytes wanted, 0 left"),
+        (PayloadType.SA, "", "test: 8 bytes wanted, 0 left"),
         (PayloadType.SA, "01000008 01010000", "last-substructure byte is 1"),
-        (PayloadType.SA, "00000004", "proposal: 4 bytes wanted, 0 left"),
-        (PayloadType.SA, "00000003", "-1 bytes wanted"),
-        (PayloadType.SA, "00000008 01010001", "proposal: 4 bytes wanted, 0 left"),
+        (PayloadType.SA, "00000004", "test: 8 bytes wanted, 4 left"),
+        (PayloadType.SA, "00000007 01010000", "-1 bytes wanted"),
+        (PayloadType.SA, "00000008 01010001", "proposal: 8 bytes wanted, 0 left"),
+        (PayloadType.SA, "00000010 01010001 00000007 01000014", "-1 bytes wanted"),
         (PayloadType.SA, "00000010 01010002 00000008 01000014", "2 transforms announced, 1 found"),
         (PayloadType.SA, "00000018 01010001 03000008 01000014 00000008 02000005", "1 transforms announced"),
         (PayloadType.SA, "0000000c 01030400 01020304 00", "1 bytes too many"),
@@ -201,12 +196,12 @@ def test_identity_goes_out_as_its_payload():
     identity = Identity(IdType.RFC822_ADDR, b"ops@example.org")
 
     assert IdiPayload.of(identity).identity == identity
-    assert encode_payload_body(IdrPayload.of(identity)) == b"\x03\0\0\0ops@example.org"
+    assert encode_payload(IdrPayload.of(identity)) == b"\x03\0\0\0ops@example.org"
 
 
 def test_nonce_of_wrong_length_is_never_sent():
     with pytest.raises(LocalError, match="nonce is 8 bytes"):
-        encode_payload_body(NoncePayload(bytes(8)))
+        encode_payload(NoncePayload(bytes(8)))
 
 
 def test_looking_into_a_message():
@@ -238,4 +233,4 @@ def test_unknown_error_types_are_errors_and_have_a_name():
 
 
 def test_delete_of_child_sas_has_protocol_and_four_byte_spis():
-    assert encode_payload_body(DeletePayload(ProtocolId.ESP, (b"\1\2\3\4",))).hex() == "0304000101020304"
+    assert encode_payload(DeletePayload(ProtocolId.ESP, (b"\1\2\3\4",))).hex() == "0304000101020304"

@@ -3,14 +3,15 @@
 import pytest
 
 from gateway.ike.errors import LocalError
-from gateway.ike.wire.buffer import Reader, Writer
+from gateway.ike.wire import sa_payload
+from gateway.ike.wire.buffer import Reader
 from gateway.ike.wire.sa_payload import (
     Attribute,
     WireProposal,
     WireTransform,
+    encode_proposals,
     parse_proposals,
     wire_proposals,
-    write_proposals,
 )
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
 
@@ -36,10 +37,9 @@ def offer(*transforms, protocol=1):
 def test_proposal_survives_the_wire(text, protocol, spi):
     proposal = parse_proposal(text, protocol, implemented_only=False)
     second = parse_proposal("aes128-sha256" + ("-x25519" if protocol is ProtocolId.IKE else ""), protocol)
-    writer = Writer()
 
-    write_proposals(writer, wire_proposals((proposal, second), spi))
-    parsed = parse_proposals(Reader(writer.bytes(), "SA"))
+    octets = encode_proposals(wire_proposals((proposal, second), spi))
+    parsed = parse_proposals(Reader(octets, "SA"))
 
     assert [item.proposal for item in parsed] == [proposal, second]
     assert [item.number for item in parsed] == [1, 2]
@@ -84,13 +84,33 @@ def test_unknown_things_are_sent_back_as_they_came():
         offer(WireTransform(200, 7, (Attribute(99, b"abc"), Attribute(3, 5))), GCM),
         WireProposal(number=2, protocol=77, spi=b"odd", transforms=()),
     )
-    writer = Writer()
 
-    write_proposals(writer, proposals)
-
-    assert parse_proposals(Reader(writer.bytes(), "SA")) == proposals
+    assert parse_proposals(Reader(encode_proposals(proposals), "SA")) == proposals
 
 
 def test_empty_offer_is_our_mistake():
     with pytest.raises(LocalError, match="at least one proposal"):
-        write_proposals(Writer(), ())
+        encode_proposals(())
+
+
+def test_memory_of_what_was_read_is_bounded_whatever_strangers_send():
+    """Short lists of transforms are kept up to a number, long ones not at all."""
+    remembered = sa_payload._remembered_transforms
+    remembered.cache_clear()
+
+    for number in range(300):
+        many = tuple(WireTransform(1, number * 100 + i) for i in range(100))
+        parse_proposals(Reader(encode_proposals([offer(*many)]), "SA"))
+    assert remembered.cache_info().currsize == 0
+
+    for number in range(300):
+        parse_proposals(Reader(encode_proposals([offer(WireTransform(1, number))]), "SA"))
+    assert 1 < remembered.cache_info().currsize < 300
+
+
+def test_what_was_read_before_is_read_alike():
+    octets = encode_proposals([offer(GCM, PRF, X25519)])
+    other = octets[:-1] + bytes([octets[-1] ^ 1])
+
+    assert parse_proposals(Reader(octets, "SA")) == parse_proposals(Reader(octets, "SA"))
+    assert parse_proposals(Reader(octets, "SA")) != parse_proposals(Reader(other, "SA"))
