@@ -8,7 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gateway.controller.connections import ChildKey, Connections, RetryTiming
@@ -159,7 +159,7 @@ class Controller:
         self._transport = make_transport(self._on_datagram, self._on_ports_lost)
         self._core = Core(
             entropy=entropy,
-            options=options.endpoint,
+            options=replace(options.endpoint, tells_ike_keys=key_log is not None),
             send=self._transport.send,
             handler=self,
             clock=self._clock,

@@ -247,7 +247,7 @@ class IkeSaEstablished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkeSaKeysDerived:
-    """SK_* exist (before authentication): only for the key log."""
+    """SK_* exist (before authentication): for a key log only, if `EndpointOptions.tells_ike_keys`."""
 
     ike_sa: IkeSaInfo
     keys: IkeSaKeys

@@ -7,6 +7,7 @@ Text form, as strongSwan writes it: `10.1.0.0/16`, `10.1.0.1-10.1.0.9`, `2001:db
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -216,25 +217,7 @@ class TrafficSelector:
 
     def intersect(self, other: "TrafficSelector") -> "TrafficSelector | None":
         """Return what both match, or `None`."""
-        if self.start.version != other.start.version:
-            return None
-        if int(self.start) > int(other.end) or int(other.start) > int(self.end):
-            return None
-        start, end = max(self.start, other.start, key=int), min(self.end, other.end, key=int)
-        if self.protocol and other.protocol and self.protocol != other.protocol:
-            return None
-        ports = self._intersect_ports(other)
-        return None if ports is None else TrafficSelector(start, end, self.protocol or other.protocol, *ports)
-
-    def _intersect_ports(self, other: "TrafficSelector") -> tuple[int, int] | None:
-        if self.has_any_port:
-            return other.start_port, other.end_port
-        if other.has_any_port:
-            return self.start_port, self.end_port
-        if self.is_opaque or other.is_opaque:
-            return (MAX_PORT, 0) if self.is_opaque and other.is_opaque else None
-        first, last = max(self.start_port, other.start_port), min(self.end_port, other.end_port)
-        return (first, last) if first <= last else None
+        return _intersect(self, other)
 
     def prefixes(self) -> tuple[IpNetwork, ...]:
         """Return the fewest networks that cover exactly the address range, in order."""
@@ -243,6 +226,31 @@ class TrafficSelector:
         if isinstance(self.start, IPv6Address) and isinstance(self.end, IPv6Address):
             return tuple(summarize_address_range(self.start, self.end))
         raise AssertionError("one family: __post_init__ has checked it")
+
+
+# Many peers ask for the same as the one before, and are allowed the same.
+@lru_cache(maxsize=1024)
+def _intersect(one: TrafficSelector, other: TrafficSelector) -> TrafficSelector | None:
+    if one.start.version != other.start.version:
+        return None
+    if int(one.start) > int(other.end) or int(other.start) > int(one.end):
+        return None
+    start, end = max(one.start, other.start, key=int), min(one.end, other.end, key=int)
+    if one.protocol and other.protocol and one.protocol != other.protocol:
+        return None
+    ports = _intersect_ports(one, other)
+    return None if ports is None else TrafficSelector(start, end, one.protocol or other.protocol, *ports)
+
+
+def _intersect_ports(one: TrafficSelector, other: TrafficSelector) -> tuple[int, int] | None:
+    if one.has_any_port:
+        return other.start_port, other.end_port
+    if other.has_any_port:
+        return one.start_port, one.end_port
+    if one.is_opaque or other.is_opaque:
+        return (MAX_PORT, 0) if one.is_opaque and other.is_opaque else None
+    first, last = max(one.start_port, other.start_port), min(one.end_port, other.end_port)
+    return (first, last) if first <= last else None
 
 
 ANY_IPV4: Final = TrafficSelector(IPv4Address(0), IPv4Address(2**32 - 1))

@@ -8,7 +8,7 @@ side, and writes down in which order it all happened. Alice is on the left, Bob 
 import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from itertools import count
 from typing import Any
@@ -245,12 +245,13 @@ class Host:
         self.psk: bytes | None = PSK
         self.credentials = Credentials(lambda: NOW)
         """For certificates and raw public keys: the controller's own; `hold` fills it."""
-        self.endpoint = Endpoint(entropy=Entropy(number), connections=connections, options=options)
+        # The tap reads what is protected.
+        self._options = replace(options, tells_ike_keys=True)
+        self.endpoint = Endpoint(entropy=Entropy(number), connections=connections, options=self._options)
         self.born = 0
         """Where in the pair's log the present life of this side begins."""
         self._pair = pair
         self._connections = tuple(connections)
-        self._options = options
         self._number = number
         self._rules: list[Rule] = []
 

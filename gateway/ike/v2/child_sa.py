@@ -51,6 +51,9 @@ def _at_most(limit: Limit, packets: int) -> Limit:
     return Limit(seconds=limit.seconds, bytes=limit.bytes, packets=min(limit.packets or packets, packets))
 
 
+_IP_PROTOCOLS: Final = {ProtocolId.ESP: IpsecProtocol.ESP, ProtocolId.AH: IpsecProtocol.AH}
+
+
 # --- the pair -----------------------------------------------------------------------------------
 
 
@@ -111,7 +114,7 @@ def _direction(
     return SecurityAssociation(
         spi=parameters.spi_in if is_inbound else parameters.spi_out,
         direction=direction,
-        protocol=IpsecProtocol[proposal.protocol.name],
+        protocol=_IP_PROTOCOLS[proposal.protocol],
         mode=parameters.mode,
         source=source[0],
         destination=destination[0],

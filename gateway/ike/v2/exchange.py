@@ -10,7 +10,7 @@ blocks, and an exchange that is held costs a suspended frame. Errors come in as 
 A responder yields `SendResponse` exactly once. What it does after that no longer holds the peer up.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -297,17 +297,16 @@ def request(exchange_type: ExchangeType, payloads: Sequence[Payload]) -> Steps[R
 
 def expected_result(step: Step) -> type[Result] | None:
     """Return the class of result that `Endpoint.resolve` must bring for this step, if it is a request."""
-    if isinstance(step, NeedSpi):
-        return SpiAllocated
-    if isinstance(step, NeedInstall):
-        return Installed
-    if isinstance(step, NeedCredential):
-        return CredentialFound
-    if isinstance(step, NeedSignature):
-        return Signed
-    if isinstance(step, NeedTrust):
-        return Trusted
-    return None
+    return _RESULTS.get(type(step))
+
+
+_RESULTS: Mapping[type[Step], type[Result]] = {
+    NeedSpi: SpiAllocated,
+    NeedInstall: Installed,
+    NeedCredential: CredentialFound,
+    NeedSignature: Signed,
+    NeedTrust: Trusted,
+}
 
 
 def as_exception(result: Refused) -> Denied:

@@ -87,7 +87,7 @@ class HalfOpenTable:
         Only one of them has to go. All are named, because some may be beyond being half-open by now.
         """
         share = self._options.half_open_per_prefix
-        for prefix, times in _prefixes(address):
+        for prefix, times in _prefixes(address) if self._proven else ():
             there = self._proven.get(prefix)
             if there is not None and len(there) >= share * times:
                 return tuple(there)

@@ -391,7 +391,7 @@ class IkeSa:
     # --- keys and messages ------------------------------------------------------------------------
 
     def adopt_keys(self, proposal: Proposal, keys: IkeKeys) -> None:
-        """Take the keys of IKE_SA_INIT or of a rekey, and tell the key log."""
+        """Take the keys of IKE_SA_INIT or of a rekey, and tell them where there is a key log."""
         suite = IkeSuite.of(proposal)
         self.proposal = proposal
         self.prf = prf_function(suite.prf)
@@ -399,6 +399,10 @@ class IkeSa:
         self.protection = SkProtection(
             suite, keys, is_initiator=self.is_initiator, entropy=self.context.entropy
         )
+        if self.context.options.tells_ike_keys:
+            self._tell_keys(proposal, keys)
+
+    def _tell_keys(self, proposal: Proposal, keys: IkeKeys) -> None:
         self.context.emit(
             IkeSaKeysDerived(
                 ike_sa=self.info(),

@@ -59,6 +59,8 @@ class EndpointOptions:
     """Length of our nonces: 16 to 256, and at least half the PRF key (RFC 7296 §2.10)."""
     vendor_id: bytes | None = b"ipsec-gateway"
     """Sent in IKE_SA_INIT; `None` sends none."""
+    tells_ike_keys: bool = False
+    """Tell the keys of IKE SAs (`IkeSaKeysDerived`) for a key log; otherwise they stay inside."""
     send_initial_contact: bool = True
     """Say INITIAL_CONTACT with the first IKE SA to a peer; off while a restarted controller adopts SAs."""
     accept_initial_contact: bool = True

@@ -4,6 +4,9 @@ Code that changes a state asks `next_ike_state` or `next_child_state`; there are
 elsewhere. What a state permits (which requests it takes, whether it carries traffic) is in the tables
 too, and so are the answers where exchanges of both sides collide. `docs/ike-states.md` is made from them by
 `docs/generate_states.py`.
+
+States and triggers hash by identity, which is what members of an enum are compared by: the tables are asked
+all the time, and Python code over the members' names would run each time.
 """
 
 from enum import Enum
@@ -31,6 +34,8 @@ class IkeSaState(Enum):
     DELETED = "deleted"
     """Ended; only its last response is repeated for a while."""
 
+    __hash__ = object.__hash__
+
 
 class IkeSaTrigger(Enum):
     """What moves an IKE SA on."""
@@ -44,6 +49,8 @@ class IkeSaTrigger(Enum):
     REPLACED = "successor took over"
     DELETE_SENT = "DELETE sent"
     GONE = "DELETE received or answered, timeout, or fatal error"
+
+    __hash__ = object.__hash__
 
 
 class ChildSaState(Enum):
@@ -62,6 +69,8 @@ class ChildSaState(Enum):
     DELETED = "deleted"
     """Ended; its inbound SA may still decrypt packets in flight for a while."""
 
+    __hash__ = object.__hash__
+
 
 class ChildSaTrigger(Enum):
     """What moves a Child SA on."""
@@ -73,6 +82,8 @@ class ChildSaTrigger(Enum):
     SUCCESSOR_GONE = "successor taken back"
     DELETE_SENT = "DELETE sent"
     GONE = "DELETE received or answered, refused, expired, or IKE SA gone"
+
+    __hash__ = object.__hash__
 
 
 # --- transitions --------------------------------------------------------------------------------

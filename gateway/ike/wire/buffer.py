@@ -100,6 +100,17 @@ class Reader:
         return InvalidSyntax(f"{self._what}: {size} bytes wanted, {self._end - self._position} left")
 
 
+def split(layout: struct.Struct, data: bytes, what: str) -> tuple[tuple[Any, ...], bytes]:
+    """Return the fields of a fixed part that `data` begins with, and what follows it.
+
+    Raises:
+        InvalidSyntax: There is less.
+    """
+    if len(data) < layout.size:
+        raise InvalidSyntax(f"{what}: {layout.size} bytes wanted, {len(data)} left")
+    return layout.unpack_from(data), data[layout.size :]
+
+
 def pack(layout: struct.Struct, *fields: int | bytes) -> bytes:
     """Return a fixed part, whose layout is in network byte order.
 

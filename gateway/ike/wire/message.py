@@ -31,8 +31,6 @@ _FRAGMENT_HEADER: Final = struct.Struct("!HH")
 FRAGMENT_HEADER_BYTES: Final = _FRAGMENT_HEADER.size
 MAX_PAYLOADS: Final = 256
 """More than any honest message holds; bounds the work a stranger's 64 KiB can cause."""
-_NAMES: Final = tuple(f"payload of type {number}" for number in range(256))
-"""What the bodies are called in errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,7 @@ def _parse_one(payload_type: int, reader: Reader, payloads: list[Payload]) -> in
     if len(payloads) == MAX_PAYLOADS:
         raise InvalidSyntax(f"more than {MAX_PAYLOADS} payloads in one message")
     next_payload, octet, length = reader.unpack(GENERIC_HEADER)
-    body = reader.sub(length - GENERIC_HEADER_BYTES, _NAMES[payload_type])
+    body = reader.take(length - GENERIC_HEADER_BYTES)
     payloads.append(parse_payload(payload_type, is_critical_bit(octet), body))
     following: int = next_payload
     return following

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader, pack
+from gateway.ike.wire.buffer import Reader, pack, split
 from gateway.ike.wire.payloads import (
     NONCE_BYTES,
     AuthPayload,
@@ -38,6 +38,8 @@ from gateway.ipsec.selectors import TrafficSelector
 
 _CRITICAL: Final = 0x80
 _OCTET: Final = struct.Struct("!B")
+_ID: Final = struct.Struct("!B3s")
+"""ID type; RESERVED, which is signed as it came."""
 _OCTET_RESERVED: Final = struct.Struct("!B3x")
 """Of AUTH, TSi, TSr and CP: a method, a count, a type; then RESERVED."""
 _KE: Final = struct.Struct("!H2x")
@@ -63,79 +65,82 @@ _TS_ADDRESS: Final[Mapping[int, tuple[type[IPv4Address] | type[IPv6Address], int
 # --- reading ------------------------------------------------------------------------------------
 
 
-def parse_payload(payload_type: int, critical: bool, reader: Reader) -> Payload:
-    """Read the body of one payload, to the end of `reader`.
+def parse_payload(payload_type: int, critical: bool, body: bytes) -> Payload:
+    """Read the body of one payload.
 
     Raises:
         InvalidSyntax: A length, count or value that RFC 7296 does not allow.
     """
     parser = _PARSERS.get(payload_type)
-    if parser is None:
-        return UnknownPayload(payload_type, critical, reader.rest())
-    payload = parser(reader)
-    reader.finish()
-    return payload
+    return UnknownPayload(payload_type, critical, body) if parser is None else parser(body)
 
 
-def _parse_sa(reader: Reader) -> SaPayload:
-    return SaPayload(parse_proposals(reader))
+def _parse_sa(body: bytes) -> SaPayload:
+    return SaPayload(parse_proposals(body))
 
 
-def _parse_ke(reader: Reader) -> KePayload:
-    (method,) = reader.unpack(_KE)
-    return KePayload(method, reader.rest())
+def _parse_ke(body: bytes) -> KePayload:
+    (method,), data = split(_KE, body, "KE payload")
+    return KePayload(method, data)
 
 
-def _parse_idi(reader: Reader) -> IdiPayload:
-    id_type = reader.u8()
-    reserved = reader.take(3)
-    return IdiPayload(id_type, reader.rest(), reserved)
+def _parse_idi(body: bytes) -> IdiPayload:
+    (id_type, reserved), data = split(_ID, body, "IDi payload")
+    return IdiPayload(id_type, data, reserved)
 
 
-def _parse_idr(reader: Reader) -> IdrPayload:
-    id_type = reader.u8()
-    reserved = reader.take(3)
-    return IdrPayload(id_type, reader.rest(), reserved)
+def _parse_idr(body: bytes) -> IdrPayload:
+    (id_type, reserved), data = split(_ID, body, "IDr payload")
+    return IdrPayload(id_type, data, reserved)
 
 
-def _parse_cert(reader: Reader) -> CertPayload:
-    return CertPayload(reader.u8(), reader.rest())
+def _parse_cert(body: bytes) -> CertPayload:
+    (encoding,), data = split(_OCTET, body, "CERT payload")
+    return CertPayload(encoding, data)
 
 
-def _parse_certreq(reader: Reader) -> CertreqPayload:
-    return CertreqPayload(reader.u8(), reader.rest())
+def _parse_certreq(body: bytes) -> CertreqPayload:
+    (encoding,), data = split(_OCTET, body, "CERTREQ payload")
+    return CertreqPayload(encoding, data)
 
 
-def _parse_auth(reader: Reader) -> AuthPayload:
-    (method,) = reader.unpack(_OCTET_RESERVED)
-    return AuthPayload(method, reader.rest())
+def _parse_auth(body: bytes) -> AuthPayload:
+    (method,), data = split(_OCTET_RESERVED, body, "AUTH payload")
+    return AuthPayload(method, data)
 
 
-def _parse_nonce(reader: Reader) -> NoncePayload:
-    if reader.remaining not in NONCE_BYTES:
-        raise InvalidSyntax(f"nonce is {reader.remaining} bytes, RFC 7296 §3.9 wants 16 to 256")
-    return NoncePayload(reader.rest())
+def _parse_nonce(body: bytes) -> NoncePayload:
+    if len(body) not in NONCE_BYTES:
+        raise InvalidSyntax(f"nonce is {len(body)} bytes, RFC 7296 §3.9 wants 16 to 256")
+    return NoncePayload(body)
 
 
-def _parse_notify(reader: Reader) -> NotifyPayload:
-    protocol, spi_size, notify_type = reader.unpack(_NOTIFY_OR_DELETE)
+def _parse_notify(body: bytes) -> NotifyPayload:
+    (protocol, spi_size, notify_type), data = split(_NOTIFY_OR_DELETE, body, "notify")
+    if not spi_size:
+        return NotifyPayload(notify_type, data, protocol)
+    reader = Reader(data, "notify")
     spi = reader.take(spi_size)
     return NotifyPayload(notify_type, reader.rest(), protocol, spi)
 
 
-def _parse_delete(reader: Reader) -> DeletePayload:
+def _parse_delete(body: bytes) -> DeletePayload:
+    reader = Reader(body, "delete")
     protocol, spi_size, count = reader.unpack(_NOTIFY_OR_DELETE)
     wanted = 0 if protocol == ProtocolId.IKE else 4
     if spi_size != wanted or (protocol == ProtocolId.IKE and count):
         raise InvalidSyntax(f"delete: {count} SPIs of {spi_size} bytes for protocol {protocol}")
-    return DeletePayload(protocol, tuple(reader.take(spi_size) for _ in range(count)))
+    spis = tuple(reader.take(spi_size) for _ in range(count))
+    reader.finish()
+    return DeletePayload(protocol, spis)
 
 
-def _parse_vendor_id(reader: Reader) -> VendorIdPayload:
-    return VendorIdPayload(reader.rest())
+def _parse_vendor_id(body: bytes) -> VendorIdPayload:
+    return VendorIdPayload(body)
 
 
-def _parse_selectors(reader: Reader) -> tuple[tuple[TrafficSelector, ...], tuple[OtherSelector, ...]]:
+def _parse_selectors(body: bytes) -> tuple[tuple[TrafficSelector, ...], tuple[OtherSelector, ...]]:
+    reader = Reader(body, "TS payload")
     (count,) = reader.unpack(_OCTET_RESERVED)
     if count == 0:
         raise InvalidSyntax("a TS payload holds no traffic selector")
@@ -143,11 +148,12 @@ def _parse_selectors(reader: Reader) -> tuple[tuple[TrafficSelector, ...], tuple
     others: list[OtherSelector] = []
     for _ in range(count):
         ts_type, protocol, length = reader.unpack(_SELECTOR_HEAD)
-        body = reader.sub(length - _SELECTOR_HEAD.size, "traffic selector").rest()
+        rest = reader.take(length - _SELECTOR_HEAD.size)
         if ts_type in _TS_ADDRESS:
-            selectors.append(_parse_selector(ts_type, protocol, body))
+            selectors.append(_parse_selector(ts_type, protocol, rest))
         else:
-            others.append(OtherSelector(ts_type, protocol.to_bytes(1, "big") + body))
+            others.append(OtherSelector(ts_type, protocol.to_bytes(1, "big") + rest))
+    reader.finish()
     return tuple(selectors), tuple(others)
 
 
@@ -170,15 +176,16 @@ def _parse_selector(ts_type: int, protocol: int, body: bytes) -> TrafficSelector
         raise InvalidSyntax(f"traffic selector: {error}") from None
 
 
-def _parse_tsi(reader: Reader) -> TsiPayload:
-    return TsiPayload(*_parse_selectors(reader))
+def _parse_tsi(body: bytes) -> TsiPayload:
+    return TsiPayload(*_parse_selectors(body))
 
 
-def _parse_tsr(reader: Reader) -> TsrPayload:
-    return TsrPayload(*_parse_selectors(reader))
+def _parse_tsr(body: bytes) -> TsrPayload:
+    return TsrPayload(*_parse_selectors(body))
 
 
-def _parse_cp(reader: Reader) -> CpPayload:
+def _parse_cp(body: bytes) -> CpPayload:
+    reader = Reader(body, "CP payload")
     (cfg_type,) = reader.unpack(_OCTET_RESERVED)
     attributes = []
     while reader.remaining:
@@ -187,13 +194,13 @@ def _parse_cp(reader: Reader) -> CpPayload:
     return CpPayload(cfg_type, tuple(attributes))
 
 
-def _parse_eap(reader: Reader) -> EapPayload:
-    if reader.remaining < 4:
-        raise InvalidSyntax(f"EAP message is {reader.remaining} bytes, RFC 3748 §4 wants at least 4")
-    return EapPayload(reader.rest())
+def _parse_eap(body: bytes) -> EapPayload:
+    if len(body) < 4:
+        raise InvalidSyntax(f"EAP message is {len(body)} bytes, RFC 3748 §4 wants at least 4")
+    return EapPayload(body)
 
 
-_PARSERS: Final[dict[int, Callable[[Reader], Payload]]] = {
+_PARSERS: Final[dict[int, Callable[[bytes], Payload]]] = {
     PayloadType.SA: _parse_sa,
     PayloadType.KE: _parse_ke,
     PayloadType.IDI: _parse_idi,

@@ -13,9 +13,8 @@ from typing import Final
 from gateway.ike.errors import InvalidSyntax, PeerError
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
-from gateway.ike.wire.payloads import NotifyPayload, Payload, PayloadType, UnknownPayload
+from gateway.ike.wire.payloads import Payload, PayloadType, UnknownPayload
 
-_ANYWHERE: Final = frozenset({PayloadType.NOTIFY, PayloadType.VENDOR_ID})
 _MANY: Final = 65535
 
 
@@ -153,17 +152,18 @@ def check_rules(payloads: Sequence[Payload], exchange_type: int, *, is_response:
     counts: dict[int, int] = {}
     notified = False
     for payload in payloads:
-        if isinstance(payload, UnknownPayload):
+        kind = payload.type
+        if kind == PayloadType.NOTIFY:
+            notified = True
+        elif isinstance(payload, UnknownPayload):
             if payload.critical:
                 raise PeerError(
-                    f"critical payload of unknown type {payload.type}",
+                    f"critical payload of unknown type {kind}",
                     NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
-                    payload.type.to_bytes(1, "big"),
+                    kind.to_bytes(1, "big"),
                 )
-            continue
-        notified = notified or isinstance(payload, NotifyPayload)
-        if payload.type not in _ANYWHERE:
-            counts[payload.type] = counts.get(payload.type, 0) + 1
+        elif kind != PayloadType.VENDOR_ID:
+            counts[kind] = counts.get(kind, 0) + 1
     shapes = (_RESPONSES if is_response else _REQUESTS).get(exchange_type)
     if shapes is None:
         raise InvalidSyntax(f"exchange type {exchange_type} is not one we speak")

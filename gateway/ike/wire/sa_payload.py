@@ -111,12 +111,13 @@ def wire_proposals(proposals: Sequence[Proposal], spi: bytes = b"") -> tuple[Wir
 # --- reading ------------------------------------------------------------------------------------
 
 
-def parse_proposals(reader: Reader) -> tuple[WireProposal, ...]:
+def parse_proposals(body: bytes) -> tuple[WireProposal, ...]:
     """Read the body of an SA payload.
 
     Raises:
         InvalidSyntax: It holds no proposal, or one that contradicts itself.
     """
+    reader = Reader(body, "SA payload")
     proposals = []
     more = True
     while more:

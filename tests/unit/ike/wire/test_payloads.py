@@ -6,7 +6,6 @@ from ipaddress import ip_address
 import pytest
 
 from gateway.ike.errors import InvalidSyntax, LocalError
-from gateway.ike.wire.buffer import Reader
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payload_codec import encode_payload, parse_payload
 from gateway.ike.wire.payloads import (
@@ -95,7 +94,7 @@ IDS = [f"{index}-{type(payload).__name__}" for index, (payload, _) in enumerate(
 
 
 def parse(payload_type, data, critical=False):
-    return parse_payload(payload_type, critical, Reader(data, "test"))
+    return parse_payload(payload_type, critical, data)
 
 
 @pytest.mark.parametrize(("payload", "octets"), KNOWN, ids=IDS)
@@ -132,9 +131,9 @@ def test_every_changed_byte_parses_or_is_invalid_syntax(payload, octets):
 @pytest.mark.parametrize(
     ("payload_type", "octets", "reason"),
     [
-        (PayloadType.SA, "", "test: 8 bytes wanted, 0 left"),
+        (PayloadType.SA, "", "SA payload: 8 bytes wanted, 0 left"),
         (PayloadType.SA, "01000008 01010000", "last-substructure byte is 1"),
-        (PayloadType.SA, "00000004", "test: 8 bytes wanted, 4 left"),
+        (PayloadType.SA, "00000004", "SA payload: 8 bytes wanted, 4 left"),
         (PayloadType.SA, "00000007 01010000", "-1 bytes wanted"),
         (PayloadType.SA, "00000008 01010001", "proposal: 8 bytes wanted, 0 left"),
         (PayloadType.SA, "00000010 01010001 00000007 01000014", "-1 bytes wanted"),

@@ -4,7 +4,6 @@ import pytest
 
 from gateway.ike.errors import LocalError
 from gateway.ike.wire import sa_payload
-from gateway.ike.wire.buffer import Reader
 from gateway.ike.wire.sa_payload import (
     Attribute,
     WireProposal,
@@ -39,7 +38,7 @@ def test_proposal_survives_the_wire(text, protocol, spi):
     second = parse_proposal("aes128-sha256" + ("-x25519" if protocol is ProtocolId.IKE else ""), protocol)
 
     octets = encode_proposals(wire_proposals((proposal, second), spi))
-    parsed = parse_proposals(Reader(octets, "SA"))
+    parsed = parse_proposals(octets)
 
     assert [item.proposal for item in parsed] == [proposal, second]
     assert [item.number for item in parsed] == [1, 2]
@@ -85,7 +84,7 @@ def test_unknown_things_are_sent_back_as_they_came():
         WireProposal(number=2, protocol=77, spi=b"odd", transforms=()),
     )
 
-    assert parse_proposals(Reader(encode_proposals(proposals), "SA")) == proposals
+    assert parse_proposals(encode_proposals(proposals)) == proposals
 
 
 def test_empty_offer_is_our_mistake():
@@ -100,11 +99,11 @@ def test_memory_of_what_was_read_is_bounded_whatever_strangers_send():
 
     for number in range(300):
         many = tuple(WireTransform(1, number * 100 + i) for i in range(100))
-        parse_proposals(Reader(encode_proposals([offer(*many)]), "SA"))
+        parse_proposals(encode_proposals([offer(*many)]))
     assert remembered.cache_info().currsize == 0
 
     for number in range(300):
-        parse_proposals(Reader(encode_proposals([offer(WireTransform(1, number))]), "SA"))
+        parse_proposals(encode_proposals([offer(WireTransform(1, number))]))
     assert 1 < remembered.cache_info().currsize < 300
 
 
@@ -112,5 +111,5 @@ def test_what_was_read_before_is_read_alike():
     octets = encode_proposals([offer(GCM, PRF, X25519)])
     other = octets[:-1] + bytes([octets[-1] ^ 1])
 
-    assert parse_proposals(Reader(octets, "SA")) == parse_proposals(Reader(octets, "SA"))
-    assert parse_proposals(Reader(octets, "SA")) != parse_proposals(Reader(other, "SA"))
+    assert parse_proposals(octets) == parse_proposals(octets)
+    assert parse_proposals(octets) != parse_proposals(other)
