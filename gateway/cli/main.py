@@ -24,6 +24,7 @@ _LATER = (
     ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
     ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
     ("hw", "gateway.cli.hw", "what this machine can offload, with evidence and advice"),
+    ("doctor", "gateway.cli.doctor", "what is wrong with this machine, with evidence and the fix"),
 )
 
 
