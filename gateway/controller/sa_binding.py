@@ -9,14 +9,10 @@ be slow or gone needs:
 - An outbound SA is asked for once, with the whole deadline. After a lost connection nobody knows whether it
   was installed and sent, and a datapath that restarted meanwhile would begin at sequence number 1 with
   the same key: the same IVs again. So it counts as refused, and the core negotiates a new one.
-- An outbound SA that makes another one of the same Child superfluous without being its rekey (the peer
-  restarted, or both sides started at once) waits a moment, since the peer may install its inbound half
-  only when it has our answer. A rekey has no such gap: there the core chooses the moment.
 - A removal is asked for until it succeeds; it never holds up the core.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -38,8 +34,6 @@ DEADLINE_S: Final = 12.0
 ATTEMPT_S: Final = 4.0
 RETRY_S: Final = 0.25
 REMOVAL_RETRY_S: Final = 1.0
-TAKEOVER_S: Final = 0.25
-"""How long a new outbound SA waits while an unrelated older one serves its Child."""
 
 
 class SaBinding:
@@ -62,7 +56,6 @@ class SaBinding:
         self._resolve = resolve
         self._installed: dict[SaId, InstalledSa] = {}
         self._removals: dict[SaId, None] = {}
-        self._removal_begun = asyncio.Event()
         self._removal_task: asyncio.Task[None] | None = None
         self._tasks = Tasks()
         #: Given with everything that is installed; the controller sets it when it meets its datapath.
@@ -86,7 +79,6 @@ class SaBinding:
         """Remove SAs, as soon and as often as it takes."""
         for sa_id in sa_ids:
             self._removals[sa_id] = None
-        self._removal_begun.set()
         if self._removals and (self._removal_task is None or self._removal_task.done()):
             self._removal_task = self._tasks.spawn(self._remove_all(), "remove-sas")
 
@@ -153,7 +145,6 @@ class SaBinding:
             if sa.direction is Direction.INBOUND:
                 answer = await self._install_inbound(sa)
             else:
-                await self._wait_to_take_over(request)
                 async with asyncio.timeout(DEADLINE_S):
                     (answer,) = await self._datapath.install_sas([sa], self.generation)
         except (DatapathError, TimeoutError) as error:
@@ -172,25 +163,6 @@ class SaBinding:
             generation=self.generation,
         )
         self._resolve(request.request_id, Installed())
-
-    async def _wait_to_take_over(self, request: InstallRequest) -> None:
-        """Let an unrelated older outbound SA serve a moment longer; not longer than it is there."""
-        if request.replaces is not None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TAKEOVER_S):
-                while self._is_served(request.sa):
-                    self._removal_begun.clear()
-                    await self._removal_begun.wait()
-
-    def _is_served(self, sa: SecurityAssociation) -> bool:
-        return any(
-            held.sa.direction is Direction.OUTBOUND
-            and (held.sa.connection, held.sa.child, held.sa.remote_ts)
-            == (sa.connection, sa.child, sa.remote_ts)
-            and sa_id not in self._removals
-            for sa_id, held in self._installed.items()
-        )
 
     async def _install_inbound(self, sa: SecurityAssociation) -> ItemResult:
         loop = asyncio.get_running_loop()

@@ -29,7 +29,7 @@ def restart(pair, *, initial_contact=False):
     pair.alice.restart()
     pair.alice._options = options
     pair.alice.initiate()
-    pair.settle()
+    pair.run_for(1.0)
 
 
 def up(host):

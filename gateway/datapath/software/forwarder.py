@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple, Protocol
 
 from gateway.datapath.backend import Acquire, BadSpi, DatapathEvent, HardExpire, MappingChange, SoftExpire
+from gateway.datapath.software.early import EarlyPacket, EarlyPackets
 from gateway.datapath.software.sad import Entry, InboundEntry, OutboundEntry, Sad
 from gateway.datapath.software.spd import Spd, SpdEntry
 from gateway.esp.errors import PacketDropped, UnsupportedSa
@@ -92,6 +93,10 @@ class ForwarderLimits:
     """The same where the entry asks for none: a responder's outbound SA follows its answer by a moment."""
     acquire_interval_s: float = 2.0
     """An SPD entry asks again after this, if packets still come and there is still no SA."""
+    early_packets: int = 1024
+    """In all, of inbound SAs that are about to be installed."""
+    early_s: float = 1.0
+    """How long each of these waits."""
     bad_spi_per_s: float = 10.0
     icmp_per_s: float = 100.0
 
@@ -150,6 +155,7 @@ class Forwarder:
         self._spd = Spd()
         self._flows: dict[tuple[object, ...], _Decision] = {}
         self._holds: dict[str, _Hold] = {}
+        self._early = EarlyPackets(self._limits.early_packets, self._limits.early_s)
         self._bad_spi = _TokenBucket(self._limits.bad_spi_per_s)
         self._icmp = _TokenBucket(self._limits.icmp_per_s)
         self.drops: dict[DropReason, int] = {}
@@ -172,8 +178,11 @@ class Forwarder:
                 self.count_drop(DropReason.NO_SA)
 
     def sas_changed(self, now: float) -> None:
-        """Forget what was decided about flows, and send what waited for an SA that is there now."""
+        """Forget what was decided about flows; send and receive what waited for an SA that is there now."""
         self._flows.clear()
+        if self._early:
+            for early in self._early.take(lambda packet: self._find_inbound(packet) is not None):
+                self._receive(early.protocol, early.packet, early.outer, now)
         for entry in self._spd.entries:
             hold = self._holds.get(entry.policy.name)
             if hold is not None and hold.packets and self._sad.serving(*entry.serves):
@@ -361,7 +370,10 @@ class Forwarder:
         spi = int.from_bytes(packet[_SPI[protocol]], "big")
         entry = self._sad.inbound.get((protocol, spi, outer.destination))
         if entry is None:
-            self._unknown_spi(protocol, spi, outer, now)
+            if self._early.has_room and self._sad.is_reserved(spi):
+                self._keep_early(EarlyPacket(now, protocol, spi, packet, outer))
+            else:
+                self._unknown_spi(protocol, spi, outer, now)
             return
         core = entry.core
         try:
@@ -378,6 +390,31 @@ class Forwarder:
                 core.usage.count_drop(DropReason.SEND_FAILED)
         if core.usage.expiries:
             self.report_expiries(entry)
+
+    def _find_inbound(self, early: EarlyPacket) -> InboundEntry | None:
+        return self._sad.inbound.get((early.protocol, early.spi, early.outer.destination))
+
+    def _keep_early(self, packet: EarlyPacket) -> None:
+        """Keep a packet for an SA that is about to be installed."""
+        self._early.add(packet)
+        self._watch_early()
+
+    def _watch_early(self) -> None:
+        """See to it that no early packet waits longer than it may."""
+        oldest_at = self._early.oldest_at
+        if oldest_at is not None and not self._early.is_timed:
+            self._early.is_timed = True
+            waited_s = self._around.now() - oldest_at
+            self._around.call_later(self._early.longest_s - waited_s, self._give_up_early)
+
+    def _give_up_early(self) -> None:
+        """Treat what has waited too long as packets of an unknown SPI; wait on for the rest."""
+        self._early.is_timed = False
+        now = self._around.now()
+        # A timer may fire a little early.
+        for early in self._early.take_older(now - self._early.longest_s + 0.001):
+            self._unknown_spi(early.protocol, early.spi, early.outer, now)
+        self._watch_early()
 
     def _unknown_spi(self, protocol: IpsecProtocol, spi: int, outer: OuterHeader, now: float) -> None:
         self.count_drop(DropReason.UNKNOWN_SPI)

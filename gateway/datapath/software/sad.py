@@ -106,6 +106,10 @@ class Sad:
                 spis.append(spi)
         return tuple(spis)
 
+    def is_reserved(self, spi: int) -> bool:
+        """Tell whether an SPI was reserved for an inbound SA that is not there yet."""
+        return spi in self._reserved
+
     # --- SAs --------------------------------------------------------------------------------------
 
     def next_sequence(self, sa: SecurityAssociation) -> int:

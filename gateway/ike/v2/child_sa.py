@@ -197,6 +197,15 @@ class ChildSa:
         outbound = (self.pair.outbound.sa_id,) if self.is_outbound_installed else ()
         return inbound + outbound
 
+    def carries_same(self, other: "ChildSa") -> bool:
+        """Tell whether another Child SA is for the same traffic of the same Child."""
+        ours, theirs = self.parameters, other.parameters
+        return (ours.child.name, ours.local_ts, ours.remote_ts) == (
+            theirs.child.name,
+            theirs.local_ts,
+            theirs.remote_ts,
+        )
+
     def follow(self, trigger: ChildSaTrigger) -> None:
         """Change the state by the table.
 

@@ -29,6 +29,7 @@ from gateway.ike.v2.child_negotiation import (
 )
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.exchange import (
+    AwaitTakeover,
     ChildRefusedByPeer,
     ChildRejected,
     Denied,
@@ -104,8 +105,11 @@ def _check_alive(ike_sa: IkeSa, child_sa: ChildSa, sa: SecurityAssociation) -> N
 
 
 def finish_as_responder(ike_sa: IkeSa, child_sa: ChildSa) -> Steps[None]:
-    """Install the outbound SA of a new Child SA after our answer has left."""
+    """Install the outbound SA of a new Child SA after our answer has left, and its time has come."""
     try:
+        yield AwaitTakeover(child_sa=child_sa)
+        if child_sa.state is not ChildSaState.CREATING:
+            return
         yield from install_outbound(ike_sa, child_sa)
     except (Denied, IkeSaGone) as error:
         abandon_child(ike_sa.heir(), child_sa, failure_of(error))

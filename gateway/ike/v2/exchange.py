@@ -29,6 +29,7 @@ from gateway.ike.events import (
     Trusted,
 )
 from gateway.ike.path import Path
+from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import Payload
@@ -128,6 +129,23 @@ class SendResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitTakeover:
+    """A new Child SA's outbound SA is to be installed as responder. Answer: None, when the time has come.
+
+    At once, unless another Child SA carries its traffic and the peer may not receive on the new one yet.
+    """
+
+    child_sa: ChildSa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetTakeOver:
+    """Child SAs are to go: others that are about to carry their traffic come first. Answer: None, then."""
+
+    child_sas: tuple[ChildSa, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adopt:
     """The IKE SA's `newborn`, made by an IKE rekey, is to be registered. Answer: None, at once."""
 
@@ -153,6 +171,8 @@ Step = (
     | SendResponse
     | CheckUnique
     | Established
+    | AwaitTakeover
+    | LetTakeOver
     | Adopt
 )
 Answer = Result | Received | None

@@ -317,14 +317,8 @@ class IkeSa:
 
     def find_twin(self, child_sa: ChildSa) -> ChildSa | None:
         """Return another Child SA here that carries the same traffic."""
-        given = child_sa.parameters
         for other in self.children.values():
-            same = (other.parameters.child.name, other.parameters.local_ts, other.parameters.remote_ts)
-            if (
-                other is not child_sa
-                and other.state in CARRYING_STATES
-                and same == (given.child.name, given.local_ts, given.remote_ts)
-            ):
+            if other is not child_sa and other.state in CARRYING_STATES and other.carries_same(child_sa):
                 return other
         return None
 

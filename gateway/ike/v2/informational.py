@@ -8,6 +8,9 @@
 Whoever sends a DELETE stops sending on the outbound SA first, and whoever receives one stops before it
 answers, so that nothing is on its way when the inbound SA goes.
 
+What is about to carry the traffic of a Child SA that the peer deletes is installed before the answer
+(`takeover.py`).
+
 A DELETE names the SAs its sender receives on; the answer names the other halves, except of those whose
 deletion we asked for ourselves meanwhile (§1.4.1).
 """
@@ -20,7 +23,7 @@ from gateway.ike.v2.child_negotiation import encode_spi
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.collision import reply_about, reply_in
 from gateway.ike.v2.create_child_sa import delete_spi
-from gateway.ike.v2.exchange import IkeSaGone, Received, SendResponse, Steps, request
+from gateway.ike.v2.exchange import IkeSaGone, LetTakeOver, Received, SendResponse, Steps, request
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, IkeSaTrigger, PeerRequest, Reply
 from gateway.ike.wire.header import ExchangeType
@@ -91,6 +94,8 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
             yield SendResponse(payloads=[])
             raise IkeSaGone(_fatal(notify))
     deletes = all_payloads(received.payloads, DeletePayload)
+    if going := _going(ike_sa, received):
+        yield LetTakeOver(child_sas=going)
     if ends_ike_sa(received):
         if reply_in(ike_sa, PeerRequest.DELETE_IKE) is Reply.SUCCESSOR_TAKES_OVER:
             rekey_ike_sa.peer_deleted(ike_sa)
@@ -110,6 +115,15 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
                 yield from rekey_child_sa.peer_deleted(ike_sa, child_sa)
     payloads: list[Payload] = [DeletePayload(p, tuple(spis)) for p, spis in answered.items() if spis]
     yield SendResponse(payloads=payloads)
+
+
+def _going(ike_sa: IkeSa, received: Received) -> tuple[ChildSa, ...]:
+    """Return the Child SAs that a request ends."""
+    if ends_ike_sa(received):
+        return tuple(ike_sa.children.values())
+    deletes = all_payloads(received.payloads, DeletePayload)
+    named = (ike_sa.find_outbound(spi, delete.protocol) for delete in deletes for spi in delete.spis)
+    return tuple(child_sa for child_sa in named if child_sa is not None)
 
 
 def ends_ike_sa(received: Received) -> bool:

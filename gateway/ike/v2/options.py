@@ -45,6 +45,10 @@ class EndpointOptions:
 
     Longer than a slow datapath of the peer may take, for what is sent before its inbound SA is there is lost.
     """
+    takeover_s: float = 0.25
+    """The responder of a Child SA whose traffic another one carries, not as its rekey, sends on it after this
+    long, whatever the peer shows: long enough for the peer to get our answer and to install its half.
+    """
     delete_grace_s: float = 30.0
     """How long the peer has to delete what a rekey replaced or made twice, before we do it."""
     duplicate_grace_s: float = 5.0

@@ -23,16 +23,19 @@ from gateway.ike.events import (
     TrustRequest,
 )
 from gateway.ike.timers import Timer, TimerKey
+from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.dispatch import begin, bring_up
 from gateway.ike.v2.exchange import (
     Adopt,
     Answer,
     AwaitResponse,
+    AwaitTakeover,
     CheckUnique,
     Denied,
     Established,
     IkeSaGone,
+    LetTakeOver,
     NeedCredential,
     NeedInstall,
     NeedSignature,
@@ -53,6 +56,7 @@ from gateway.ike.v2.ike_sa import IkeSa, Task, TaskRole
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.reauthentication import start_clock
 from gateway.ike.v2.states import AUTHENTICATED_STATES, IkeSaState, IkeSaTrigger
+from gateway.ike.v2.takeover import Takeovers
 from gateway.ike.v2.uniqueness import Uniqueness
 from gateway.ike.v2.window import Datagrams
 from gateway.ike.wire.header import ExchangeType
@@ -69,7 +73,7 @@ MAX_LATE_INSTALLS = 1024
 class Runner:
     """The exchanges that are under way in all IKE SAs of an endpoint."""
 
-    __slots__ = ("_context", "_ike_sas", "_late_installs", "_running", "_tasks", "uniqueness")
+    __slots__ = ("_context", "_ike_sas", "_late_installs", "_running", "_tasks", "takeovers", "uniqueness")
 
     def __init__(self, context: Context, ike_sas: IkeSaTable) -> None:
         self._context = context
@@ -78,6 +82,7 @@ class Runner:
         self._running: dict[RequestId, Task] = {}
         self._late_installs: dict[RequestId, SaId] = {}
         self.uniqueness = Uniqueness(context, ike_sas, self)
+        self.takeovers = Takeovers(context, ike_sas, self)
 
     # --- starting ---------------------------------------------------------------------------------
 
@@ -147,6 +152,16 @@ class Runner:
         self._context.timers.cancel(TimerKey(task.task_id, Timer.REQUEST_DEADLINE, request_id))
         self._advance(task, answer)
 
+    def resume(self, task: Task) -> None:
+        """Go on with a task that waited for a takeover."""
+        self._advance(task, None)
+
+    def is_installing(self, child_sa: ChildSa) -> bool:
+        """Say whether the datapath was asked for one of the SAs of a Child SA and has not answered."""
+        names = (child_sa.pair.inbound.sa_id, child_sa.pair.outbound.sa_id)
+        pending = (task.pending for task in self._running.values())
+        return any(isinstance(step, NeedInstall) and step.sa.sa_id in names for step in pending)
+
     def find_task(self, number: int) -> Task | None:
         """Return a running exchange by its number: the owner of its timers."""
         return self._tasks.get(number)
@@ -154,7 +169,7 @@ class Runner:
     def on_timer(self, task: Task, key: TimerKey) -> None:
         """Go on without what was waited for too long."""
         if key.timer is Timer.PAUSE:
-            # Nothing better than an error notify came.
+            # Nothing better than an error notify came, or nothing that a takeover could wait for.
             self._advance(task, None)
             return
         what = type(task.pending).__name__.removeprefix("Need")
@@ -163,6 +178,7 @@ class Runner:
 
     def _advance(self, task: Task, answer: Answer | Denied) -> None:
         """Resume a task until it waits for something or is done."""
+        self.takeovers.forget(task)
         task.pending = None
         while True:
             try:
@@ -184,6 +200,7 @@ class Runner:
                 failure = Failure(reason=FailureReason.INVALID_SYNTAX, detail=str(error))
                 self.end(task.ike_sa, failure)
                 break
+        self.takeovers.settle()
         self.uniqueness.at_rest(task.ike_sa)
         self.pump(task.ike_sa.heir())
 
@@ -242,6 +259,8 @@ class Runner:
             case SendResponse():
                 self._send_response(task, step)
                 return False
+            case AwaitTakeover() | LetTakeOver():
+                return self.takeovers.park(task, step)
             case Established():
                 self._established(ike_sa)
                 return False
@@ -325,6 +344,7 @@ class Runner:
         if task in ike_sa.background:
             ike_sa.background.remove(task)
         self._tasks.pop(task.task_id, None)
+        self.takeovers.forget(task)
         self._context.timers.cancel_owner(task.task_id)
         if task.request_id is not None:
             self._give_up(task.request_id, task)
@@ -376,6 +396,7 @@ class Runner:
             ike_sa.keys.wipe()
         may_repeat = was is not IkeSaState.HALF_OPEN and bool(ike_sa.responses.cached_response)
         self._ike_sas.remove(ike_sa, as_ghost=may_repeat)
+        self.takeovers.settle()
         self.uniqueness.ended(ike_sa)
         rival, ike_sa.rival, ike_sa.rival_sa = ike_sa.rival_sa, None, None
         if rival is not None and rival.state is not IkeSaState.DELETED:

@@ -308,6 +308,7 @@ class Scheduler:
     def note_traffic(self, ike_sa: IkeSa, child_sa: ChildSa) -> None:
         """Take authenticated inbound traffic as a sign of life, and of the peer using this Child SA."""
         ike_sa.heard()
+        self._runner.takeovers.note_traffic(child_sa)
         if rekey_child_sa.is_ready_to_switch(ike_sa, child_sa):
             self._runner.start_chore(ike_sa, rekey_child_sa.switch_outbound(ike_sa, child_sa))
 

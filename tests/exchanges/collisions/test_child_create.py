@@ -83,7 +83,7 @@ def test_both_sides_create_the_same_child_sa_and_one_request_comes_when_the_othe
         B: new dmz                   |              |
         b1 <-- NEW                   | 1> b1>       |
         b1' --> SA                   |              | 1> b1>
-        a1 --> NEW                   |              | 1> b1 a1>
+        a1 --> NEW                   |              | 1> b1> a1+
         a1' <-- SA                   | 1> b1> a1x   |
         a2 --> D(a1)                 |              | 1> b1> (a1)
         a2' <-- D(a1)                | 1> b1> (a1)  |

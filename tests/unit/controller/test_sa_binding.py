@@ -155,39 +155,6 @@ async def test_a_removal_is_tried_until_it_succeeds(binding: SaBinding, datapath
     assert binding.all_installed() == ()
 
 
-async def test_an_unrelated_new_outbound_sa_waits_a_moment_and_a_rekey_does_not(
-    binding: SaBinding, core: Core
-) -> None:
-    binding.install(install(1, OUTBOUND))
-    await asyncio.sleep(0)
-    await pass_time(0.001)
-    newer, newest = (
-        make_sa(spi, direction=Direction.OUTBOUND, key=bytes([spi % 251]) * 36) for spi in (0x2002, 0x2003)
-    )
-
-    binding.install(install(2, newer))
-    binding.install(InstallRequest(request_id=RequestId(3), sa=newest, replaces=OUTBOUND.sa_id))
-    await pass_time(0.1)
-    early = set(core.answers)
-    await pass_time(1)
-
-    assert early == {1, 3}
-    assert set(core.answers) == {1, 2, 3}
-
-
-async def test_an_outbound_sa_does_not_wait_for_one_that_is_on_its_way_out(
-    binding: SaBinding, core: Core
-) -> None:
-    binding.install(install(1, OUTBOUND))
-    await pass_time(0.001)
-    binding.install(install(2, make_sa(0x2002, direction=Direction.OUTBOUND, key=b"n" * 36)))
-    await pass_time(0.001)
-    binding.remove([OUTBOUND.sa_id])
-    await pass_time(0.001)
-
-    assert set(core.answers) == {1, 2}
-
-
 async def test_spis_come_from_the_pool_and_from_the_datapath_when_it_is_empty(
     binding: SaBinding, core: Core, datapath: Datapath
 ) -> None:

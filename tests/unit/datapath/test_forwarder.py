@@ -42,7 +42,9 @@ from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
 OURS, PEER = ip_address("192.0.2.1"), ip_address("192.0.2.2")
-LIMITS = ForwarderLimits(held_packets=3, hold_s=10.0, acquire_interval_s=2.0, bad_spi_per_s=2.0)
+LIMITS = ForwarderLimits(
+    held_packets=3, hold_s=10.0, acquire_interval_s=2.0, bad_spi_per_s=2.0, early_packets=3, early_s=1.0
+)
 
 
 class Machine:
@@ -461,6 +463,67 @@ def test_unknown_spi_is_counted_always_and_told_sometimes(path: Path) -> None:
         BadSpi(spi=Spi(0xBAD0), source=OURS, destination=PEER),
         BadSpi(spi=Spi(0xBAD1), source=OURS, destination=PEER),
     ]
+
+
+def overtaking() -> tuple[Path, Path, SecurityAssociation]:
+    """Return two paths and the inbound SA of the second, which has only reserved the SPI of it so far."""
+    ours, theirs = Path(), Path()
+    (spi,) = theirs.sad.reserve(1, theirs.machine.clock)
+    sent = outbound(spi)
+    ours.policies(policy())
+    ours.install(sent)
+    received = replace(sent, direction=Direction.INBOUND, local_ts=sent.remote_ts, remote_ts=sent.local_ts)
+    return ours, theirs, received
+
+
+def carry(ours: Path, theirs: Path, *sizes: int) -> None:
+    for size in sizes:
+        ours.out(packet(size=size))
+        theirs.forwarder.from_wire(ours.machine.sent[-1][20:], outer(), theirs.machine.clock)
+
+
+def stand(path: Path, sa: SecurityAssociation) -> None:
+    path.install(sa)
+    path.forwarder.sas_changed(path.machine.clock)
+
+
+def test_packets_that_overtake_the_answer_wait_for_the_sa_it_makes() -> None:
+    ours, theirs, received = overtaking()
+
+    carry(ours, theirs, 61, 62)
+    assert theirs.machine.delivered == []
+    stand(theirs, received)
+
+    assert theirs.machine.delivered == [packet(size=61), packet(size=62)]
+    theirs.machine.advance(10.0)
+    assert theirs.forwarder.drops == {}
+    assert theirs.machine.events == []
+
+
+def test_early_packets_are_few_and_wait_a_moment_only() -> None:
+    ours, theirs, _ = overtaking()
+
+    carry(ours, theirs, 61, 62)
+    theirs.machine.advance(0.6)
+    carry(ours, theirs, 63, 64)
+    assert theirs.forwarder.drops == {DropReason.UNKNOWN_SPI: 1}
+    theirs.machine.advance(0.6)
+    assert theirs.forwarder.drops == {DropReason.UNKNOWN_SPI: 3}
+    theirs.machine.advance(0.6)
+    assert theirs.forwarder.drops == {DropReason.UNKNOWN_SPI: 4}
+    assert {type(event) for event in theirs.machine.events} == {BadSpi}
+
+
+def test_early_packets_of_another_sa_wait_on() -> None:
+    ours, theirs, received = overtaking()
+    (other,) = theirs.sad.reserve(1, theirs.machine.clock)
+
+    carry(ours, theirs, 61)
+    stand(theirs, replace(received, spi=other))
+    assert theirs.machine.delivered == []
+    stand(theirs, received)
+
+    assert theirs.machine.delivered == [packet(size=61)]
 
 
 def test_same_spi_to_another_address_is_unknown() -> None:
