@@ -25,11 +25,16 @@ _LATER = (
     ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
     ("hw", "gateway.cli.hw", "what this machine can offload, with evidence and advice"),
     ("doctor", "gateway.cli.doctor", "what is wrong with this machine, with evidence and the fix"),
+    ("completion", "gateway.cli.completion", "print the script that lets bash and zsh complete this command"),
 )
 
 
-def build_parser(used: str = "") -> argparse.ArgumentParser:
-    """Return the parser of the whole command; only the arguments of the command `used` are loaded in full."""
+def build_parser(used: str | None = "") -> argparse.ArgumentParser:
+    """Return the parser of the whole command.
+
+    Args:
+        used: The command whose arguments are loaded in full, where loading takes long; None: all.
+    """
     parser = argparse.ArgumentParser(prog="ipsecgw", description="An IPsec gateway: IKEv2 and its datapath.")
     parser.add_argument("--version", action="version", version=f"ipsecgw {version('ipsec-gateway')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -44,7 +49,7 @@ def build_parser(used: str = "") -> argparse.ArgumentParser:
     control.add_commands(commands)
     for name, module, help_text in _LATER:
         command = commands.add_parser(name, help=help_text, description=help_text)
-        if name == used:
+        if used in (None, name):
             loaded = importlib.import_module(module)
             loaded.add_arguments(command)
             command.set_defaults(act=loaded.run)
