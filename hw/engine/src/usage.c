@@ -91,6 +91,13 @@ static void pass(struct gw_worker *worker, struct gw_hot *hot, enum mark mark)
 	gw_usage_tell(worker, hot->sa, kind);
 }
 
+/* Say whether an outbound number must not be used: 0 is what comes after the last of 64 bits. */
+static bool is_beyond(const struct gw_sa *sa, uint64_t sequence)
+{
+	return sequence == 0 || sequence > sa->marks[HARD_SEQUENCE] ||
+	       (sequence >= sa->sequence_limit && sa->sequence_limit != GW_NEVER);
+}
+
 enum gw_drop_reason gw_usage_reach(struct gw_worker *worker, struct gw_hot *hot,
 				   uint32_t inner_bytes, uint64_t sequence)
 {
@@ -107,16 +114,15 @@ enum gw_drop_reason gw_usage_reach(struct gw_worker *worker, struct gw_hot *hot,
 		set_stops(hot);
 		return GW_DROP_SA_EXPIRED;
 	}
-	/* The number 0 comes after the last of 64 bits. */
-	if (!sa->inbound && (sequence == 0 || sequence > sa->marks[HARD_SEQUENCE] ||
-			     sequence >= sa->sequence_limit))
+	if (!sa->inbound && is_beyond(sa, sequence))
 		return GW_DROP_SEQUENCE_OVERFLOW;
 	for (unsigned int mark = 0; mark < MARKS; mark++)
 		if (sa->marks[mark] != GW_NEVER && reached[mark] >= sa->marks[mark])
 			pass(worker, hot, mark);
 	if (sa->marks[HARD_SEQUENCE] == sequence)
 		pass(worker, hot, HARD_SEQUENCE); /* also 2^64 - 1, which is GW_NEVER */
-	if (!sa->inbound && sequence >= sa->reserve_mark && !(sa->told & GW_EVENT_RESERVE)) {
+	if (!sa->inbound && sa->sequence_limit != GW_NEVER && sequence >= sa->reserve_mark &&
+	    !(sa->told & GW_EVENT_RESERVE)) {
 		sa->told |= GW_EVENT_RESERVE;
 		gw_usage_tell(worker, sa, GW_EVENT_RESERVE);
 	}
