@@ -18,8 +18,17 @@ _SEQUENCE_MARGIN: Final = 1 << 12
 """Numbers that another CPU may have taken while the SA was being deleted."""
 
 
-def put_sa(xfrm: XfrmSocket, info: r.SaInfo, attributes: r.Attributes, *, replaces_larval: bool) -> Sa:
-    """Put an SA into the kernel and return it as the kernel has it then.
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An SA as the kernel has it."""
+
+    sa: Sa
+    said: str
+    """What the kernel said beside its success."""
+
+
+def put_sa(xfrm: XfrmSocket, info: r.SaInfo, attributes: r.Attributes, *, replaces_larval: bool) -> Placed:
+    """Put an SA into the kernel and read it back.
 
     Args:
         xfrm: To ask.
@@ -36,7 +45,8 @@ def put_sa(xfrm: XfrmSocket, info: r.SaInfo, attributes: r.Attributes, *, replac
         if error.code != errno.EEXIST or not replaces_larval:
             raise
         xfrm.update_sa(info, attributes)
-    return xfrm.sa(info.id)
+    said = xfrm.warning
+    return Placed(xfrm.sa(info.id), said)
 
 
 def delete_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> None:

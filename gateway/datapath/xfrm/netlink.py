@@ -102,6 +102,8 @@ class XfrmSocket:
 
     def __init__(self, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
+        self.warning = ""
+        """What the kernel said beside its success at the last request: why it offloaded nothing, for one."""
         self._sequence = 0
         with _opening() as self._socket:
             self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
@@ -260,7 +262,7 @@ class XfrmSocket:
             number, answer_flags = struct.unpack_from("=HH", raw, 4)
             is_whole &= not answer_flags & _NLM_F_DUMP_INTR
             if number in {_NLMSG_ERROR, _NLMSG_DONE}:
-                _check_end(raw, request)
+                self.warning = _check_end(raw, request)
                 break
             if number == _NLMSG_NOOP:
                 continue
@@ -340,8 +342,8 @@ def split(data: bytes) -> Iterator[bytes]:
         offset += aligned(length)
 
 
-def _check_end(raw: bytes, request: _Request) -> None:
-    """Raise what an acknowledgement or the end of a dump says, unless it is success.
+def _check_end(raw: bytes, request: _Request) -> str:
+    """Raise what an acknowledgement or the end of a dump says; of a success return the text beside it.
 
     The bytes: nlmsghdr, the negative errno, in an NLMSG_ERROR the request (its header if capped), then the
     attributes of the extended acknowledgement if there are any.
@@ -350,11 +352,11 @@ def _check_end(raw: bytes, request: _Request) -> None:
     if len(raw) < HEADER_BYTES + 4:
         # An NLMSG_DONE without a code is what kernels before 4.20 end a dump with.
         if number == _NLMSG_DONE:
-            return
+            return ""
         raise XfrmDecodeError(f"an acknowledgement of {len(raw)} bytes has no code")
     (code,) = struct.unpack_from("=i", raw, HEADER_BYTES)
-    if code == 0:
-        return
+    if code == 0 and not flags & _NLM_F_ACK_TLVS:
+        return ""
     start = HEADER_BYTES + 4
     if number == _NLMSG_ERROR:
         if len(raw) < start + HEADER_BYTES:
@@ -367,11 +369,14 @@ def _check_end(raw: bytes, request: _Request) -> None:
             kind: raw[offset + 4 : offset + length]
             for kind, offset, length in attribute_spans(raw, start, len(raw))
         }
+    text = said.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+    if code == 0:
+        return text
     attribute, is_missing = _pointed_at(said, request)
     raise KernelRefusedError(
         abs(code),
         _spelled(request.kind),
-        text=said.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace"),
+        text=text,
         attribute=attribute,
         is_missing=is_missing,
     )

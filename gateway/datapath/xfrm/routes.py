@@ -125,14 +125,15 @@ class Routes:
                 locals_of.setdefault(prefix, []).append(local)
         found = []
         for prefix, locals_ in locals_of.items():
-            path = probe_path(prefix[0], mark=self._options.mark, heeds_policies=False)
+            inside = prefix[prefix.num_addresses // 2]
+            path = probe_path(inside, mark=self._options.mark, heeds_policies=False)
             if path is not None and any(_holds(local, path.source) for local in locals_):
                 continue
             hint = source_hint(locals_, self._addresses)
             if path is None:
                 hop = await self._towards(peers)
             else:
-                hop = await self._network.next_hop(prefix[0], mark=self._options.mark) if hint else None
+                hop = await self._network.next_hop(inside, mark=self._options.mark) if hint else None
             if hop is not None:
                 found.append(self._route(prefix, hop, hint))
             elif path is None:

@@ -29,7 +29,9 @@ class Held:
     refusals: tuple[PlacementRefusal, ...] = ()
     at: Whereabouts
     offload: r.Offload | None = None
-    """The device that carries it, as it was read back."""
+    """What was read back of the device that carries it."""
+    device: str = ""
+    """Its name."""
 
     @property
     def kernel_id(self) -> r.SaId:
@@ -48,7 +50,10 @@ class Held:
 
     def carrier(self) -> Carrier:
         """Return what policies need to know of it."""
-        is_packet = self.offload is not None and bool(self.offload.flags & OffloadFlag.PACKET)
+        packet = None
+        if self.offload is not None and self.offload.flags & OffloadFlag.PACKET:
+            # Of a policy the direction says the rest.
+            packet = r.Offload(link=self.offload.link, flags=OffloadFlag.PACKET)
         return Carrier(
             source=self.at.source,
             destination=self.at.destination,
@@ -56,7 +61,7 @@ class Held:
             protocol=self.sa.protocol,
             local_ts=self.sa.local_ts,
             remote_ts=self.sa.remote_ts,
-            offload=self.offload if is_packet else None,
+            offload=packet,
         )
 
 

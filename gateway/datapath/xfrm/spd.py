@@ -13,13 +13,15 @@ ACQUIRE outbound and is dropped inbound:
                OUT, FORWARD  BLOCK of fragments whose ports cannot be seen
     label + 3  FORWARD  local -> remote   allowed: OUT decides about it
 
-So it is closed before the first SA and after the last. Where two entries have a policy of the same selector,
-the kernel has room for one: the first in the order of the SPD has it.
+So it is closed before the first SA and after the last. IPv6 lives on without SAs too: neighbour and multicast
+listener discovery pass before everything else, as long as any entry is about IPv6. Where two entries have a
+policy of the same selector, the kernel has room for one: the first in the order of the SPD has it.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import AF_INET6
 from typing import Final
 
 from gateway.datapath.backend import DatapathError, ErrorReason
@@ -222,6 +224,35 @@ def _in(cell: Cell, tag: int) -> tuple[Key, Key]:
     return Key(PolicyDirection.IN, selector), Key(PolicyDirection.FORWARD, selector)
 
 
+# --- what IPv6 cannot do without --------------------------------------------------------------------
+
+_NEIGHBOUR_DISCOVERY: Final = (133, 134, 135, 136, 137)
+"""RFC 4861 §4; the kernel itself takes them with a hop limit of 255 only, which no router lets pass."""
+_LISTENER_DISCOVERY: Final = (130, 131, 132, 143)
+"""RFC 2710 §3, RFC 3810 §5."""
+_LINK_MULTICAST: Final = IPv6Network("ff02::/16")
+_FIRST: Final = KernelPolicy(priority=1)
+
+
+def discovery_policies(tag: int) -> dict[Key, KernelPolicy]:
+    """Return the policies that let the upkeep of an IPv6 link pass; no IPsec peer can do it for us."""
+    everywhere = _EVERYWHERE[6]
+    cells_of = [
+        (Cell(everywhere, everywhere, 58, Ports(kind, _OCTET)),) * 2 for kind in _NEIGHBOUR_DISCOVERY
+    ] + [
+        (
+            Cell(everywhere, _LINK_MULTICAST, 58, Ports(kind, _OCTET)),
+            Cell(_LINK_MULTICAST, everywhere, 58, Ports(kind, _OCTET)),
+        )
+        for kind in _LISTENER_DISCOVERY
+    ]
+    found: dict[Key, KernelPolicy] = {}
+    for outbound, inbound in cells_of:
+        found[_out(outbound, tag)] = _FIRST
+        found[Key(PolicyDirection.IN, inbound.inbound(tag))] = _FIRST
+    return found
+
+
 # --- all of them ----------------------------------------------------------------------------------
 
 
@@ -257,6 +288,8 @@ class Spd:
         self._entries: dict[str, Entry] = {}
         self._serving: dict[Serves, dict[str, None]] = {}
         self._claimants: dict[Key, dict[str, None]] = {}
+        self._discovery = discovery_policies(tag)
+        self._ipv6_keys = 0
         self._in_kernel: dict[Key, KernelPolicy] = {}
         self._unsure: dict[Key, None] = {}
 
@@ -344,9 +377,18 @@ class Spd:
             del self._claimants[key][name]
             if not self._claimants[key]:
                 del self._claimants[key]
+                self._count_ipv6(key, -1)
         for key in claims:
+            if key not in self._claimants:
+                self._count_ipv6(key, 1)
             self._claimants.setdefault(key, {})[name] = None
         entry.claims = claims
+
+    def _count_ipv6(self, key: Key, step: int) -> None:
+        if key.selector.family == AF_INET6:
+            self._ipv6_keys += step
+            if self._ipv6_keys in {0, 1}:
+                self._unsure.update(dict.fromkeys(self._discovery))
 
     def _first(self, names: Iterable[str]) -> str:
         return min(names, key=lambda name: self._entries[name].place)
@@ -357,7 +399,10 @@ class Spd:
         """Return the steps to what is wanted: what is new first, so that there is no gap."""
         puts: list[Change] = []
         deletions: list[Change] = []
-        for key in tuple(self._unsure):
+        # What IPv6 cannot do without comes before what would stop it, and goes after it.
+        for key in sorted(
+            self._unsure, key=lambda key: (key in self._discovery) is not bool(self._ipv6_keys)
+        ):
             wanted = self._wanted(key)
             if wanted == self._in_kernel.get(key):
                 del self._unsure[key]
@@ -366,6 +411,8 @@ class Spd:
         return (*puts, *deletions)
 
     def _wanted(self, key: Key) -> KernelPolicy | None:
+        if self._ipv6_keys and key in self._discovery:
+            return self._discovery[key]
         owner = self.owner(key)
         if owner is None:
             return None

@@ -1,0 +1,284 @@
+"""Our SAs in the kernel: put there, looked after, and taken away, with the policies that lead to them."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, first_wanted
+from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.algorithms import check_suite
+from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.installation import Placing, Whereabouts, kernel_sa, whereabouts_of
+from gateway.datapath.xfrm.kernel import delete_sas, move_sa
+from gateway.datapath.xfrm.netlink import XfrmSocket, XfrmThread
+from gateway.datapath.xfrm.notifications import from_peer_at, to_peer_at
+from gateway.datapath.xfrm.placing import (
+    ENGINES,
+    Device,
+    Request,
+    engine_of,
+    find_device,
+    offload_of,
+    our_address,
+    place,
+    policy_refused,
+)
+from gateway.datapath.xfrm.policies import PolicyKeeper
+from gateway.datapath.xfrm.probe import KernelAbility, missing_option
+from gateway.datapath.xfrm.sad import Held, Sad
+from gateway.datapath.xfrm.spd import Serves
+from gateway.host.errors import HostError
+from gateway.host.network import Network
+from gateway.ipsec.algorithms import Integ
+from gateway.ipsec.placement import Engine, PlacementRefusal, in_words
+from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SecurityAssociation
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def ask(thread: XfrmThread, call: Callable[[XfrmSocket], T]) -> T:
+    """Ask the kernel.
+
+    Raises:
+        DatapathError: SYSTEM: it refused; or what the call raises.
+    """
+    try:
+        return await thread.run(call)
+    except XfrmError as error:
+        raise DatapathError(ErrorReason.SYSTEM, str(error)) from error
+
+
+class KernelSas:
+    """The SAD of this room and the kernel's, kept together. Calls must not overlap.
+
+    Args:
+        thread: To the kernel.
+        sad: What is ours.
+        policies: Led to what is installed.
+        network: Says which interface has an address.
+        tag: In the selectors of what is ours.
+        has_udp: Whether there are sockets for ESP in UDP.
+    """
+
+    def __init__(
+        self,
+        thread: XfrmThread,
+        sad: Sad,
+        policies: PolicyKeeper,
+        network: Network,
+        *,
+        tag: int,
+        has_udp: bool,
+    ) -> None:
+        self._thread = thread
+        self._sad = sad
+        self._policies = policies
+        self._network = network
+        self._tag = tag
+        self._has_udp = has_udp
+        self._ability: KernelAbility | None = None
+
+    @property
+    def ability(self) -> KernelAbility:
+        """Return what the kernel can do.
+
+        Raises:
+            DatapathError: UNAVAILABLE: nobody has asked it yet.
+        """
+        if self._ability is None:
+            raise DatapathError(ErrorReason.UNAVAILABLE, "the xfrm datapath is not started")
+        return self._ability
+
+    @ability.setter
+    def ability(self, ability: KernelAbility) -> None:
+        self._ability = ability
+
+    async def install(self, sa: SecurityAssociation, generation: int) -> Held:
+        """Install an SA, and the policies that lead to it; one that is there already gets the generation.
+
+        Raises:
+            DatapathError: It is not installed, and was never used.
+        """
+        there = self._sad.get(sa.sa_id)
+        if there is not None:
+            if there.sa != sa:
+                raise DatapathError(ErrorReason.SPI_IN_USE, f"SPI {sa.spi:08x} has an SA with other contents")
+            there.generation = generation
+            return there
+        self._check_sa(sa)
+        if sa.direction is Direction.OUTBOUND:
+            self._sad.spend_key(sa)
+        try:
+            return await self._place(sa, generation)
+        except DatapathError:
+            self._sad.unspend_key(sa)
+            raise
+
+    async def _place(self, sa: SecurityAssociation, generation: int) -> Held:
+        """Put an SA where it is wanted most.
+
+        Raises:
+            DatapathError: It is nowhere.
+        """
+        first_wanted(sa.placement, ENGINES)
+        refusals: list[PlacementRefusal] = []
+        error: DatapathError | None = None
+        for engine in sa.placement.wanted:
+            if engine not in ENGINES:
+                continue
+            try:
+                held = await self._try(sa, generation, engine)
+            except DatapathError as refusal:
+                if refusal.why is None:
+                    raise
+                refusals.append(PlacementRefusal(engine=engine, reason=refusal.why, text=str(refusal)))
+                error = refusal
+            else:
+                held.refusals = tuple(refusals)
+                return held
+        assert error is not None
+        raise (
+            error
+            if len(refusals) == 1
+            else DatapathError(error.reason, in_words(refusals), why=error.why, refusals=tuple(refusals))
+        )
+
+    async def _try(self, sa: SecurityAssociation, generation: int, engine: Engine) -> Held:
+        at = whereabouts_of(sa)
+        device = None if engine is Engine.KERNEL else await self._device(our_address(sa))
+        offload = offload_of(sa, engine, device)
+        info, attributes = kernel_sa(sa, self._placing((sa.connection, sa.child), offload), at)
+        request = Request(
+            sa=sa,
+            engine=engine,
+            device=device,
+            info=info,
+            attributes=attributes,
+            replaces_larval=self._sad.is_reserved(sa.spi),
+        )
+        placed = (await ask(self._thread, lambda xfrm: place(xfrm, request))).attributes.offload
+        held = Held(
+            sa=sa,
+            generation=generation,
+            engine=engine_of(placed),
+            at=at,
+            offload=placed,
+            device=device.name if placed is not None and device is not None else "",
+        )
+        self._sad.add(held)
+        refusal = await self._policies.follow(held.serves)
+        if refusal is not None:
+            await self.take_away([held])
+            if held.engine is Engine.NIC_PACKET and device is not None:
+                # Policies that are not offloaded do not lead to such an SA: it was never used.
+                raise policy_refused(refusal, device)
+            raise refusal
+        return held
+
+    async def _device(self, address: IpAddress) -> Device | None:
+        try:
+            link = (await self._network.links_by_address()).get(address)
+        except HostError as error:
+            raise DatapathError(ErrorReason.SYSTEM, str(error)) from error
+        return None if link is None else find_device(link.name)
+
+    def _placing(self, serves: Serves, offload: r.Offload | None = None) -> Placing:
+        return Placing(
+            reqid=self._sad.reqid(serves),
+            tag=self._tag,
+            knows_direction=self.ability.knows_direction,
+            offload=offload,
+        )
+
+    def _check_sa(self, sa: SecurityAssociation) -> None:
+        ability = self.ability
+        check_suite(sa)
+        is_esp = sa.protocol is IpsecProtocol.ESP
+        if sa.protocol not in ability.protocols or (is_esp and sa.source.version not in ability.versions):
+            raise DatapathError(
+                ErrorReason.ALGORITHM_UNSUPPORTED, missing_option(sa.protocol, sa.source.version)
+            )
+        if is_esp and (sa.encryption, sa.key_bits) not in ability.encryption:
+            raise DatapathError(
+                ErrorReason.ALGORITHM_UNSUPPORTED,
+                f"this kernel has no {sa.encryption.name} with keys of {sa.key_bits} bits",
+            )
+        if sa.integrity is not Integ.NONE and sa.integrity not in ability.integrity:
+            raise DatapathError(ErrorReason.ALGORITHM_UNSUPPORTED, f"this kernel has no {sa.integrity.name}")
+        if sa.encapsulation is not None and not self._has_udp:
+            raise DatapathError(
+                ErrorReason.MODE_UNSUPPORTED,
+                "UDP encapsulation needs the UDP 4500 sockets, and there are none",
+            )
+
+    async def take_away(self, there: Iterable[Held]) -> DatapathError | None:
+        """Remove SAs from our tables, then from the policies, then from the kernel."""
+        gone = [held for held in there if self._sad.remove(held.sa.sa_id) is not None]
+        refusal = None
+        for serves in dict.fromkeys(held.serves for held in gone):
+            refusal = await self._policies.follow(serves) or refusal
+        try:
+            await ask(self._thread, lambda xfrm: delete_sas(xfrm, [held.kernel_id for held in gone]))
+        except DatapathError as error:
+            refusal = error
+        return refusal
+
+    # --- upkeep -------------------------------------------------------------------------------------
+
+    async def follow_peer(self, held: Held, peer: tuple[IpAddress, int]) -> tuple[SasLost, ...]:
+        """Send to where the authenticated peer of an inbound SA is now (RFC 7296 §2.23).
+
+        Returns:
+            What was lost on the way.
+        """
+        if self._sad.get(held.sa.sa_id) is not held:
+            return ()
+        self._sad.move(held, from_peer_at(held, peer))
+        partner = self._sad.partner(held)
+        at = None if partner is None else to_peer_at(partner, peer)
+        if partner is None or at is None:
+            return ()
+        try:
+            await self._move(partner, at)
+        except XfrmError as error:
+            logger.error("event=peer_not_followed sa_id=%s reason=%r", partner.sa.sa_id, str(error))
+            return await self.find_lost(f"it could not follow its peer: {error}")
+        refusal = await self._policies.follow(partner.serves)
+        if refusal is not None:
+            logger.error("event=policies_not_followed reason=%r", str(refusal))
+        return ()
+
+    async def _move(self, held: Held, at: Whereabouts) -> None:
+        """Give an outbound SA another destination address or port."""
+        old, is_renamed = held.kernel_id, at.destination != held.at.destination
+        # First in our tables: the kernel will say that the old one was deleted.
+        self._sad.move(held, at)
+        info, attributes = kernel_sa(held.sa, self._placing(held.serves, held.offload), at)
+        if is_renamed:
+            await self._thread.run(lambda xfrm: move_sa(xfrm, old, info, attributes))
+        else:
+            await self._thread.run(lambda xfrm: xfrm.update_sa(info, attributes))
+
+    async def find_lost(self, reason: str) -> tuple[SasLost, ...]:
+        """Forget SAs that the kernel does not have any more.
+
+        Args:
+            reason: Of those that no device carried.
+        """
+        try:
+            listed = await self._thread.run(lambda xfrm: xfrm.sas())
+        except XfrmError as error:
+            logger.error("event=sas_not_listed reason=%r", str(error))
+            return ()
+        there = {message.body.id for message in listed}
+        lost: dict[str, list[Held]] = {}
+        for held in self._sad:
+            if held.kernel_id not in there:
+                why = f"{held.device} went down, and with it the SAs it carried" if held.device else reason
+                lost.setdefault(why, []).append(held)
+        await self.take_away(held for gone in lost.values() for held in gone)
+        return tuple(
+            SasLost(sa_ids=tuple(held.sa.sa_id for held in gone), reason=why) for why, gone in lost.items()
+        )

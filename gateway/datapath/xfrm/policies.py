@@ -1,0 +1,127 @@
+"""Keep the kernel's policies what the SPD and the SAD say they must be."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.kernel import change_policies
+from gateway.datapath.xfrm.netlink import XfrmThread
+from gateway.datapath.xfrm.routes import Routes
+from gateway.datapath.xfrm.sad import Sad
+from gateway.datapath.xfrm.spd import Entry, Serves, Spd
+from gateway.host.errors import HostError
+from gateway.ipsec.policy import Policy
+
+logger = logging.getLogger(__name__)
+
+
+def serves_of(policy: Policy) -> Serves:
+    """Return the (connection, child) whose SAs serve an SPD entry."""
+    return policy.connection, policy.child
+
+
+class PolicyKeeper:
+    """Tells the kernel what changes in the SPD. Calls must not overlap.
+
+    Args:
+        thread: To the kernel.
+        spd: What is wanted.
+        sad: The SAs that carry it.
+        routes: So that traffic gets to its policy.
+    """
+
+    def __init__(self, thread: XfrmThread, spd: Spd, sad: Sad, routes: Routes) -> None:
+        self._thread = thread
+        self._spd = spd
+        self._sad = sad
+        self._routes = routes
+
+    async def apply(
+        self, policies: Sequence[Policy], generation: int
+    ) -> tuple[Mapping[str, DatapathError], DatapathError | None]:
+        """Add or replace entries.
+
+        Returns:
+            What is wrong with single ones, by name; and why the kernel refused all, if it did.
+        """
+        before = {policy.name: self._spd.get(policy.name) for policy in policies}
+        errors: dict[str, DatapathError] = {}
+        for policy in policies:
+            try:
+                if not policy.name:
+                    raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
+                self._spd.put(policy, generation, self._sad.carriers(serves_of(policy)))
+            except DatapathError as error:
+                errors[policy.name] = error
+        refusal = await self._settle_or_put_back(before)
+        await self.steer(entry for name in before if (entry := self._spd.get(name)) is not None)
+        return errors, refusal
+
+    async def withdraw(self, names: Sequence[str]) -> DatapathError | None:
+        """Remove entries; return why the kernel refused, if it did."""
+        before = {name: self._spd.drop(name) for name in names}
+        refusal = await self._settle_or_put_back(before)
+        if refusal is None:
+            for name in names:
+                self._routes.forget(name)
+            await self.steer(())
+        return refusal
+
+    async def follow(self, serves: Serves) -> DatapathError | None:
+        """Have the policies of a (connection, child) lead to the SAs it has now."""
+        entries = self._spd.entries_of(serves)
+        if not entries:
+            return None
+        carriers = self._sad.carriers(serves)
+        try:
+            for entry in entries:
+                self._spd.follow(entry.policy.name, carriers)
+        except DatapathError as error:
+            return error
+        refusal = await self.settle()
+        await self.steer(entry for entry in entries if self._routes.misses(entry.policy.name))
+        return refusal
+
+    async def settle(self) -> DatapathError | None:
+        """Tell the kernel what it has not heard yet; return its refusal, if it refused."""
+        changes = self._spd.changes()
+        if not changes:
+            return None
+        try:
+            progress = await self._thread.run(lambda xfrm: change_policies(xfrm, changes))
+        except XfrmError as error:
+            return DatapathError(ErrorReason.SYSTEM, str(error))
+        for change in progress.done:
+            self._spd.note(change.key, change.policy)
+        return None if progress.error is None else DatapathError(ErrorReason.SYSTEM, str(progress.error))
+
+    async def _settle_or_put_back(self, before: Mapping[str, Entry | None]) -> DatapathError | None:
+        """Settle; if the kernel refuses, want again what was wanted before."""
+        refusal = await self.settle()
+        if refusal is None:
+            return None
+        for name, entry in before.items():
+            self._spd.drop(name)
+            if entry is not None:
+                self._spd.put(entry.policy, entry.generation, self._sad.carriers(serves_of(entry.policy)))
+        again = await self.settle()
+        if again is not None:
+            logger.error("event=policies_not_put_back reason=%r", str(again))
+        return refusal
+
+    async def steer(self, entries: Iterable[Entry]) -> None:
+        """See that the routing finds a way for the traffic of these entries.
+
+        Where it finds none the traffic is unreachable, not in clear: that is told, and no error.
+        """
+        try:
+            for entry in entries:
+                outbound = self._sad.carriers(serves_of(entry.policy)).outbound
+                peers = [carrier.destination for carrier in outbound]
+                if entry.policy.remote_address is not None:
+                    peers.append(entry.policy.remote_address)
+                await self._routes.follow(entry.policy, peers)
+            await self._routes.put_in_force()
+        except HostError as error:
+            logger.warning("event=routing_failed reason=%r", str(error))
