@@ -34,6 +34,7 @@ from gateway.app.places import (
 )
 from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.controller.collector import collect_less_often
 from gateway.controller.controller import Controller, ControllerOptions
 from gateway.controller.facade import WantedConnection
 from gateway.host.privileges import (
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         configure_logs(args)
         keep_memory_private()
         forbid_new_privileges()  # before there is a thread: it is one thread's, and its children's
+        collect_less_often()
         wanted = () if args.config is None else load_config(args.config).connections
         places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
         asyncio.run(_serve(args, wanted, places.control, places.datapath))

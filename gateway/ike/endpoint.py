@@ -228,7 +228,7 @@ class Endpoint:
                 return
             if header.length > MAX_FIRST_BYTES and (ike_sa is None or ike_sa.keys is None):
                 raise InvalidSyntax(f"{header.length} bytes before there are any keys")
-            message = parse_message(datagram)
+            message = parse_message(datagram, header)
         except PeerError as error:
             self._door.receive_unreadable(header, path, error)
             return

@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.utils import wrpcap
 
+from gateway.ike.endpoint import EndpointOptions
 from gateway.ike.events import ChildSaRekeyed, IkeSaFailed, IkeSaKeysDerived, IkeSaRekeyed
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.payloads import KePayload
@@ -52,6 +53,18 @@ SUITES = [
 
 def derived(host):
     return [event.keys for event in host.events(IkeSaKeysDerived)]
+
+
+def test_keys_of_ike_sas_are_told_only_where_they_are_asked_for():
+    pair = Pair()
+    pair.bob.endpoint._context.options = EndpointOptions()
+
+    pair.establish()
+    pair.alice.rekey_ike()
+    pair.settle()
+
+    assert len(derived(pair.alice)) == 2
+    assert not derived(pair.bob)
 
 
 def key_exchanges(pair):

@@ -21,6 +21,7 @@ from typing import Final
 from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.shell import EntropySource, MeasuredCore
 from gateway.bench.ike.suites import CHILD, Suite, initiator_name, initiators, responder
+from gateway.controller.collector import collect_less_often
 from gateway.ike.path import Path
 from gateway.ipsec.errors import GatewayError
 
@@ -261,9 +262,13 @@ def _resident_bytes() -> int:
 @contextmanager
 def _steady_memory() -> Iterator[None]:
     """Keep what is there already out of collections meanwhile: looking through it belongs to no handshake."""
+    thresholds = gc.get_threshold()
+    # As the controller of the product does.
+    collect_less_often()
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+        gc.set_threshold(*thresholds)

@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.bench.ike.pki import Pki
 from gateway.bench.ike.station import Station
 from gateway.bench.ike.suites import DEFAULT_SUITE, Suite, find_suites, responder
+from gateway.controller.collector import collect_less_often
 from gateway.ipsec.sa import IpAddress
 
 
@@ -33,6 +34,8 @@ def main() -> int:
     parser.add_argument("--suite", default=DEFAULT_SUITE.name)
     parser.add_argument("--pki", type=Path, help="directory of keys and certificates")
     options = parser.parse_args()
+    # As the controller of the product does.
+    collect_less_often()
     pki = None if options.pki is None else Pki(options.pki)
     asyncio.run(_serve(options.address, find_suites([options.suite])[0], pki))
     return 0

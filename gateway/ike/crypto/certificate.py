@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -21,6 +22,8 @@ from gateway.ipsec import distinguished_name as dn
 from gateway.ipsec.authentication import PublicKey
 
 MAX_CERTIFICATE_BYTES: Final = 16384
+_MAX_REMEMBERED_BYTES: Final = 4096
+"""Longer ones are read anew each time: strangers send certificates too, and are not to make us keep much."""
 _TBS_UP_TO_KEY: Final = 7
 """Elements of a TBSCertificate of version 3 up to its key, from version, serial and signature on."""
 _MAX_TEXT: Final = 200
@@ -148,6 +151,8 @@ _E = TypeVar("_E", bound=x509.ExtensionType)
 def read_certificate(der: bytes) -> Certificate:
     """Read one certificate.
 
+    The last ones are remembered, for peers come back, and bring the same intermediate authorities.
+
     Raises:
         CertificateProblem: MALFORMED, or KEY when its key is of no use here.
     """
@@ -155,12 +160,19 @@ def read_certificate(der: bytes) -> Certificate:
         raise CertificateProblem(
             Check.MALFORMED, f"a certificate of {len(der)} bytes; at most {MAX_CERTIFICATE_BYTES} are read"
         )
+    return _remembered(der) if len(der) <= _MAX_REMEMBERED_BYTES else _read_anew(der)
+
+
+def _read_anew(der: bytes) -> Certificate:
     try:
         return _read(x509.load_der_x509_certificate(der), der)
     except LIBRARY_ERRORS as error:
         raise CertificateProblem(
             Check.MALFORMED, f"a certificate of {len(der)} bytes is malformed: {error}"
         ) from None
+
+
+_remembered = lru_cache(maxsize=128)(_read_anew)
 
 
 def _read(library: x509.Certificate, der: bytes) -> Certificate:

@@ -15,6 +15,7 @@ clientAuth or iKEIntermediate.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -122,7 +123,9 @@ class _Search:
         is_known = False
         for issuer in self._issuers(top):
             is_known = True
-            if issuer in chain or len(chain) >= MAX_CHAIN:
+            # A trust anchor ends the way up, also one that is the end entity; others may go in circles.
+            goes_in_circles = issuer in chain and issuer.der not in self._anchors
+            if goes_in_circles or len(chain) >= MAX_CHAIN:
                 continue
             longer = (*chain, issuer)
             try:
@@ -203,8 +206,12 @@ def _counted_below(chain: tuple[Certificate, ...]) -> int:
     return sum(not certificate.is_self_issued for certificate in chain[1:])
 
 
+@lru_cache(maxsize=256)
 def verify_certificate(certificate: Certificate, key: PublicKey) -> None:
     """Check that a key signed a certificate.
+
+    That a key did is remembered, because it stays so. Nothing else is: dates, names, revocation and who is
+    trusted are looked at each time.
 
     Raises:
         InvalidSignature: It did not.

@@ -3,7 +3,7 @@
 `additional` shared secrets are those of RFC 9370 §2.2.2 and §2.2.4, in the order they were agreed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.ike.crypto.prf import expand, prf_function
@@ -156,9 +156,10 @@ def derive_child_keymat(
     encryption_bytes = ENCR[encr].keymat_bytes(key_bits)
     integrity_bytes = INTEG[integ].keymat_bytes
     keymat = expand(prf, sk_d.reveal(), seed, 2 * (encryption_bytes + integrity_bytes))
-    parts = _split(keymat, (encryption_bytes, integrity_bytes, encryption_bytes, integrity_bytes))
+    sizes = (encryption_bytes, integrity_bytes, encryption_bytes, integrity_bytes)
+    encryption_i, integrity_i, encryption_r, integrity_r = _split(keymat, sizes)
     return ChildKeys(
-        encryption_i=next(parts), integrity_i=next(parts), encryption_r=next(parts), integrity_r=next(parts)
+        encryption_i=encryption_i, integrity_i=integrity_i, encryption_r=encryption_r, integrity_r=integrity_r
     )
 
 
@@ -169,20 +170,14 @@ def expand_skeyseed(suite: IkeSuite, skeyseed: Secret, seed: bytes) -> IkeKeys:
     """
     prf, integ, encr = suite.prf_key_bytes, suite.integrity_key_bytes, suite.encryption_key_bytes
     sizes = (prf, integ, integ, encr, encr, prf, prf)
-    parts = _split(expand(suite.prf, skeyseed.reveal(), seed, sum(sizes)), sizes)
-    return IkeKeys(
-        sk_d=next(parts),
-        sk_ai=next(parts),
-        sk_ar=next(parts),
-        sk_ei=next(parts),
-        sk_er=next(parts),
-        sk_pi=next(parts),
-        sk_pr=next(parts),
-    )
+    keymat = expand(suite.prf, skeyseed.reveal(), seed, sum(sizes))
+    sk_d, sk_ai, sk_ar, sk_ei, sk_er, sk_pi, sk_pr = _split(keymat, sizes)
+    return IkeKeys(sk_d=sk_d, sk_ai=sk_ai, sk_ar=sk_ar, sk_ei=sk_ei, sk_er=sk_er, sk_pi=sk_pi, sk_pr=sk_pr)
 
 
-def _split(keymat: bytes, sizes: Sequence[int]) -> Iterator[Secret]:
-    offset = 0
+def _split(keymat: bytes, sizes: Sequence[int]) -> list[Secret]:
+    parts, offset = [], 0
     for size in sizes:
-        yield Secret(keymat[offset : offset + size])
+        parts.append(Secret(keymat[offset : offset + size]))
         offset += size
+    return parts

@@ -6,12 +6,14 @@ rekey may be either side.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from gateway.ike.crypto.keymat import ChildKeys
 from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
+from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.connection import Child
 from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, Limit, jittered
 from gateway.ipsec.proposal import Proposal, ProtocolId
@@ -49,9 +51,6 @@ def child_lifetime(child: Child, *, esn: bool, draw: float) -> Lifetime:
 
 def _at_most(limit: Limit, packets: int) -> Limit:
     return Limit(seconds=limit.seconds, bytes=limit.bytes, packets=min(limit.packets or packets, packets))
-
-
-_IP_PROTOCOLS: Final = {ProtocolId.ESP: IpsecProtocol.ESP, ProtocolId.AH: IpsecProtocol.AH}
 
 
 # --- the pair -----------------------------------------------------------------------------------
@@ -98,35 +97,57 @@ def make_pair(parameters: ChildSaParameters, keys: ChildKeys, *, is_initiator: b
     """
     forth, back = (keys.encryption_i, keys.integrity_i), (keys.encryption_r, keys.integrity_r)
     sending, receiving = (forth, back) if is_initiator else (back, forth)
+    agreed = _agreed(parameters.proposal)
     return SaPair(
-        inbound=_direction(parameters, receiving, Direction.INBOUND),
-        outbound=_direction(parameters, sending, Direction.OUTBOUND),
+        inbound=_direction(parameters, agreed, receiving, Direction.INBOUND),
+        outbound=_direction(parameters, agreed, sending, Direction.OUTBOUND),
+    )
+
+
+class _Agreed(NamedTuple):
+    """What both directions take from the proposal."""
+
+    protocol: IpsecProtocol
+    encr: Encr
+    key_bits: int
+    integ: Integ
+    esn: bool
+
+
+@lru_cache(maxsize=64)
+def _agreed(proposal: Proposal) -> _Agreed:
+    return _Agreed(
+        protocol=IpsecProtocol.AH if proposal.protocol is ProtocolId.AH else IpsecProtocol.ESP,
+        encr=proposal.encr,
+        key_bits=proposal.key_bits,
+        integ=proposal.integ,
+        esn=proposal.esn,
     )
 
 
 def _direction(
-    parameters: ChildSaParameters, keys: tuple[Secret, Secret], direction: Direction
+    parameters: ChildSaParameters, agreed: _Agreed, keys: tuple[Secret, Secret], direction: Direction
 ) -> SecurityAssociation:
-    path, child, proposal = parameters.path, parameters.child, parameters.proposal
+    path, child = parameters.path, parameters.child
     here, there = (path.local, path.local_port), (path.remote, path.remote_port)
     is_inbound = direction is Direction.INBOUND
     source, destination = (there, here) if is_inbound else (here, there)
     return SecurityAssociation(
         spi=parameters.spi_in if is_inbound else parameters.spi_out,
         direction=direction,
-        protocol=_IP_PROTOCOLS[proposal.protocol],
+        protocol=agreed.protocol,
         mode=parameters.mode,
         source=source[0],
         destination=destination[0],
         encapsulation=UdpEncapsulation(source_port=source[1], destination_port=destination[1])
         if parameters.is_encapsulated
         else None,
-        encryption=proposal.encr,
+        encryption=agreed.encr,
         encryption_key=keys[0],
-        key_bits=proposal.key_bits,
-        integrity=proposal.integ,
+        key_bits=agreed.key_bits,
+        integrity=agreed.integ,
         integrity_key=keys[1],
-        esn=proposal.esn,
+        esn=agreed.esn,
         replay_window_packets=child.replay_window_packets,
         local_ts=parameters.local_ts,
         remote_ts=parameters.remote_ts,

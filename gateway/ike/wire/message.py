@@ -80,13 +80,18 @@ class Message:
     """Exactly the bytes that came, the non-ESP marker excluded."""
 
 
-def parse_message(datagram: bytes) -> Message:
+def parse_message(datagram: bytes, header: IkeHeader | None = None) -> Message:
     """Take a datagram apart as far as is possible without keys.
+
+    Args:
+        datagram: All of it.
+        header: Its header, where that was read already.
 
     Raises:
         PeerError: INVALID_MAJOR_VERSION for a version other than 2 (§2.5), else INVALID_SYNTAX.
     """
-    header = parse_header(datagram)
+    if header is None:
+        header = parse_header(datagram)
     if header.major_version != MAJOR_VERSION:
         raise PeerError(
             f"IKE major version is {header.major_version}, we speak {MAJOR_VERSION}",

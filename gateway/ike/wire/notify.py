@@ -1,5 +1,6 @@
 """Notify message types by their IANA names, and the codecs of their data (RFC 7296 §3.10)."""
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -12,6 +13,8 @@ from gateway.ipsec.authentication import SignatureHash
 
 FIRST_STATUS: Final = 16384
 """Types below are errors, the others status (RFC 7296 §3.10.1)."""
+_HASH: Final = struct.Struct("!H")
+"""One of SIGNATURE_HASH_ALGORITHMS (RFC 7427 §4)."""
 
 
 class NotifyType(IntEnum):
@@ -156,11 +159,9 @@ def encode_signature_hashes(hashes: tuple[int, ...]) -> bytes:
 
 def parse_signature_hashes(data: bytes) -> tuple[int, ...]:
     """Return the hash algorithm numbers offered, the unknown ones too."""
-    reader = Reader(data, "SIGNATURE_HASH_ALGORITHMS data")
-    numbers = []
-    while reader.remaining:
-        numbers.append(reader.u16())
-    return tuple(numbers)
+    if len(data) % _HASH.size:
+        raise InvalidSyntax(f"SIGNATURE_HASH_ALGORITHMS data: {len(data)} bytes are no whole numbers")
+    return tuple([number for (number,) in _HASH.iter_unpack(data)])
 
 
 def parse_ipcomp(data: bytes) -> tuple[int, int]:

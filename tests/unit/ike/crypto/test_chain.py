@@ -17,7 +17,7 @@ from gateway.ike.crypto.certificate import (
     read_certificate,
     split_certificates,
 )
-from gateway.ike.crypto.chain import MAX_SIGNATURES, TrustStore, _Search
+from gateway.ike.crypto.chain import MAX_SIGNATURES, TrustStore, _Search, verify_certificate
 from gateway.ike.crypto.revocation import read_crl
 from gateway.ike.crypto.signature import key_hash
 from gateway.ipsec.authentication import KeyKind, Revocation
@@ -136,6 +136,49 @@ def test_many_ways_up_cost_a_bounded_number_of_signatures() -> None:
 
     assert problem.value.check is Check.PATH_LENGTH
     assert search.signatures == MAX_SIGNATURES
+
+
+# --- what is remembered --------------------------------------------------------------------------
+
+
+def test_a_signature_in_a_chain_is_verified_once() -> None:
+    sent = (peer(SUB), SUB)
+    verify_certificate.cache_clear()
+
+    for _ in range(3):
+        believe(store(), *sent)
+
+    assert verify_certificate.cache_info().misses == 2
+
+
+def test_a_signature_that_failed_is_not_taken_for_good_later() -> None:
+    other = issue("Root", key=key_of("p256", "other"))
+    leaf = peer()
+
+    for _ in range(2):
+        refused(Check.SIGNATURE, store(other), leaf)
+        believe(store(), leaf)
+
+
+def test_everything_but_signatures_is_judged_anew_each_time() -> None:
+    leaf = peer(SUB)
+    sent = (leaf, SUB)
+    believe(store(), *sent)
+
+    refused(Check.EXPIRED, store(), *sent, at=NOW + 100 * 365 * DAY)
+    refused(Check.REVOKED, store(crls=[crl(SUB, leaf)]), *sent)
+    refused(Check.REVOKED, store(crls=[crl(ROOT, SUB)]), *sent)
+    refused(Check.NO_ISSUER, store(issue("Elsewhere")), *sent)
+    refused(Check.IDENTITY, store(), *sent, identity=parse_identity("pear.example"))
+    believe(store(), *sent)
+
+
+def test_long_certificates_are_read_but_not_remembered() -> None:
+    short, long = peer().der, peer(names=["peer.example", *(f"{n:060}.example" for n in range(100))]).der
+
+    assert read_certificate(short) is read_certificate(short)
+    assert read_certificate(long) is not read_certificate(long)
+    assert read_certificate(long).serial == read_certificate(long).serial
 
 
 # --- times --------------------------------------------------------------------------------------
