@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,10 +129,6 @@ class Setup:
     they_are_site_a: bool = False
     """strongSwan at site a and our gateway at site b, instead of the other way round."""
     environment: dict[str, str] = field(default_factory=dict)
-    their_backend: str = "kernel-libipsec"
-    """See `Charon.backend`."""
-    is_kernel_esp: bool = False
-    """The kernel decrypts at one end or both."""
 
 
 StartRig = Callable[[Setup], AbstractContextManager[Rig]]
@@ -179,21 +175,11 @@ def start_rig(tmp_path: Path) -> StartRig:
                     psk=setup.their_psk,
                 ),
                 settings=setup.their_settings,
-                backend=setup.their_backend,
             )
-            wires = {tmp_path / "wire.pcap": sites.b}
-            which = ""
-            if setup.is_kernel_esp:
-                # Such a kernel shows tcpdump what it has decrypted on the same device: look at what is sent.
-                wires[tmp_path / "wire-a.pcap"] = sites.a
-                which = "outbound"
-            with ExitStack() as stack:
-                for file, site in wires.items():
-                    stack.enter_context(capturing(site.gateway, site.outside_device, file, which))
-                with theirs, ours:
-                    yield Rig(sites, ours, theirs, tmp_path / "wire.pcap")
-        for file in wires:
-            assert clear_packets(file) == 0
+            wire = tmp_path / "wire.pcap"
+            with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
+                yield Rig(sites, ours, theirs, wire)
+        assert clear_packets(wire) == 0
 
     return start
 

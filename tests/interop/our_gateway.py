@@ -25,8 +25,8 @@ class OurGateway:
     The command line takes most of a second to start, so the API is called directly.
     """
 
-    def __init__(self, namespace: Namespace, directory: Path) -> None:
-        self.process = GatewayProcess(namespace, directory, "connections: []\n")
+    def __init__(self, namespace: Namespace, directory: Path, options: tuple[str, ...] = ()) -> None:
+        self.process = GatewayProcess(namespace, directory, "connections: []\n", options)
         self._loop = asyncio.new_event_loop()
         self._client: ControlClient | None = None
         self._log_start = 0

@@ -37,15 +37,23 @@ def repeated_ivs(capture: Path) -> tuple[list[Sent], int]:
 
 @contextmanager
 def nothing_in_clear_and_no_iv_twice(
-    sites: SiteToSite, directory: Path, *, least_esp: int = 100
+    sites: SiteToSite, directory: Path, *, least_esp: int = 100, only_sent: bool = False
 ) -> Iterator[tuple[Path, Path]]:
     """Capture both ends of the outside link while the context lasts, and check them at its end.
 
-    `least_esp` packets must be in each, so that the check cannot pass by seeing nothing.
+    `least_esp` packets must be in each, so that the check cannot pass by seeing nothing. `only_sent` looks at
+    what leaves: a kernel that decrypts shows the packet again, in clear, on the device it came by.
     """
     with ExitStack() as stack:
         captures = tuple(
-            stack.enter_context(capturing(site.gateway, site.outside_device, directory / f"wire-{name}.pcap"))
+            stack.enter_context(
+                capturing(
+                    site.gateway,
+                    site.outside_device,
+                    directory / f"wire-{name}.pcap",
+                    "outbound" if only_sent else "",
+                )
+            )
             for name, site in (("a", sites.a), ("b", sites.b))
         )
         yield captures[0], captures[1]

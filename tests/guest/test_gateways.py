@@ -1,0 +1,198 @@
+"""Our gateway over the kernel's ESP: against strongSwan whose ESP is the kernel's too, and against itself.
+
+One pair of gateways for all tests of a kind: starting them takes longest here. At the end nothing was sent in
+clear, and nothing twice with one IV.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.bench.flows import two_way_udp
+from gateway.bench.topology import SiteToSite, site_to_site
+from tests.interop.conftest import OURS, PSK, THEIRS
+from tests.interop.our_gateway import OurGateway, failure_of
+from tests.interop.peer import wait_until
+from tests.interop.strongswan import Charon
+from tests.netns.site_gateways import wait_for_ping
+from tests.netns.wire import nothing_in_clear_and_no_iv_twice
+
+pytestmark = pytest.mark.guest
+
+IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
+CHILD, CONNECTION = "swan/net", "swan"
+#: Packets a second each way: two Python processes share the one CPU of the guest with everything else.
+RATE_PPS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """Our gateway at site a, and what its peer at site b can be told to do."""
+
+    sites: SiteToSite
+    ours: OurGateway
+    log: Callable[[], str]
+    """Of the peer."""
+    initiate: Callable[[], object]
+    rekey_child: Callable[[], object]
+    rekey_ike: Callable[[], object]
+
+    def names(self) -> tuple[set[str], set[str]]:
+        """Return what tells our IKE SAs and Child SAs from later ones."""
+        return {sa.spi_i for sa in self.ours.ike_sas()}, {sa.inbound.spi for sa in self.ours.child_sas()}
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something is so; else fail with both logs."""
+        wait_until(condition, what, lambda: f"{self.ours.log()[-4000:]}\n--- theirs\n{self.log()}", 30.0)
+
+    def settle(self) -> None:
+        """Wait until we have one IKE SA and one Child SA; of an old one the inbound half stays for 5 s."""
+        self.wait_until(lambda: [len(kind) for kind in self.names()] == [1, 1], "one SA of each kind")
+
+
+@contextmanager
+def strongswan(datapath: str, directory: Path) -> Iterator[Rig]:
+    """Our gateway on a datapath against strongSwan on the kernel's ESP."""
+    with site_to_site("guest") as sites, ExitStack() as stack:
+        enter = stack.enter_context
+        enter(nothing_in_clear_and_no_iv_twice(sites, directory, least_esp=20, only_sent=True))
+        ours = enter(_our_gateway(sites, directory, datapath, at_a=True))
+        theirs = enter(
+            Charon(
+                sites.b.gateway,
+                directory / "theirs",
+                THEIRS.format(
+                    local=sites.b.outside,
+                    remote=sites.a.outside,
+                    ike=IKE,
+                    esp=ESP,
+                    ike_options="",
+                    child_options="",
+                    local_ts=sites.b.inside,
+                    remote_ts=sites.a.inside,
+                    psk=PSK,
+                ),
+                backend="",
+            )
+        )
+        yield Rig(
+            sites=sites,
+            ours=ours,
+            log=theirs.log,
+            initiate=lambda: theirs.initiate("net"),
+            rekey_child=lambda: theirs.swanctl("--rekey", "--child", "net"),
+            rekey_ike=lambda: theirs.swanctl("--rekey", "--ike", "swan"),
+        )
+
+
+@contextmanager
+def ourselves(datapaths: tuple[str, str], directory: Path, *, ipv6_outside: bool) -> Iterator[Rig]:
+    """Our gateway on one datapath against our gateway on another."""
+    with site_to_site("guest") as sites, ExitStack() as stack:
+        enter = stack.enter_context
+        enter(nothing_in_clear_and_no_iv_twice(sites, directory, least_esp=20, only_sent=True))
+        ours, theirs = (
+            enter(_our_gateway(sites, directory, datapath, at_a=at_a, ipv6_outside=ipv6_outside))
+            for datapath, at_a in zip(datapaths, (True, False), strict=True)
+        )
+        yield Rig(
+            sites=sites,
+            ours=ours,
+            log=theirs.log,
+            initiate=lambda: succeed(theirs.up(CONNECTION)),
+            rekey_child=lambda: succeed(theirs.rekey(CHILD)),
+            rekey_ike=lambda: succeed(theirs.rekey(CONNECTION)),
+        )
+
+
+@contextmanager
+def _our_gateway(
+    sites: SiteToSite, directory: Path, datapath: str, *, at_a: bool, ipv6_outside: bool = False
+) -> Iterator[OurGateway]:
+    here, there = (sites.a, sites.b) if at_a else (sites.b, sites.a)
+    home = directory / ("ours" if at_a else "theirs")
+    config = OURS.format(
+        local=f'"{here.outside_v6 if ipv6_outside else here.outside}"',
+        remote=there.outside_v6 if ipv6_outside else there.outside,
+        psk=PSK,
+        ike=IKE,
+        ike_options="",
+        local_ts=here.inside,
+        remote_ts=there.inside,
+        esp=ESP,
+    )
+    if not at_a:
+        config = (
+            config.replace("ours.test", "?").replace("theirs.test", "ours.test").replace("?", "theirs.test")
+        )
+    with OurGateway(here.gateway, home, ("--datapath", datapath)) as gateway:
+        # Traffic of our side brings it up.
+        gateway.configure(config + ("    start: on_traffic\n" if at_a else ""))
+        yield gateway
+
+
+def succeed(operation: object) -> None:
+    """Fail if an operation of our gateway did."""
+    assert not failure_of(operation), failure_of(operation)
+
+
+RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
+    "xfrm against strongSwan": lambda directory: strongswan("xfrm", directory),
+    "software against strongSwan": lambda directory: strongswan("software", directory),
+    "xfrm against xfrm": lambda directory: ourselves(("xfrm", "xfrm"), directory, ipv6_outside=False),
+    "xfrm against software, IPv6 outside": lambda directory: ourselves(
+        ("xfrm", "software"), directory, ipv6_outside=True
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=RIGS)
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with RIGS[request.param](tmp_path_factory.mktemp("rig")) as started:
+        yield started
+
+
+def test_traffic_brings_the_tunnel_up(rig: Rig) -> None:
+    wait_for_ping(rig.sites.a.host, rig.sites.b.host_address)
+
+    rig.settle()
+    wait_for_ping(rig.sites.b.host, rig.sites.a.host_address)
+
+
+def test_peer_can_begin_too(rig: Rig) -> None:
+    rig.ours.down(CONNECTION)
+    rig.wait_until(lambda: rig.names() == (set(), set()), "nothing is left")
+
+    rig.initiate()
+
+    rig.settle()
+    wait_for_ping(rig.sites.b.host, rig.sites.a.host_address)
+
+
+@pytest.mark.parametrize("what", ["our Child SA", "their Child SA", "our IKE SA", "their IKE SA"])
+def test_rekey_under_load_loses_nothing(rig: Rig, what: str) -> None:
+    """Numbered packets both ways; missing and duplicate ones are counted: 0."""
+    rekey: dict[str, Callable[[], object]] = {
+        "our Child SA": lambda: succeed(rig.ours.rekey(CHILD)),
+        "their Child SA": rig.rekey_child,
+        "our IKE SA": lambda: succeed(rig.ours.rekey(CONNECTION)),
+        "their IKE SA": rig.rekey_ike,
+    }
+    changed = 0 if "IKE" in what else 1
+    rig.settle()
+    before = rig.names()[changed]
+
+    a, b = rig.sites.a, rig.sites.b
+    with two_way_udp(a.host, a.host_address, b.host, b.host_address, rate_pps=RATE_PPS) as flow:
+        time.sleep(0.5)
+        rekey[what]()
+        rig.wait_until(lambda: rig.names()[changed].isdisjoint(before), "new ones have taken their place")
+        rig.settle()
+        time.sleep(0.5)
+
+    assert min(flow.a.received, flow.b.received) > RATE_PPS / 2
+    assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
