@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine engine venv proto deb lock clean
+.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -16,7 +16,8 @@ STAGE := .ci/stage
 BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
-ROOT_TESTS := tests/conformance tests/netns tests/packages tests/interop tests/guest
+ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest
+C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h)
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
@@ -25,8 +26,9 @@ help:
 	@echo 'make test-all  the same with the slow ones'
 	@echo 'make fuzz      every fuzz target for FUZZ_SECONDS (60), or those of FUZZ_TARGETS, guided by coverage; with'
 	@echo '               FUZZ_TOTAL=3600 again and again, until each has had that much CPU time over all runs'
-	@echo 'make lint      ruff, mypy --strict, import floors, generated code, buf'
+	@echo 'make lint      ruff, mypy --strict, import floors, generated code, clang-format, buf'
 	@echo 'make engine    the native ESP engine (C), in $(CACHE)/engine'
+	@echo 'make xdp       the XDP programs (C for the kernel), in ebpf/build'
 	@echo 'make proto     regenerate the gRPC code from proto/'
 	@echo 'make deb       a Debian package of the whole, in dist/'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
@@ -34,14 +36,14 @@ help:
 demo: deps-demo venv
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-peers deps-guest engine venv
+test: deps-peers deps-guest engine xdp venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow and not guest' $(ROOT_TESTS)
 	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-peers deps-guest engine venv
+test-all: deps-peers deps-guest engine xdp venv
 	@rm -f $(SKIPS)
 	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not guest' $(ROOT_TESTS)
@@ -58,14 +60,15 @@ lint: deps-lint venv $(BUF)
 	@$(STAGE) 'mypy --strict' $(BIN)/mypy
 	@$(STAGE) 'import floors' $(BIN)/lint-imports --no-cache
 	@$(STAGE) 'generated code is fresh' proto/generate.sh --check
+	@$(STAGE) 'clang-format' clang-format --dry-run -Werror $(C_SOURCES)
 	@$(STAGE) 'buf lint' $(BUF) lint proto
 
 proto: venv
 	@proto/generate.sh
 
-deps: deps-demo deps-peers deps-guest deps-engine deps-lint
+deps: deps-demo deps-peers deps-guest deps-engine deps-xdp deps-lint
 
-deps-demo deps-test deps-lint: deps-%:
+deps-demo deps-test deps-xdp deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
 
 # IKE daemons that are not installed but unpacked: see the script.
@@ -84,6 +87,9 @@ deps-engine:
 
 engine: deps-engine
 	@$(STAGE) 'native engine' $(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine
+
+xdp: deps-xdp
+	@$(STAGE) 'XDP programs' $(MAKE) --no-print-directory -C ebpf
 
 venv: .venv/installed
 
@@ -104,4 +110,4 @@ lock: venv
 	sed -i 's/^atheris==[^ ]*/& ; platform_machine == "x86_64"/' requirements.lock  # pip-compile drops it
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf ebpf/build .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The SPD as XDP sees it (RFC 4301 section 4.4.1): the remote address gives a class, class and
+ * local address give a leaf, and a leaf says what happens or has a short list of rules with
+ * protocols and ports.
+ *
+ * The agent compiles the ordered SPD into these maps (gateway/host/bpf/spd.py) so that each leaf
+ * holds, in order, all that can match its addresses. It publishes a new SPD under new classes:
+ * leaves first, then the remote prefixes one by one, so that every packet sees the old SPD or the
+ * new one, never a mixture.
+ */
+#ifndef GW_SPD_H
+#define GW_SPD_H
+
+#include "gw_parse.h"
+
+#define GW_SPD_MAP(name, key_type, value_type, entries) \
+	struct { \
+		__uint(type, BPF_MAP_TYPE_LPM_TRIE); \
+		__type(key, key_type); \
+		__type(value, value_type); \
+		__uint(max_entries, entries); \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+	} name SEC(".maps")
+
+GW_SPD_MAP(gw_spd_remote4, struct gw_prefix4, struct gw_remote_class, 65536);
+GW_SPD_MAP(gw_spd_remote6, struct gw_prefix6, struct gw_remote_class, 65536);
+GW_SPD_MAP(gw_spd_local4, struct gw_class_prefix4, struct gw_spd_leaf, 262144);
+GW_SPD_MAP(gw_spd_local6, struct gw_class_prefix6, struct gw_spd_leaf, 262144);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct gw_spd_rule);
+	__uint(max_entries, 65536);
+} gw_spd_rules SEC(".maps");
+
+struct gw_decision {
+	__u32 policy;
+	__u8 action; /* enum gw_action */
+	__u8 flags;
+	__u8 is_ambiguous; /* it depends on ports or a protocol that a fragment hides */
+};
+
+/* Which side of a packet is the local one: always a constant, so that the compiler chooses. */
+enum gw_direction {
+	GW_OUTBOUND,
+	GW_INBOUND
+};
+
+static __always_inline const union gw_address *gw_local_of(const struct gw_flow *flow,
+							   enum gw_direction direction)
+{
+	return direction == GW_OUTBOUND ? &flow->source : &flow->destination;
+}
+
+static __always_inline const union gw_address *gw_remote_of(const struct gw_flow *flow,
+							    enum gw_direction direction)
+{
+	return direction == GW_OUTBOUND ? &flow->destination : &flow->source;
+}
+
+/*
+ * Find the leaf; NULL without a class. A class without a leaf cannot be: were it so, `decision`
+ * discards.
+ */
+static __always_inline struct gw_spd_leaf *
+gw_find_leaf4(const struct gw_flow *flow, enum gw_direction direction, struct gw_decision *decision)
+{
+	struct gw_prefix4 remote = {32, gw_remote_of(flow, direction)->words_be[3]};
+	struct gw_class_prefix4 local = {64, 0, gw_local_of(flow, direction)->words_be[3]};
+	struct gw_remote_class *found = bpf_map_lookup_elem(&gw_spd_remote4, &remote);
+
+	if (!found)
+		return NULL;
+	decision->action = GW_ACTION_DISCARD;
+	local.remote_class_be = found->remote_class_be;
+	return bpf_map_lookup_elem(&gw_spd_local4, &local);
+}
+
+static __always_inline struct gw_spd_leaf *
+gw_find_leaf6(const struct gw_flow *flow, enum gw_direction direction, struct gw_decision *decision)
+{
+	struct gw_prefix6 remote = {.prefix_bits = 128};
+	struct gw_class_prefix6 local = {.prefix_bits = 160};
+	struct gw_remote_class *found;
+
+	__builtin_memcpy(remote.address, gw_remote_of(flow, direction), 16);
+	found = bpf_map_lookup_elem(&gw_spd_remote6, &remote);
+	if (!found)
+		return NULL;
+	decision->action = GW_ACTION_DISCARD;
+	local.remote_class_be = found->remote_class_be;
+	__builtin_memcpy(local.address, gw_local_of(flow, direction), 16);
+	return bpf_map_lookup_elem(&gw_spd_local6, &local);
+}
+
+/*
+ * How a rule and a packet agree. Both are 0 or 1, and computed without branches: the verifier
+ * follows every branch of each of the rules, and would not come to an end.
+ */
+struct gw_match {
+	__u32 differs;
+	__u32 depends; /* on what a fragment hides */
+};
+
+static __always_inline __u32 gw_is_negative(__u32 number)
+{
+	return number >> 31;
+}
+
+static __always_inline __u32 gw_is_nonzero(__u32 number)
+{
+	return gw_is_negative(-number); /* of numbers below 2^31 */
+}
+
+/* Compare one side's port. OPAQUE, first > last, is for what has no port or hides it (RFC 4301
+ * section 4.4.1.1). */
+static __always_inline struct gw_match gw_match_port(__u32 first, __u32 last, __u32 port,
+						     const struct gw_flow *flow)
+{
+	__u32 outside = gw_is_negative(port - first) | gw_is_negative(last - port);
+	__u32 is_opaque = gw_is_negative(last - first);
+	__u32 wants_port = gw_is_nonzero(first | (65535 - last)) & (is_opaque ^ 1);
+	__u32 has_port = flow->has_ports,
+	      hides_port = flow->fragment >> 1; /* of a later fragment */
+	struct gw_match match = {
+		.differs = (has_port & outside) | ((has_port ^ 1) & (hides_port ^ 1) & wants_port),
+		.depends = hides_port & wants_port,
+	};
+
+	return match;
+}
+
+static __always_inline struct gw_match gw_match_rule(const struct gw_spd_rule *rule,
+						     const struct gw_flow *flow,
+						     enum gw_direction direction)
+{
+	__u32 local_port = direction == GW_OUTBOUND ? flow->source_port : flow->destination_port;
+	__u32 remote_port = direction == GW_OUTBOUND ? flow->destination_port : flow->source_port;
+	__u32 protocol = flow->protocol, hides_protocol = protocol >> 8; /* GW_PROTOCOL_HIDDEN */
+	__u32 differs = gw_is_nonzero(rule->protocol) & gw_is_nonzero(rule->protocol ^ protocol);
+	struct gw_match local, remote, match;
+
+	local = gw_match_port(rule->local_first, rule->local_last, local_port, flow);
+	remote = gw_match_port(rule->remote_first, rule->remote_last, remote_port, flow);
+	match.differs = local.differs | remote.differs | (differs & (hides_protocol ^ 1));
+	match.depends = local.depends | remote.depends | (differs & hides_protocol);
+	return match;
+}
+
+_Static_assert(GW_FRAGMENT_LATER == 2 && GW_PROTOCOL_HIDDEN == 256, "gw_match_* count on it");
+
+/*
+ * Return what the SPD says. Where a fragment hides what a rule wants to see, a rule that is no
+ * BYPASS takes it, and the decision is marked: protected or dropped, it does not leave in clear.
+ *
+ * `flow` must be in a map (gw_new_flow).
+ */
+static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
+						    enum gw_direction direction)
+{
+	struct gw_decision decision = {};
+	struct gw_spd_leaf *leaf;
+	__u32 first_rule, rule_count;
+
+	leaf = flow->family == 4 ? gw_find_leaf4(flow, direction, &decision)
+				 : gw_find_leaf6(flow, direction, &decision);
+	if (!leaf)
+		return decision;
+	decision.policy = leaf->policy;
+	decision.action = leaf->action;
+	decision.flags = leaf->flags;
+	first_rule = leaf->first_rule;
+	rule_count = leaf->rule_count;
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < GW_SPD_LEAF_RULES && i < rule_count; i++) {
+		__u32 index = first_rule + i;
+		struct gw_spd_rule *rule = bpf_map_lookup_elem(&gw_spd_rules, &index);
+		struct gw_match match;
+
+		if (!rule) {
+			decision.action =
+				GW_ACTION_DISCARD; /* cannot be; were it so, nothing leaves */
+			break;
+		}
+		barrier(); /* read the flow anew, so that no round knows what those before learned
+			    */
+		match = gw_match_rule(rule, flow, direction);
+		if (match.differs || (match.depends && rule->action == GW_ACTION_BYPASS))
+			continue;
+		decision.policy = rule->policy;
+		decision.action = rule->action;
+		decision.flags = rule->flags;
+		decision.is_ambiguous = match.depends;
+		break;
+	}
+	return decision;
+}
+
+#endif
