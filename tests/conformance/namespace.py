@@ -73,3 +73,8 @@ def neighbour(device: str) -> bytes:
 def set_mtu(device: str, mtu_bytes: int) -> None:
     """Give a device of this thread's namespace another MTU."""
     _ip("link", "set", device, "mtu", str(mtu_bytes))
+
+
+def take_down(device: str) -> None:
+    """Take a device of this thread's namespace down."""
+    _ip("link", "set", device, "down")

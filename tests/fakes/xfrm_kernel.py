@@ -8,6 +8,7 @@ would.
 """
 
 import errno
+import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -301,11 +302,13 @@ class FakeKernel:
 
 
 class FakeSocket:
-    """The other end of `XfrmSocket`, without a descriptor: answers wait in a queue."""
+    """The other end of `XfrmSocket` and `XfrmListener`: answers wait in a queue; nothing is ever notified."""
 
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
         self._waiting: deque[bytes] = deque()
+        self._is_blocking = True
+        self._descriptor = os.eventfd(0)
 
     def setsockopt(self, *_: object) -> None:
         pass
@@ -313,16 +316,24 @@ class FakeSocket:
     def settimeout(self, _: float) -> None:
         pass
 
+    def setblocking(self, flag: bool) -> None:
+        self._is_blocking = flag
+
+    def fileno(self) -> int:
+        return self._descriptor
+
     def send(self, data: bytes) -> None:
         self._waiting.append(self._kernel.answer(bytes(data)))
 
     def recvfrom(self, _most: int) -> tuple[bytes, tuple[int, int]]:
         if not self._waiting:
-            raise TimeoutError
+            raise TimeoutError if self._is_blocking else BlockingIOError
         return self._waiting.popleft(), _FROM_THE_KERNEL
 
     def close(self) -> None:
-        pass
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def _frame(kind: int, sequence: int, body: bytes, flags: int) -> bytes:
