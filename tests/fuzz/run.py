@@ -28,9 +28,10 @@ import atheris
 with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["gateway"]):
     from tests.fuzz.esp_targets import ESP_TARGETS
     from tests.fuzz.file_targets import FILE_TARGETS
+    from tests.fuzz.foreign_targets import FOREIGN_TARGETS
     from tests.fuzz.ike_targets import IKE_TARGETS
 
-TARGETS = {target.name: target for target in (*IKE_TARGETS, *ESP_TARGETS, *FILE_TARGETS)}
+TARGETS = {target.name: target for target in (*IKE_TARGETS, *ESP_TARGETS, *FILE_TARGETS, *FOREIGN_TARGETS)}
 SLOW_INPUT_S = 10
 """One input may take no longer: more is a way to keep a gateway busy."""
 MEMORY_MB = 2048

@@ -12,6 +12,7 @@ from gateway.ike.events import IkeSaEstablished
 from gateway.inspect.ledger import Verdict
 from tests.fuzz.esp_targets import ESP_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
+from tests.fuzz.foreign_targets import FOREIGN_TARGETS
 from tests.fuzz.ike_targets import (
     IKE_TARGETS,
     RESPONSE,
@@ -25,7 +26,7 @@ from tests.fuzz.ike_targets import (
 from tests.fuzz.inspect_targets import stories, verified
 
 ROOT = Path(__file__).parents[2]
-GROUPS = {"ike": IKE_TARGETS, "esp": ESP_TARGETS, "files": FILE_TARGETS}
+GROUPS = {"ike": IKE_TARGETS, "esp": ESP_TARGETS, "files": FILE_TARGETS, "foreign": FOREIGN_TARGETS}
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="atheris has packages for x86_64 only")
 

@@ -100,7 +100,7 @@ def listener(process: str, pid: int | None = 77) -> tuple[Listener, ...]:
         ({"ruleset": reading(json.dumps({"nftables": ruleset([{"limit": {}}, {"drop": None}])}), "nft")},
          "firewall", WARNING, "UDP 500 over IPv6 passes from some peers", "udp dport 500 accept"),
         ({"ruleset": absent("nft", "it needs CAP_NET_ADMIN")}, "firewall", UNKNOWN, "which", "root"),
-        ({"ruleset": reading("hello", "nft")}, "firewall", UNKNOWN, "which firewall rules", ""),
+        ({"ruleset": reading("hello", "nft")}, "firewall", UNKNOWN, "what the firewall rules do", "nft list"),
         ({"legacy_tables": reading("filter\n")}, "firewall", UNKNOWN, "-legacy do", "iptables-legacy -S"),
         ({"interfaces": (interface(rp_filter=reading("1\n")),)}, "rp_filter", WARNING, "eth0", "rp_filter=2"),
         ({"rp_filter_all": reading("1\n"), "interfaces": (interface(rp_filter=reading("0\n")),)},
