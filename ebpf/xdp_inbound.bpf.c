@@ -2,23 +2,24 @@
 /*
  * The outer side: what comes in from where the peers are.
  *
- *   ESP, AH, ESP in UDP    known SPI: to the AF_XDP socket of the receive queue; unknown: counted,
- * sampled, to the stack IKE                    to the stack, IKE_SA_INIT requests at a limited rate
- * for each source prefix in clear               dropped where the SPD wants PROTECT (RFC 4301
- * section 5.2) or DISCARD, else to the stack
+ *   ESP, AH, ESP in UDP   known SPI: to the AF_XDP socket of the receive queue;
+ *                         unknown: counted, a sample told, to the stack
+ *   IKE                   to the stack, first messages at a limited rate for each source prefix
+ *   in clear              dropped where the SPD wants PROTECT (RFC 4301 section 5.2) or DISCARD,
+ *                         else to the stack
  *
- * An AF_XDP socket takes frames of its own queue only, so each interface has its own instance with
- * its own gw_xsks; SAs, SPD and the guard are shared by all. Fragments of what is for this machine
- * go to the stack, which puts them together and has the nftables guard look at the whole.
+ * Each interface has its own instance (gw_engine_queue.h); SAs, SPD and the guard are shared by
+ * all. Fragments of what is for this machine go to the stack, which puts them together and has the
+ * nftables guard look at the whole.
  */
+#include "gw_engine_queue.h"
 #include "gw_link.h"
 #include "gw_parse.h"
 #include "gw_sas.h"
 #include "gw_spd.h"
 #include "gw_stats.h"
 
-/* Set at load. Rates as the time between two: 0 is no limit for IKE, and no event at all for
- * events. */
+/* Set at load. Rates as the time between two: 0 is no limit for IKE, no event at all for events. */
 const volatile __u32 gw_drop_unknown_spi = 0;
 const volatile __u64 gw_ike_interval_ns = 0;
 const volatile __u64 gw_ike_tolerance_ns = 0;
@@ -40,13 +41,6 @@ struct {
 	__type(value, __u32);
 	__uint(max_entries, 1024);
 } gw_locals SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_XSKMAP);
-	__type(key, __u32);
-	__type(value, __u32);
-	__uint(max_entries, 64);
-} gw_xsks SEC(".maps");
 
 /* When the next IKE_SA_INIT from a prefix would be on time (gw_is_within_rate). */
 struct {
@@ -100,16 +94,6 @@ static __always_inline void gw_tell_unknown_spi(struct xdp_md *ctx, const struct
 	event->suppressed = sampler->suppressed;
 	sampler->suppressed = 0;
 	bpf_ringbuf_submit(event, 0);
-}
-
-/* Give the frame to the engine: to the socket of this queue, where there is one. */
-static __always_inline int gw_to_engine(struct xdp_md *ctx)
-{
-	__u32 queue = ctx->rx_queue_index;
-
-	if (!bpf_map_lookup_elem(&gw_xsks, &queue))
-		return gw_drop(ctx, GW_DROP_NO_ENGINE);
-	return gw_exit(ctx, GW_EXIT_ENGINE, bpf_redirect_map(&gw_xsks, queue, XDP_DROP));
 }
 
 static __always_inline int gw_unknown_spi(struct xdp_md *ctx, const struct gw_flow *flow,

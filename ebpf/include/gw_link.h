@@ -28,6 +28,26 @@ static __always_inline int gw_is_link_icmpv6(const struct gw_flow *flow)
 	       gw_is_multicast6(&flow->destination);
 }
 
+/* Addresses of more than one host, or of a link only: a gateway does not forward them (RFC 1812
+ * section 5.2.6). */
+static __always_inline int gw_is_for_many(const struct gw_flow *flow)
+{
+	const union gw_address *to = &flow->destination;
+
+	if (flow->family == 4)
+		return to->octets[12] >= 224 || (to->octets[12] == 169 && to->octets[13] == 254);
+	return gw_is_multicast6(to) || (to->octets[0] == 0xfe && (to->octets[1] & 0xc0) == 0x80);
+}
+
+/* Is the frame for a group of stations (IEEE 802: the lowest bit of the first octet)? */
+static __always_inline int gw_is_group_mac(struct xdp_md *ctx)
+{
+	struct gw_cursor cursor = gw_cursor_at(ctx, 0);
+	struct ethhdr *ethernet;
+
+	return gw_parse_ethernet(&cursor, &ethernet) < 0 || ethernet->h_dest[0] & 1;
+}
+
 /* ICMP errors: about our own ESP and IKE they teach the path MTU (RFC 4301 section 8.2.1). */
 static __always_inline int gw_is_icmp_error(const struct gw_flow *flow)
 {

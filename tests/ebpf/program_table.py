@@ -16,6 +16,8 @@ from gateway.host.bpf.maps import Map
 from gateway.host.bpf.objects import LoadedObject, load_object
 from gateway.host.bpf.programs import Link, Program, TestRun
 from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.selectors import TrafficSelector
 
 OUR_MAC: Final = "02:00:00:00:00:01"
 THEIR_MAC: Final = "02:00:00:00:00:02"
@@ -48,6 +50,20 @@ def drop(name: str, frame: Packet, reason: DropReason) -> Row:
 
 def to_stack(name: str, frame: Packet, reason: Exit) -> Row:
     return Row(name=name, frame=frame, verdict=Verdict.PASS, reason=reason)
+
+
+def engine(name: str, frame: Packet) -> Row:
+    return Row(name=name, frame=frame, verdict=Verdict.REDIRECT, reason=Exit.ENGINE)
+
+
+def policy(name: str, action: Action, local: str, remote: str, priority: int = 1000) -> Policy:
+    return Policy(
+        name=name,
+        action=action,
+        local_ts=(TrafficSelector.parse(local),),
+        remote_ts=(TrafficSelector.parse(remote),),
+        priority=priority,
+    )
 
 
 def link(*, vlans: Iterable[int] = ()) -> Packet:

@@ -26,23 +26,12 @@ from gateway.host.bpf.objects import LoadedObject
 from gateway.host.bpf.ringbuf import RingReader
 from gateway.host.bpf.spd import SpdMaps, compile_spd
 from gateway.ipsec.drop_reason import DropReason
-from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.selectors import TrafficSelector
-from tests.ebpf.program_table import Row, Verdict, drop, link, loaded_program, run, to_stack
+from gateway.ipsec.policy import Action
+from tests.ebpf.program_table import Row, Verdict, drop, engine, link, loaded_program, policy, run, to_stack
 from tests.ebpf.xsk import receiver
 
 US4, US6, PEER4, PEER6 = "192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2"
 SECOND_NS = 1_000_000_000
-
-
-def policy(name: str, action: Action, local: str, remote: str, priority: int = 1000) -> Policy:
-    return Policy(
-        name=name,
-        action=action,
-        local_ts=(TrafficSelector.parse(local),),
-        remote_ts=(TrafficSelector.parse(remote),),
-        priority=priority,
-    )
 
 
 POLICIES = (
@@ -71,9 +60,9 @@ def fill(loaded: LoadedObject) -> None:
 @pytest.fixture(scope="module")
 def inbound() -> Iterator[LoadedObject]:
     """The program with an engine behind queue 0 of every interface."""
-    with loaded_program("xdp_inbound") as loaded, receiver() as engine:
+    with loaded_program("xdp_inbound") as loaded, receiver() as socket:
         fill(loaded)
-        loaded.maps["gw_xsks"].update(bytes(4), engine.value)
+        loaded.maps["gw_xsks"].update(bytes(4), socket.value)
         yield loaded
 
 
@@ -97,10 +86,6 @@ def ike(exchange: int = 34, flags: int = 0x08, responder_spi: bytes = bytes(8)) 
     return Raw(
         b"\1" * 8 + responder_spi + bytes((33, 0x20, exchange, flags)) + bytes(4) + (28).to_bytes(4, "big")
     )
-
-
-def engine(name: str, frame: Packet) -> Row:
-    return Row(name=name, frame=frame, verdict=Verdict.REDIRECT, reason=Exit.ENGINE)
 
 
 def clear4(**fields: object) -> Packet:

@@ -38,7 +38,7 @@ def load_object(
     Args:
         spec: What to load.
         shared: Maps of other objects that take the place of those of the same name. They stay the caller's:
-            the object gets file descriptors of its own.
+            the object gets file descriptors of its own. Constants and variables are never shared.
         pinned_in: A directory of a bpffs. Maps that are pinned there are adopted, others made and pinned.
             Constants and variables are of one version of a program, and never pinned.
 
@@ -51,7 +51,7 @@ def load_object(
     try:
         for name, wanted in spec.maps.items():
             other = (shared or {}).get(name)
-            if other is not None:
+            if other is not None and wanted.contents is None:
                 _require_alike(other, spec, name)
                 maps[name] = other.duplicate()
             elif pinned_in is None or wanted.contents is not None:
