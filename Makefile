@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb lock clean
+.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -50,9 +50,16 @@ test-all: deps-peers deps-guest engine xdp venv
 	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-fuzz: venv
+fuzz: venv fuzz-engine
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --corpus $(CACHE)/fuzz \
 	  $(if $(FUZZ_TOTAL),--total $(FUZZ_TOTAL)) $(FUZZ_TARGETS)
+
+# In C, by libFuzzer; like the others it keeps its corpus.
+fuzz-engine: deps-engine
+	@mkdir -p $(CACHE)/fuzz/engine-open
+	@$(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine/fuzz $(CACHE)/engine/fuzz/fuzz_open
+	@$(STAGE) 'fuzz engine-open' $(CACHE)/engine/fuzz/fuzz_open -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -verbosity=0 \
+	  -artifact_prefix=$(CACHE)/fuzz/engine-open-crash- $(CACHE)/fuzz/engine-open
 
 lint: deps-lint venv $(BUF)
 	@$(STAGE) 'ruff check' $(BIN)/ruff check .

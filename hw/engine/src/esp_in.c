@@ -316,6 +316,8 @@ static void prefetch(const struct gw_worker *worker, const struct gw_packet *pac
 	for (size_t i = 0; i < count; i++) {
 		const char *sa = (const char *)worker->inbound[spi[i]].sa;
 
+		if (!sa)
+			continue;
 		__builtin_prefetch(sa, 1);
 		for (size_t line = 2; line <= 4; line++)
 			__builtin_prefetch(sa + line * GW_LINE);

@@ -200,6 +200,8 @@ static void prefetch(const struct gw_worker *worker, const struct gw_packet *pac
 		if (packets[i].ref >= worker->outbound_sas)
 			continue;
 		sa = (const char *)worker->outbound[packets[i].ref].sa;
+		if (!sa)
+			continue;
 		__builtin_prefetch(sa, 1);
 		__builtin_prefetch(sa + GW_LINE);
 	}

@@ -92,13 +92,13 @@ static inline void over_ipv6(struct gw_sa_params *params)
 	params->destination[15] = 2;
 }
 
-/* Put bytes where a driver would: with `head` and `tail` around them. */
+/* Put bytes, or none yet, where a driver would: with `head` and `tail` around them. */
 static inline struct sample sample_of(const uint8_t *bytes, size_t length, size_t head, size_t tail)
 {
 	struct sample sample = {.memory = malloc(head + length + tail + 1)};
 
 	memset(sample.memory, 0xa5, head + length + tail + 1);
-	if (length)
+	if (bytes && length)
 		memcpy(sample.memory + head, bytes, length);
 	sample.packet = (struct gw_packet){
 		.data = sample.memory + head,
