@@ -132,7 +132,8 @@ async def _remove_protection(backend_name: str, places: Places) -> None:
         raise HostError(
             f"an agent runs at {places.datapath}: it would put the protection back; stop it first"
         )
-    await make_datapath(backend_name, BackendOptions()).remove_protection()
+    state_dir = places.datapath.path.parent if isinstance(places.datapath, UnixAddress) else None
+    await make_datapath(backend_name, BackendOptions(state_dir=state_dir)).remove_protection()
     _log.warning("protection_removed", hint="traffic of all policies may leave this machine in clear now")
 
 
@@ -158,7 +159,9 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
         stack.callback(groups.close)
-        backend = make_datapath(args.backend, BackendOptions(esp_sockets=groups.esp))
+        state_dir = here.path.parent if isinstance(here, UnixAddress) else args.run_dir
+        options = BackendOptions(esp_sockets=groups.esp, state_dir=state_dir)
+        backend = make_datapath(args.backend, options)
         await backend.start()
         agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)
         stack.push_async_callback(_close, agent, backend, remove_protection=args.teardown)

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from gateway.datapath.backend import DEFAULT_MARK, DatapathError, ErrorReason, StartedDatapath
@@ -21,6 +22,8 @@ class BackendOptions:
     esp_sockets: Sequence[socket.socket] = ()
     """The ESP members of the UDP 4500 groups."""
     udp_ports: tuple[int, ...] = (500, NAT_T_PORT)
+    state_dir: Path | None = None
+    """Where a backend whose SAs outlive it may note what it must know of them; `None`: it adopts nothing."""
     is_alone: bool = True
     """Whether no other backend runs here that ESP packets may be for."""
 
@@ -50,7 +53,9 @@ def _make_xfrm(options: BackendOptions) -> StartedDatapath:
     from gateway.datapath.xfrm.backend import XfrmBackend  # noqa: PLC0415 - as above
     from gateway.datapath.xfrm.options import XfrmOptions  # noqa: PLC0415 - as above
 
-    return XfrmBackend(XfrmOptions(tag=options.tag, mark=options.mark), options.esp_sockets)
+    journal = None if options.state_dir is None else options.state_dir / "xfrm.journal"
+    xfrm_options = XfrmOptions(tag=options.tag, mark=options.mark, journal=journal)
+    return XfrmBackend(xfrm_options, options.esp_sockets)
 
 
 _BACKENDS: Final[dict[str, Callable[[BackendOptions], StartedDatapath]]] = {

@@ -31,18 +31,18 @@ from gateway.datapath.backend import (
 from gateway.datapath.events import EventHub
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
 from gateway.datapath.xfrm.bad_spi import BadSpiWatch
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
 from gateway.datapath.xfrm.installation import (
     counters_of,
 )
+from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel import (
     allocate_spis,
-    delete_policies,
-    delete_sas,
 )
 from gateway.datapath.xfrm.kernel_sas import KernelSas, ask
-from gateway.datapath.xfrm.netlink import XfrmListener, XfrmSocket, XfrmThread
+from gateway.datapath.xfrm.netlink import XfrmListener, XfrmThread
 from gateway.datapath.xfrm.notifications import (
     GROUPS,
     Meaning,
@@ -56,7 +56,7 @@ from gateway.datapath.xfrm.policies import PolicyKeeper
 from gateway.datapath.xfrm.probe import probe_kernel
 from gateway.datapath.xfrm.routes import Routes
 from gateway.datapath.xfrm.sad import Held, Sad
-from gateway.datapath.xfrm.spd import Key, Serves, Spd
+from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.statistics import drops_of, read_statistics
 from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
@@ -109,12 +109,14 @@ class XfrmBackend:
         self._spd = Spd(self._options.number)
         self._network = Network()
         self._routes = Routes(self._network, self._options)
-        self._policies = PolicyKeeper(self._thread, self._spd, self._sad, self._routes)
+        self._journal = Journal(self._options.journal)
+        self._policies = PolicyKeeper(self._thread, self._spd, self._sad, self._routes, self._journal)
         self._sas = KernelSas(
             self._thread,
             self._sad,
             self._policies,
             self._network,
+            self._journal,
             tag=self._options.number,
             has_udp=bool(self._esp_sockets),
         )
@@ -124,6 +126,7 @@ class XfrmBackend:
         self._lock = asyncio.Lock()
         self._listener: XfrmListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leftovers = Leftovers()
         self._generation = 0
         self._is_closed = False
 
@@ -144,7 +147,8 @@ class XfrmBackend:
             self._listener = XfrmListener(GROUPS)
             self._monitor = open_change_monitor()
             self._decapsulate()
-        except XfrmError as error:
+            await self._adopt()
+        except (XfrmError, DatapathError, OSError) as error:
             await self.close()
             raise HostError(str(error)) from error
         except BaseException:
@@ -154,6 +158,24 @@ class XfrmBackend:
         loop.add_reader(self._listener.fileno(), self._on_notification)
         loop.add_reader(self._monitor.fileno(), self._on_change)
         self._bad_spis.start()
+
+    async def _adopt(self) -> None:
+        """Take over what a former life left, and put it in force again."""
+        tag = self._options.number
+        found = await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag))
+        self._leftovers = adopt(found, self._journal, self._sad, self._spd)
+        refusal = await self._policies.settle()
+        if refusal is not None:
+            raise refusal
+        await self._policies.steer(self._spd.entries())
+        if found.sas or found.policies:
+            logger.warning(
+                "event=leftovers_found sas=%d adopted=%d policies=%d not_known=%d",
+                len(found.sas),
+                len(self._sad),
+                len(found.policies),
+                len(self._leftovers.policies),
+            )
 
     def _decapsulate(self) -> None:
         """Have the kernel take ESP out of the UDP sockets."""
@@ -182,6 +204,7 @@ class XfrmBackend:
         await self._bad_spis.close()
         await self._thread.close()
         await self._network.close()
+        self._journal.close()
         self._hub.close()
 
     async def remove_protection(self) -> None:
@@ -189,27 +212,14 @@ class XfrmBackend:
 
         May be called without `start`, to clean up after an agent that is gone.
         """
+        tag = self._options.number
         async with self._lock:
             try:
-                await self._thread.run(self._remove_all)
+                await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag).remove(xfrm))
                 await self._routes.remove()
-            except XfrmError as error:
+                self._journal.remove()
+            except (XfrmError, OSError) as error:
                 raise HostError(str(error)) from error
-
-    def _remove_all(self, xfrm: XfrmSocket) -> None:
-        """Remove everything with our tag; in the netlink thread."""
-        delete_sas(xfrm, [sa.body.id for sa in xfrm.sas() if self._is_ours(sa.body.selector)])
-        delete_policies(
-            xfrm,
-            [
-                Key(policy.body.direction, policy.body.selector)
-                for policy in xfrm.policies()
-                if self._is_ours(policy.body.selector)
-            ],
-        )
-
-    def _is_ours(self, selector: r.Selector) -> bool:
-        return selector.user == self._options.number
 
     # --- Datapath: SAs ------------------------------------------------------------------------------
 
@@ -344,6 +354,8 @@ class XfrmBackend:
             refusal = await self._policies.withdraw(policies) or await self._sas.take_away(sas)
             if refusal is not None:
                 raise refusal
+            leftovers, self._leftovers = self._leftovers, Leftovers()
+            await ask(self._thread, partial(leftovers.remove, but=self._spd))
             return (*(held.sa.sa_id for held in sas), *policies)
 
     def _check_generation(self, generation: int) -> None:
@@ -392,7 +404,7 @@ class XfrmBackend:
 
     def _act(self, meaning: Meaning) -> None:
         if meaning.gone is not None:
-            self._sad.remove(meaning.gone.sa.sa_id)
+            self._sas.forget(meaning.gone)
             self._spawn(self._follow_loss(meaning.gone.serves), "follow-loss")
         if meaning.moved is not None and meaning.peer is not None:
             self._spawn(self._follow_peer(meaning.moved, meaning.peer), "follow-peer")

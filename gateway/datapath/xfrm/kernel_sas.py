@@ -9,6 +9,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import check_suite
 from gateway.datapath.xfrm.errors import XfrmError
 from gateway.datapath.xfrm.installation import Placing, Whereabouts, kernel_sa, whereabouts_of
+from gateway.datapath.xfrm.journal import Journal, SaNote
 from gateway.datapath.xfrm.kernel import delete_sas, move_sa
 from gateway.datapath.xfrm.netlink import XfrmSocket, XfrmThread
 from gateway.datapath.xfrm.notifications import from_peer_at, to_peer_at
@@ -58,6 +59,7 @@ class KernelSas:
         sad: What is ours.
         policies: Led to what is installed.
         network: Says which interface has an address.
+        journal: Remembers what is installed.
         tag: In the selectors of what is ours.
         has_udp: Whether there are sockets for ESP in UDP.
     """
@@ -68,6 +70,7 @@ class KernelSas:
         sad: Sad,
         policies: PolicyKeeper,
         network: Network,
+        journal: Journal,
         *,
         tag: int,
         has_udp: bool,
@@ -76,6 +79,7 @@ class KernelSas:
         self._sad = sad
         self._policies = policies
         self._network = network
+        self._journal = journal
         self._tag = tag
         self._has_udp = has_udp
         self._ability: KernelAbility | None = None
@@ -106,6 +110,7 @@ class KernelSas:
             if there.sa != sa:
                 raise DatapathError(ErrorReason.SPI_IN_USE, f"SPI {sa.spi:08x} has an SA with other contents")
             there.generation = generation
+            self._note(there)
             return there
         self._check_sa(sa)
         if sa.direction is Direction.OUTBOUND:
@@ -137,6 +142,7 @@ class KernelSas:
                 error = refusal
             else:
                 held.refusals = tuple(refusals)
+                self._note(held)
                 return held
         assert error is not None
         raise (
@@ -213,9 +219,25 @@ class KernelSas:
                 "UDP encapsulation needs the UDP 4500 sockets, and there are none",
             )
 
+    def _note(self, held: Held) -> None:
+        self._journal.note_sa(
+            SaNote(
+                sa=held.sa,
+                at=held.at,
+                generation=held.generation,
+                reqid=self._sad.reqid(held.serves),
+                device=held.device,
+            )
+        )
+
+    def forget(self, held: Held) -> bool:
+        """Take an SA out of our tables; return whether it was there."""
+        self._journal.forget_sa(held.sa.sa_id)
+        return self._sad.remove(held.sa.sa_id) is not None
+
     async def take_away(self, there: Iterable[Held]) -> DatapathError | None:
         """Remove SAs from our tables, then from the policies, then from the kernel."""
-        gone = [held for held in there if self._sad.remove(held.sa.sa_id) is not None]
+        gone = [held for held in there if self.forget(held)]
         refusal = None
         for serves in dict.fromkeys(held.serves for held in gone):
             refusal = await self._policies.follow(serves) or refusal
@@ -236,6 +258,7 @@ class KernelSas:
         if self._sad.get(held.sa.sa_id) is not held:
             return ()
         self._sad.move(held, from_peer_at(held, peer))
+        self._note(held)
         partner = self._sad.partner(held)
         at = None if partner is None else to_peer_at(partner, peer)
         if partner is None or at is None:
@@ -260,6 +283,7 @@ class KernelSas:
             await self._thread.run(lambda xfrm: move_sa(xfrm, old, info, attributes))
         else:
             await self._thread.run(lambda xfrm: xfrm.update_sa(info, attributes))
+        self._note(held)
 
     async def find_lost(self, reason: str) -> tuple[SasLost, ...]:
         """Forget SAs that the kernel does not have any more.

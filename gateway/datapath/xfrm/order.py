@@ -23,14 +23,10 @@ class OrderFullError(Exception):
 
 
 class Order:
-    """The labels of entries, which rise with their places.
+    """The labels of entries, which rise with their places."""
 
-    Args:
-        after: No label is less than this one; what stands below comes first.
-    """
-
-    def __init__(self, after: int = 0) -> None:
-        self._floor = max(_FIRST, after)
+    def __init__(self) -> None:
+        self._floor = _FIRST
         self._places: list[Place] = []
         self._labels: dict[Place, int] = {}
 
@@ -69,6 +65,10 @@ class Order:
             self._number_anew()
             return True
         return False
+
+    def come_after(self, number: int) -> None:
+        """Give out no label up to this number any more."""
+        self._floor = max(self._floor, number + 1)
 
     def remove(self, place: Place) -> None:
         """Forget an entry."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.journal import Journal, PolicyNote
 from gateway.datapath.xfrm.kernel import change_policies
 from gateway.datapath.xfrm.netlink import XfrmThread
 from gateway.datapath.xfrm.routes import Routes
@@ -29,13 +30,15 @@ class PolicyKeeper:
         spd: What is wanted.
         sad: The SAs that carry it.
         routes: So that traffic gets to its policy.
+        journal: Remembers what was applied.
     """
 
-    def __init__(self, thread: XfrmThread, spd: Spd, sad: Sad, routes: Routes) -> None:
+    def __init__(self, thread: XfrmThread, spd: Spd, sad: Sad, routes: Routes, journal: Journal) -> None:
         self._thread = thread
         self._spd = spd
         self._sad = sad
         self._routes = routes
+        self._journal = journal
 
     async def apply(
         self, policies: Sequence[Policy], generation: int
@@ -55,8 +58,15 @@ class PolicyKeeper:
             except DatapathError as error:
                 errors[policy.name] = error
         refusal = await self._settle_or_put_back(before)
-        await self.steer(entry for name in before if (entry := self._spd.get(name)) is not None)
+        entries = [entry for name in before if (entry := self._spd.get(name)) is not None]
+        for entry in entries:
+            self._note(entry)
+        await self.steer(entries)
         return errors, refusal
+
+    def _note(self, entry: Entry) -> None:
+        label = self._spd.label(entry.policy.name)
+        self._journal.note_policy(PolicyNote(policy=entry.policy, generation=entry.generation, label=label))
 
     async def withdraw(self, names: Sequence[str]) -> DatapathError | None:
         """Remove entries; return why the kernel refused, if it did."""
@@ -65,6 +75,7 @@ class PolicyKeeper:
         if refusal is None:
             for name in names:
                 self._routes.forget(name)
+                self._journal.forget_policy(name)
             await self.steer(())
         return refusal
 

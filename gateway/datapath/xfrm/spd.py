@@ -279,12 +279,11 @@ class Spd:
 
     Args:
         tag: In the selector of each policy, to tell ours from others'.
-        after: Number of the last policy of a former life whose entry is not known; ours come behind it.
     """
 
-    def __init__(self, tag: int, *, after: int = 0) -> None:
+    def __init__(self, tag: int) -> None:
         self._tag = tag
-        self._order = Order(after)
+        self._order = Order()
         self._entries: dict[str, Entry] = {}
         self._serving: dict[Serves, dict[str, None]] = {}
         self._claimants: dict[Key, dict[str, None]] = {}
@@ -313,6 +312,14 @@ class Spd:
         """Return the entry that a kernel policy is of."""
         names = self._claimants.get(key)
         return self._entries[self._first(names)] if names else None
+
+    def has(self, key: Key) -> bool:
+        """Return whether a kernel policy of this name is wanted."""
+        return self._wanted(key) is not None
+
+    def come_after(self, number: int) -> None:
+        """Number new entries behind this number: what is before is of a former life, and not known."""
+        self._order.come_after(number)
 
     # --- what is wanted ---------------------------------------------------------------------------
 
@@ -426,10 +433,6 @@ class Spd:
         else:
             self._in_kernel[key] = policy
         self._unsure[key] = None
-
-    def in_kernel(self) -> tuple[Key, ...]:
-        """Return every policy that the kernel has of us."""
-        return tuple(self._in_kernel)
 
 
 def _serves(policy: Policy) -> Serves:
