@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from gateway.api.call_limit import TooManyCallsError
+from gateway.api.roles import AccessError
 from gateway.api.violations import InvalidArgument, Violation
 from gateway.controller.facade import ControlError, ControlErrorReason
 from gateway.datapath.backend import DatapathError, ErrorReason
@@ -57,7 +59,7 @@ _DATAPATH_CODES: Final[Mapping[ErrorReason, int]] = {
     ErrorReason.SYSTEM: code_pb2.INTERNAL,
 }
 
-_RETRY_AFTER_S: Final = 1
+_RETRY_AFTER_S: Final = 1.0
 
 MAX_DETAILS_BYTES: Final = 5000
 """Of field violations: they travel as metadata, of which clients take 8 KiB by default, in Base64."""
@@ -105,6 +107,13 @@ def answer_of(error: Exception) -> Answer:
     match error:
         case InvalidArgument():
             return Answer(_invalid(error), is_bug=False)
+        case AccessError():
+            status = _status(code_pb2.PERMISSION_DENIED, str(error), "ROLE_REQUIRED")
+            return Answer(status, is_bug=False)
+        case TooManyCallsError():
+            delay = error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after_s))
+            status = _status(code_pb2.RESOURCE_EXHAUSTED, str(error), "TOO_MANY_CALLS", delay)
+            return Answer(status, is_bug=False)
         case VocabularyError():
             return Answer(_status(code_pb2.INVALID_ARGUMENT, str(error), "INVALID_ARGUMENT"), is_bug=False)
         case ControlError():
@@ -147,9 +156,12 @@ def _refusal(code: int, reason: str, error: GatewayError) -> status_pb2.Status:
         violation = error_details_pb2.PreconditionFailure.Violation(type=reason, description=message)
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     if code == code_pb2.UNAVAILABLE:
-        delay = duration_pb2.Duration(seconds=_RETRY_AFTER_S)
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(_RETRY_AFTER_S)))
     return _status(code, message, reason, *details)
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    return duration_pb2.Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 def api_error(error: grpc.aio.AioRpcError) -> ApiError:

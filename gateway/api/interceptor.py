@@ -1,4 +1,4 @@
-"""What happens around every call: errors become statuses, calls are logged, streams end at a shutdown.
+"""What happens around every call: roles, limit, audit; errors become statuses; streams end at a shutdown.
 
 Requests and responses are never logged: they carry keys.
 """
@@ -11,9 +11,13 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import code_pb2, status_pb2
 
+from gateway.api.audit import audit
+from gateway.api.call_limit import CallLimit
 from gateway.api.errors import STATUS_DETAILS_KEY, answer_of
+from gateway.api.roles import Caller, Role, caller_by_certificate, is_mutating
 from gateway.controller.facade import ControlError, ControlErrorReason
 from gateway.observe.logs import get_logger
 
@@ -33,9 +37,16 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of our services."""
+    """Wraps every method of our services at one listener.
 
-    def __init__(self) -> None:
+    Args:
+        caller: Who calls there, where everybody who can connect is the same; `None`: the certificate tells.
+        limit: How often each client may call; shared by all listeners of a server.
+    """
+
+    def __init__(self, caller: Caller | None, limit: CallLimit) -> None:
+        self._caller = caller
+        self._limit = limit
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[Any]] = set()
 
@@ -70,8 +81,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _unary(self, method: str, behaviour: Any) -> Any:
-        async def answer(request: object, context: Context) -> object:
-            async with _around(method, context):
+        async def answer(request: Message, context: Context) -> object:
+            async with self._around(method, request, context):
                 return await behaviour(request, context)
 
         return answer
@@ -79,19 +90,57 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: str, behaviour: Any) -> Any:
         # A coroutine that writes, not a generator for gRPC to read: when the client goes away gRPC only drops
         # a generator, whose `finally` then runs after the call has been freed and its context points nowhere.
-        async def answer(request: object, context: Context) -> None:
+        async def answer(request: Message, context: Context) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._streams.add(task)
             task.add_done_callback(self._streams.discard)
             async with (
-                _around(method, context),
+                self._around(method, request, context),
                 contextlib.aclosing(self._until_stopping(behaviour(request, context))) as responses,
             ):
                 async for response in responses:
                     await _sent(context.write(response))
 
         return answer
+
+    @contextlib.asynccontextmanager
+    async def _around(self, method: str, request: Message, context: Context) -> AsyncIterator[None]:
+        """Let a call in or not, log it when it ends, and answer what goes wrong in it.
+
+        gRPC frees a call once its task has ended, and asking its context for anything then is a segmentation
+        fault: nothing but the task may use the context, and nothing may outlive the task that does.
+        """
+        began, client, outcome = time.monotonic(), context.peer(), "OK"
+        caller = self._caller or caller_by_certificate(context.auth_context())
+        try:
+            caller.require(method)
+            if not allows_any_rate(caller):
+                self._limit.take(caller.name, began)
+            yield
+        except asyncio.CancelledError:
+            outcome = "GONE"
+            raise
+        except grpc.aio.AbortError:
+            outcome = "ABORTED"
+            raise
+        except Exception as error:
+            answer = answer_of(error)
+            outcome = code_pb2.Code.Name(answer.status.code)
+            if answer.is_bug:
+                _log.error("call_failed", exception=error, method=method)
+            await _abort(context, answer.status)
+            raise  # which `abort` has done
+        finally:
+            if is_mutating(method):
+                audit(caller.name, method, request, outcome)
+            _log.debug(
+                "call",
+                method=method.rpartition(".")[2],
+                outcome=outcome,
+                ms=round((time.monotonic() - began) * 1000, 1),
+                client=client,
+            )
 
     async def _until_stopping(self, stream: Any) -> AsyncGenerator[object, None]:
         stopping = asyncio.create_task(self._stopping.wait(), name="api-stream-stop")
@@ -117,37 +166,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await stream.aclose()
 
 
-@contextlib.asynccontextmanager
-async def _around(method: str, context: Context) -> AsyncIterator[None]:
-    """Log a call when it ends, and answer what goes wrong in it.
-
-    gRPC frees a call once its task has ended, and asking its context for anything then is a segmentation
-    fault: nothing but the task may use the context, and nothing may outlive the task that does.
-    """
-    began, client, outcome = time.monotonic(), context.peer(), "OK"
-    try:
-        yield
-    except asyncio.CancelledError:
-        outcome = "GONE"
-        raise
-    except grpc.aio.AbortError:
-        outcome = "ABORTED"
-        raise
-    except Exception as error:
-        answer = answer_of(error)
-        outcome = code_pb2.Code.Name(answer.status.code)
-        if answer.is_bug:
-            _log.error("call_failed", exception=error, method=method)
-        await _abort(context, answer.status)
-        raise  # which `abort` has done
-    finally:
-        _log.debug(
-            "call",
-            method=method.rpartition(".")[2],
-            outcome=outcome,
-            ms=round((time.monotonic() - began) * 1000, 1),
-            client=client,
-        )
+def allows_any_rate(caller: Caller) -> bool:
+    """Say whether a client is trusted with its own rate: who installs SAs does so as traffic demands."""
+    return Role.DATAPATH in caller.roles
 
 
 async def _abort(context: Context, status: status_pb2.Status) -> None:

@@ -8,10 +8,11 @@ is replaced; one that a live process serves is left alone, and the error names t
 import asyncio
 import grp
 import os
+import pwd
 import secrets
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,14 @@ from gateway.api.address import (
     TlsFiles,
     UnixAddress,
 )
-from gateway.api.control.v1 import control_pb2
+from gateway.api.call_limit import CallLimit
 from gateway.api.control.v1.control_pb2_grpc import add_ControlServiceServicer_to_server
 from gateway.api.control_service import ControlService
-from gateway.api.datapath.v1 import datapath_pb2
 from gateway.api.datapath.v1.datapath_pb2_grpc import add_DatapathServiceServicer_to_server
 from gateway.api.datapath_service import DatapathService
 from gateway.api.interceptor import CallInterceptor
+from gateway.api.roles import CONTROL, DATAPATH, EVERY_ROLE, Caller, Role
+from gateway.api.tls_reload import TlsReload
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
 from gateway.host.sockets import peer_pid
@@ -44,6 +46,18 @@ from gateway.ipsec.errors import GatewayError
 
 MAX_CONCURRENT_STREAMS: Final = 256
 """Per connection."""
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+    # Two servers that share a port would each get half of the calls.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Clients ask at most every 20 s whether we live, with or without calls under way.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
 _PROBE_TIMEOUT_S: Final = 1.0
 
 
@@ -58,8 +72,12 @@ class Listener:
     address: Address
     mode: int = 0o600
     """Of a Unix socket: who may write to it may use the service."""
+    owner: int | str | None = None
+    """Owner of a Unix socket, by ID or name; `None` leaves the process's user."""
     group: int | str | None = None
     """Group of a Unix socket, by ID or name; `None` leaves the process's group."""
+    roles: frozenset[Role] = EVERY_ROLE
+    """What everybody may do who can write to a Unix socket; at a TCP port certificates tell."""
     tls: TlsFiles | None = None
     """Of a TCP port, which must have it."""
 
@@ -76,40 +94,33 @@ class ApiServer:
     ) -> None:
         """Prepare a server; construct it inside the running event loop."""
         self._listeners = tuple(listeners)
-        self._interceptor = CallInterceptor()
-        self._server = grpc.aio.server(
-            interceptors=[self._interceptor],
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
-                # Two servers that share a port would each get half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.keepalive_time_ms", 20_000),
-                ("grpc.keepalive_timeout_ms", 5_000),
-                # Clients ask at most every 20 s whether we live, with or without calls under way.
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ],
-        )
-        names = []
-        if control is not None:
-            # The generated function is untyped.
-            add_ControlServiceServicer_to_server(ControlService(control), self._server)  # type: ignore[no-untyped-call]
-            names.append(control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name)
-        if datapath is not None:
-            # The generated function is untyped.
-            add_DatapathServiceServicer_to_server(DatapathService(datapath), self._server)  # type: ignore[no-untyped-call]
-            names.append(datapath_pb2.DESCRIPTOR.services_by_name["DatapathService"].full_name)
-        self._services = (health.OVERALL_HEALTH, *names)
+        self._control = control
+        self._datapath = datapath
+        services = [name for name, behind in ((CONTROL, control), (DATAPATH, datapath)) if behind is not None]
+        self._services = (health.OVERALL_HEALTH, *services)
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+        self._limit = CallLimit()
+        # One server for each listener: gRPC does not tell by which a call came, and roles depend on it.
+        self._servers: list[tuple[grpc.aio.Server, CallInterceptor]] = []
         self._sockets: list[_PublishedSocket] = []
         self.addresses: tuple[Address, ...] = ()
         """Where it really listens, after `start`: ports that were 0 have their number."""
+
+    def _make_server(self, listener: Listener) -> grpc.aio.Server:
+        is_unix = isinstance(listener.address, UnixAddress)
+        caller = Caller(f"socket:{listener.address}", listener.roles) if is_unix else None
+        interceptor = CallInterceptor(caller, self._limit)
+        server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
+        # The generated functions are untyped.
+        if self._control is not None:
+            add_ControlServiceServicer_to_server(ControlService(self._control), server)  # type: ignore[no-untyped-call]
+        if self._datapath is not None:
+            add_DatapathServiceServicer_to_server(DatapathService(self._datapath), server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflected = [*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(reflected, server)
+        self._servers.append((server, interceptor))
+        return server
 
     async def start(self) -> None:
         """Open every listener and serve.
@@ -120,7 +131,8 @@ class ApiServer:
         """
         try:
             self.addresses = tuple([await self._open(listener) for listener in self._listeners])
-            await self._server.start()
+            for server, _ in self._servers:
+                await server.start()
         except BaseException:
             await self.stop(grace_s=0)
             raise
@@ -138,34 +150,18 @@ class ApiServer:
             published.withdraw()
         self._sockets.clear()
         await self._health.enter_graceful_shutdown()
-        await self._interceptor.stop()
-        await self._server.stop(grace_s)
+        await asyncio.gather(*(interceptor.stop() for _, interceptor in self._servers))
+        await asyncio.gather(*(server.stop(grace_s) for server, _ in self._servers))
 
     async def _open(self, listener: Listener) -> Address:
+        server = self._make_server(listener)
         if isinstance(listener.address, TcpAddress):
-            return self._open_tcp(listener.address, listener.tls)
-        return await self._open_unix(listener.address, listener)
+            return _open_tcp(server, listener.address, listener.tls)
+        return await self._open_unix(server, listener.address, listener)
 
-    def _open_tcp(self, address: TcpAddress, tls: TlsFiles | None) -> TcpAddress:
-        if tls is None:
-            raise ListenError(
-                f"listening on TCP at {address} needs mutual TLS: give a certificate, its key and the CA of"
-                " the clients, or listen on unix:PATH"
-            )
-        certificate, key, ca = tls.read()
-        credentials = grpc.ssl_server_credentials(
-            [(key, certificate)], root_certificates=ca, require_client_auth=True
-        )
-        try:
-            port = self._server.add_secure_port(str(address), credentials)
-        except RuntimeError as error:
-            raise ListenError(
-                f"cannot listen on TCP at {address}: is the port in use (`ss -ltnp`), the address ours, and"
-                " the certificate the one of the key?"
-            ) from error
-        return TcpAddress(address.host, port)
-
-    async def _open_unix(self, address: UnixAddress, listener: Listener) -> UnixAddress:
+    async def _open_unix(
+        self, server: grpc.aio.Server, address: UnixAddress, listener: Listener
+    ) -> UnixAddress:
         path = address.path
         hidden = path.with_name(f".{secrets.token_hex(4)}")
         for candidate in (path, hidden):
@@ -174,13 +170,16 @@ class ApiServer:
                     f"cannot listen at {path}: the path of a Unix socket has at most {SUN_PATH_BYTES} bytes,"
                     " give a shorter one"
                 )
-        gid = _group_id(listener.group, path)
+        owner = (
+            _account_id(listener.owner, _user_number, path),
+            _account_id(listener.group, _group_number, path),
+        )
         try:
             path.parent.mkdir(mode=0o755, exist_ok=True)
             await asyncio.to_thread(_clear_stale, path)
-            self._bind(hidden)
+            _bind(server, hidden)
             try:
-                _publish(hidden, path, listener, gid)
+                _publish(hidden, path, listener.mode, owner)
             finally:
                 hidden.unlink()
         except OSError as error:
@@ -191,15 +190,33 @@ class ApiServer:
         self._sockets.append(_PublishedSocket(path, path.stat().st_ino))
         return address
 
-    def _bind(self, path: Path) -> None:
-        # Until `_publish` gives it its mode, nobody but our user may connect.
-        umask = os.umask(0o177)
-        try:
-            self._server.add_insecure_port(f"unix:{path}")
-        except RuntimeError as error:
-            raise PermissionError(None, f"no socket can be made in {path.parent}") from error
-        finally:
-            os.umask(umask)
+
+def _open_tcp(server: grpc.aio.Server, address: TcpAddress, tls: TlsFiles | None) -> TcpAddress:
+    if tls is None:
+        raise ListenError(
+            f"listening on TCP at {address} needs mutual TLS: give a certificate, its key and the CA of"
+            " the clients, or listen on unix:PATH"
+        )
+    credentials = TlsReload(tls).credentials()
+    try:
+        port = server.add_secure_port(str(address), credentials)
+    except RuntimeError as error:
+        raise ListenError(
+            f"cannot listen on TCP at {address}: is the port in use (`ss -ltnp`), the address ours, and"
+            " the certificate the one of the key?"
+        ) from error
+    return TcpAddress(address.host, port)
+
+
+def _bind(server: grpc.aio.Server, path: Path) -> None:
+    # Until `_publish` gives it its mode, nobody but our user may connect.
+    umask = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise PermissionError(None, f"no socket can be made in {path.parent}") from error
+    finally:
+        os.umask(umask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,23 +236,36 @@ class _PublishedSocket:
                 self.path.unlink()
 
 
-def _publish(hidden: Path, path: Path, listener: Listener, gid: int | None) -> None:
-    if gid is not None:
-        os.chown(hidden, -1, gid)
-    hidden.chmod(listener.mode)
+def _publish(hidden: Path, path: Path, mode: int, owner: tuple[int, int]) -> None:
+    if owner != _AS_IT_IS:
+        os.chown(hidden, *owner)
+    hidden.chmod(mode)
     try:
         path.hardlink_to(hidden)
     except FileExistsError as error:
         raise ListenError(f"cannot listen at {path}: another process has just begun to") from error
 
 
-def _group_id(group: int | str | None, path: Path) -> int | None:
-    if not isinstance(group, str):
-        return group
+_AS_IT_IS: Final = (-1, -1)
+
+
+def _user_number(name: str) -> int:
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group_number(name: str) -> int:
+    return grp.getgrnam(name).gr_gid
+
+
+def _account_id(account: int | str | None, number: Callable[[str], int], path: Path) -> int:
+    """Return what chown(2) takes for an owner or group: -1 leaves it."""
+    if not isinstance(account, str):
+        return -1 if account is None else account
     try:
-        return grp.getgrnam(group).gr_gid
+        return number(account)
     except KeyError as error:
-        raise ListenError(f"cannot give {path} to group '{group}': there is no such group") from error
+        kind = "user" if number is _user_number else "group"
+        raise ListenError(f"cannot give {path} to {kind} '{account}': there is no such {kind}") from error
 
 
 def _clear_stale(path: Path) -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
-from gateway.api.server import ApiServer, Listener
+from gateway.api.server import ApiServer
+from gateway.app.access import add_access_arguments, control_listeners
 from gateway.app.arguments import count, tcp_address
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--datapath",
         metavar="ADDRESS",
-        help="where the agent listens: unix:PATH or HOST:PORT (default: $IPSECGW_DATAPATH or below --run-dir)",
+        help="where the agent listens: unix:PATH or HOST:PORT (default: $IPSECGW_DATAPATH, below --run-dir)",
     )
     parser.add_argument("--parent", type=count, default=0, metavar="PID", help=argparse.SUPPRESS)
 
@@ -93,6 +94,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="serve metrics for Prometheus there, as 127.0.0.1:9464; an address that others reach needs TLS",
     )
+    add_access_arguments(parser)
     add_tls_arguments(parser)
     add_log_arguments(parser)
 
@@ -140,7 +142,8 @@ async def _serve(
         )
         if isinstance(control, UnixAddress):
             make_directory(control.path.parent)
-        server = ApiServer([Listener(address=control, tls=_tls_for(control, args))], control=controller)
+        listeners = control_listeners(control, _tls_for(control, args), args.access)
+        server = ApiServer(listeners, control=controller)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
         if args.metrics is not None:

@@ -25,6 +25,7 @@ from typing import Final
 from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
 from gateway.app import controller as controller_process
+from gateway.app.access import access_arguments, role_sockets
 from gateway.app.agent import is_listening
 from gateway.app.arguments import seconds
 from gateway.app.log_options import complain, configure_logs, log_arguments
@@ -197,6 +198,7 @@ class _Supervisor:
             *([] if args.user is None else ["--user", args.user]),
             *([] if args.key_log is None else ["--key-log", str(args.key_log.absolute())]),
             *([] if args.metrics is None else ["--metrics", str(args.metrics)]),
+            *access_arguments(args),
             *tls_arguments(args),
             *log_arguments(args),
         )
@@ -231,8 +233,9 @@ class _Supervisor:
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._controller.stop()
             if self._controller.has_served and isinstance(self._places.control, UnixAddress):
-                # The controller had no right any more to remove it. One that never served has none there.
-                self._places.control.path.unlink(missing_ok=True)
+                # The controller had no right any more to remove them. One that never served has none there.
+                for address in role_sockets(self._places.control).values():
+                    address.path.unlink(missing_ok=True)
             await self._agent.stop()
             await self._stop_adopted()
         return 0

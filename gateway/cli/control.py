@@ -21,6 +21,7 @@ from gateway.api.control_client import ControlClient
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.plain import to_json, to_plain
+from gateway.app.access import usable_control
 from gateway.app.arguments import count, seconds
 from gateway.app.places import Places, find_places
 from gateway.app.tls_options import add_tls_arguments, tls_files
@@ -148,7 +149,7 @@ def _check_socket(address: object, what: str, advice: str) -> None:
 
 def _with_controller(act: Act) -> Callable[[argparse.Namespace], int]:
     async def work(args: argparse.Namespace) -> int:
-        address = _places(args).control
+        address = usable_control(_places(args).control)
         _check_socket(
             address, "controller", "start `ipsecgw run`, or name another with --socket or IPSECGW_CONTROL"
         )

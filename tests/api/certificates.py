@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.api.address import TlsFiles
+from gateway.api.roles import URI_PREFIX, Role
 
 
 class Authority:
@@ -42,14 +43,18 @@ class Authority:
         path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return path
 
-    def sign(self, name: str, *, ca: Path | None = None) -> TlsFiles:
-        """Return the files of an end called `name`; `ca` is whom it trusts."""
+    def sign(self, name: str, *, ca: Path | None = None, roles: tuple[Role, ...] = ()) -> TlsFiles:
+        """Return the files of an end called `name` with `roles`; `ca` is whom it trusts."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [
+            x509.IPAddress(ip_address("127.0.0.1")),
+            *(x509.UniformResourceIdentifier(f"{URI_PREFIX}{role.value}") for role in roles),
+        ]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         certificate = (
             self._builder(subject, key)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+            .add_extension(x509.SubjectAlternativeName(names), False)
             .add_extension(x509.ExtendedKeyUsage(usages), False)
         )
         key_path = self.directory / f"{name}.key"

@@ -20,6 +20,7 @@ from gateway.api.address import AddressError, TcpAddress, TlsFiles, UnixAddress,
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.errors import ApiError
+from gateway.api.roles import Role
 from gateway.api.server import ApiServer, Listener, ListenError
 from gateway.datapath.backend import DatapathError
 from tests.api.certificates import Authority
@@ -210,7 +211,7 @@ async def test_tls_files_that_do_not_fit_together_are_named_at_once(tmp_path: Pa
 async def test_tcp_with_certificates_of_both_ends_works(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ours")
     server, address = await tcp_server(authority.sign("server"))
-    client = DatapathClient(address, tls=authority.sign("client"), patience_s=0.0)
+    client = DatapathClient(address, tls=authority.sign("client", roles=(Role.DATAPATH,)), patience_s=0.0)
 
     assert (await client.capabilities()).name == "fake"
 
@@ -221,7 +222,9 @@ async def test_tcp_with_certificates_of_both_ends_works(tmp_path: Path) -> None:
 async def test_a_client_of_another_authority_is_refused(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     server, address = await tcp_server(ours.sign("server"))
-    client = DatapathClient(address, tls=theirs.sign("client", ca=ours.certificate), patience_s=0.0)
+    client = DatapathClient(
+        address, tls=theirs.sign("client", ca=ours.certificate, roles=(Role.DATAPATH,)), patience_s=0.0
+    )
 
     with pytest.raises(DatapathError, match="check the network and the certificates"):
         await client.capabilities()
@@ -246,7 +249,7 @@ async def test_a_client_without_a_certificate_is_refused(tmp_path: Path) -> None
 async def test_a_server_of_another_authority_is_refused(tmp_path: Path) -> None:
     ours, theirs = Authority(tmp_path, "ours"), Authority(tmp_path, "theirs")
     server, address = await tcp_server(theirs.sign("server", ca=ours.certificate))
-    client = DatapathClient(address, tls=ours.sign("client"), patience_s=0.0)
+    client = DatapathClient(address, tls=ours.sign("client", roles=(Role.DATAPATH,)), patience_s=0.0)
 
     with pytest.raises(DatapathError, match="check the network and the certificates"):
         await client.capabilities()

@@ -41,6 +41,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_HISTORY_LOST: _ClassVar[ErrorReason]
     ERROR_REASON_SLOW_WATCHER: _ClassVar[ErrorReason]
     ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
+    ERROR_REASON_ROLE_REQUIRED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_CALLS: _ClassVar[ErrorReason]
 
 class DropReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -108,6 +110,8 @@ ERROR_REASON_DATAPATH_UNAVAILABLE: ErrorReason
 ERROR_REASON_HISTORY_LOST: ErrorReason
 ERROR_REASON_SLOW_WATCHER: ErrorReason
 ERROR_REASON_SHUTTING_DOWN: ErrorReason
+ERROR_REASON_ROLE_REQUIRED: ErrorReason
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason
 DROP_REASON_UNSPECIFIED: DropReason
 DROP_REASON_MALFORMED: DropReason
 DROP_REASON_UNSUPPORTED: DropReason
