@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.bench.topology import Namespace
+from tests.interop.null_kernel import NullKernel
 from tests.interop.packages import unpacked
 
 _LIBRARY = Path("/usr/lib/ipsec")
@@ -40,7 +41,7 @@ charon {{
 }}
 """
 _PLUGINS = (
-    "random nonce aes sha1 sha2 hmac kdf gcm openssl gmp pem pkcs1 pkcs8 x509 pubkey kernel-libipsec "
+    "random nonce aes sha1 sha2 hmac kdf gcm openssl gmp pem pkcs1 pkcs8 x509 pubkey {backend} "
     "kernel-netlink socket-default stroke updown"
 )
 
@@ -56,14 +57,17 @@ class Starter:
     """The text of ipsec.conf."""
     secrets: str
     """The text of ipsec.secrets."""
+    kernel: NullKernel | None = None
+    """A kernel that takes SAs and moves nothing, instead of user-space ESP, which has no transport mode."""
     _process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
 
     def __enter__(self) -> "Starter":
         self.state.mkdir(parents=True)
         (self.state / "ipsec.conf").write_text(self.conf)
         (self.state / "ipsec.secrets").write_text(self.secrets)
+        plugins = _PLUGINS.format(backend="kernel-libipsec" if self.kernel is None else "")
         (self.state / "strongswan.conf").write_text(
-            _STRONGSWAN_CONF.format(plugins=_PLUGINS, state=self.state)
+            _STRONGSWAN_CONF.format(plugins=plugins, state=self.state)
         )
         self._copy_programs(self.state / "ipsec")
         with (self.state / "stdout").open("w") as stdout:
@@ -73,6 +77,7 @@ class Starter:
                 env={
                     "STRONGSWAN_CONF": str(self.state / "strongswan.conf"),
                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                    **({} if self.kernel is None else self.kernel.environment()),
                 },
                 stdout=stdout,
                 stderr=stdout,
