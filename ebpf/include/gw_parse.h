@@ -139,6 +139,15 @@ static __always_inline struct gw_cursor gw_cursor_at(struct xdp_md *ctx, __u32 o
 	return cursor;
 }
 
+/* Return the length of the frame. Opaque to the compiler, which else would calculate with 32-bit pointers. */
+static __always_inline long gw_frame_bytes(struct xdp_md *ctx)
+{
+	long bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	asm volatile("" : "+r"(bytes));
+	return bytes;
+}
+
 /* Return the ethertype behind the MAC addresses, in host order. */
 static __always_inline int gw_parse_ethernet(struct gw_cursor *cursor, struct ethhdr **ethernet)
 {
@@ -457,7 +466,7 @@ static __always_inline int gw_parse_frame(struct xdp_md *ctx, struct gw_cursor *
 	*cursor = gw_cursor_at(ctx, flow->l4_offset);
 	if (reason || !flow->family)
 		return reason;
-	if (flow->l3_offset + flow->l3_bytes > ctx->data_end - ctx->data)
+	if (flow->l3_offset + flow->l3_bytes > gw_frame_bytes(ctx))
 		return GW_DROP_MALFORMED;
 	reason = gw_flow_ports(cursor, flow);
 	barrier();

@@ -1,0 +1,406 @@
+"""`xdp_forward`: frames in; verdict, reason and frame out."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
+from scapy.layers.inet6 import (
+    ICMPv6ND_NS,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrHopByHop,
+)
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from gateway.host.bpf.abi import (
+    NEXT_HOPS4,
+    NEXT_HOPS6,
+    PORTS,
+    Exit,
+    NextHop,
+    Port,
+    PortKey,
+    Prefix4,
+    Prefix6,
+    Side,
+)
+from gateway.host.bpf.objects import LoadedObject
+from gateway.host.bpf.programs import TestRun
+from gateway.host.bpf.spd import SpdMaps, compile_spd
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.policy import Action
+from tests.ebpf.program_table import (
+    OUR_MAC,
+    THEIR_MAC,
+    Row,
+    Verdict,
+    drop,
+    link,
+    loaded_program,
+    policy,
+    run,
+    to_stack,
+)
+
+OUR_NIC_MAC, ROUTER_MAC, HOST_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02", "02:00:00:00:00:03"
+MTU = 1438
+ENFORCED = ("lan", "lan6", "dns")
+POLICIES = (
+    policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16"),
+    policy("lan6", Action.PROTECT, "2001:db8:1::/48", "2001:db8:2::/48"),
+    policy("dns", Action.PROTECT, "10.1.0.0/16", "10.6.0.0/16[udp/53]"),
+    policy("kernel", Action.PROTECT, "10.1.0.0/16", "10.3.0.0/16"),
+    policy("bypass", Action.BYPASS, "10.1.0.0/16", "10.4.0.0/16"),
+    policy("bad", Action.DISCARD, "10.1.0.0/16", "10.5.0.0/16"),
+    policy("far", Action.PROTECT, "10.1.0.0/16", "10.9.0.0/16"),
+)
+
+
+def octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+@pytest.fixture(scope="module")
+def forward() -> Iterator[LoadedObject]:
+    """A gateway with the LAN on `outside`, untagged and as VLAN 7, and the NIC on `beyond`."""
+    lan, nic = (socket.if_nametoindex(name) for name in ("outside", "beyond"))
+    with loaded_program("xdp_forward", gw_error_interval_ns=0) as loaded:
+        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, frozenset((*ENFORCED, "far"))))
+        ports = PORTS.of(loaded.maps)
+        for vlan_id in (0, 7):
+            ports.set(
+                PortKey(ifindex=lan, vlan_id=vlan_id),
+                Port(
+                    address4=ip_address("10.1.0.1"),
+                    address6=ip_address("2001:db8:1::1"),
+                    mac=octets(OUR_MAC),
+                    side=Side.LAN,
+                ),
+            )
+        ports.set(
+            PortKey(ifindex=nic),
+            Port(
+                address4=ip_address("192.0.2.1"),
+                address6=ip_address("::"),
+                mac=octets(OUR_NIC_MAC),
+                side=Side.OFFLOAD,
+            ),
+        )
+        to_router = {"ifindex": nic, "destination_mac": octets(ROUTER_MAC), "source_mac": octets(OUR_NIC_MAC)}
+        to_host = {"ifindex": lan, "destination_mac": octets(HOST_MAC), "source_mac": octets(OUR_MAC)}
+        for prefix, hop in {
+            "10.2.0.0/16": NextHop(mtu=MTU, **to_router),
+            "10.2.99.0/24": NextHop(mtu=MTU, vlan_id=99, **to_router),
+            "10.6.0.0/16": NextHop(mtu=MTU, **to_router),
+            "10.1.0.0/16": NextHop(mtu=1500, **to_host),
+            "10.1.7.0/24": NextHop(mtu=1500, vlan_id=7, **to_host),
+            "2001:db8:2::/48": NextHop(mtu=MTU, **to_router),
+            "2001:db8:1::/48": NextHop(mtu=1500, **to_host),
+        }.items():
+            network = ip_network(prefix)
+            if network.version == 4:
+                key4 = Prefix4(prefix_bits=network.prefixlen, address=network.network_address)
+                NEXT_HOPS4.of(loaded.maps).set(key4, hop)
+            else:
+                key6 = Prefix6(prefix_bits=network.prefixlen, address=network.network_address)
+                NEXT_HOPS6.of(loaded.maps).set(key6, hop)
+        for device in (lan, nic):
+            loaded.maps["gw_devices"].update(device.to_bytes(4, "little"), device.to_bytes(4, "little"))
+        yield loaded
+
+
+def send(
+    loaded: LoadedObject, frame: Packet | bytes, device: str = "outside"
+) -> tuple[TestRun, DropReason | Exit]:
+    return run(loaded, frame, ifindex=socket.if_nametoindex(device))
+
+
+def lan4(destination: str = "10.2.0.9", **fields: object) -> Packet:
+    return IP(src="10.1.0.9", dst=destination, **fields)
+
+
+def lan6(**fields: object) -> Packet:
+    return IPv6(src="2001:db8:1::9", dst="2001:db8:2::9", **fields)
+
+
+def mss(value: int, *before: object) -> list[object]:
+    return [*before, ("MSS", value), ("NOP", None), ("WScale", 7)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forwarded:
+    """A packet that is forwarded, and the frame it becomes."""
+
+    name: str
+    frame: Packet
+    expected: Packet
+    device: str = "outside"
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "-")
+
+
+TO_ROUTER = Ether(dst=ROUTER_MAC, src=OUR_NIC_MAC)
+TO_HOST = Ether(dst=HOST_MAC, src=OUR_MAC)
+FROM_ROUTER = Ether(dst=OUR_NIC_MAC, src=ROUTER_MAC)
+DATA = Raw(bytes(range(100)))
+FORWARDED = (
+    Forwarded(
+        name="UDP",
+        frame=link() / lan4(ttl=64) / UDP() / DATA,
+        expected=TO_ROUTER / lan4(ttl=63) / UDP() / DATA,
+    ),
+    Forwarded(
+        name="UDP over IPv6",
+        frame=link() / lan6(hlim=64) / UDP() / DATA,
+        expected=TO_ROUTER / lan6(hlim=63) / UDP() / DATA,
+    ),
+    Forwarded(
+        name="IPv6 with destination options",
+        frame=link() / lan6(hlim=64) / IPv6ExtHdrDestOpt() / UDP() / DATA,
+        expected=TO_ROUTER / lan6(hlim=63) / IPv6ExtHdrDestOpt() / UDP() / DATA,
+    ),
+    Forwarded(
+        name="the last hop but one",
+        frame=link() / lan4(ttl=2) / UDP(),
+        expected=TO_ROUTER / lan4(ttl=1) / UDP(),
+    ),
+    Forwarded(
+        name="a later fragment",
+        frame=link() / lan4(ttl=64, frag=7, proto=17) / DATA,
+        expected=TO_ROUTER / lan4(ttl=63, frag=7, proto=17) / DATA,
+    ),
+    Forwarded(
+        name="a VLAN tag taken off",
+        frame=link(vlans=[7]) / lan4(ttl=64) / UDP() / DATA,
+        expected=TO_ROUTER / lan4(ttl=63) / UDP() / DATA,
+    ),
+    Forwarded(
+        name="a VLAN tag put on",
+        frame=link() / lan4("10.2.99.1", ttl=64) / UDP() / DATA,
+        expected=TO_ROUTER / Dot1Q(vlan=99) / lan4("10.2.99.1", ttl=63) / UDP() / DATA,
+    ),
+    Forwarded(
+        name="a VLAN tag changed",
+        frame=link(vlans=[7]) / lan4("10.2.99.1", ttl=64) / UDP() / DATA,
+        expected=TO_ROUTER / Dot1Q(vlan=99) / lan4("10.2.99.1", ttl=63) / UDP() / DATA,
+    ),
+    Forwarded(
+        name="a SYN with a large MSS",
+        frame=link() / lan4(ttl=64) / TCP(flags="S", options=mss(1460)),
+        expected=TO_ROUTER / lan4(ttl=63) / TCP(flags="S", options=mss(MTU - 40)),
+    ),
+    Forwarded(
+        name="a SYN ACK with a large MSS at an odd place",
+        frame=link() / lan4(ttl=64) / TCP(flags="SA", options=mss(1460, ("NOP", None))),
+        expected=TO_ROUTER / lan4(ttl=63) / TCP(flags="SA", options=mss(MTU - 40, ("NOP", None))),
+    ),
+    Forwarded(
+        name="a SYN with the MSS behind other options",
+        frame=link()
+        / lan4(ttl=64)
+        / TCP(flags="S", options=[("SAckOK", b""), ("Timestamp", (1, 0)), ("MSS", 9000)]),
+        expected=TO_ROUTER
+        / lan4(ttl=63)
+        / TCP(flags="S", options=[("SAckOK", b""), ("Timestamp", (1, 0)), ("MSS", MTU - 40)]),
+    ),
+    Forwarded(
+        name="a SYN with a small MSS",
+        frame=link() / lan4(ttl=64) / TCP(flags="S", options=mss(536)),
+        expected=TO_ROUTER / lan4(ttl=63) / TCP(flags="S", options=mss(536)),
+    ),
+    Forwarded(
+        name="a SYN without MSS",
+        frame=link() / lan4(ttl=64) / TCP(flags="S"),
+        expected=TO_ROUTER / lan4(ttl=63) / TCP(flags="S"),
+    ),
+    Forwarded(
+        name="a SYN over IPv6",
+        frame=link() / lan6(hlim=64) / TCP(flags="S", options=mss(1440)),
+        expected=TO_ROUTER / lan6(hlim=63) / TCP(flags="S", options=mss(MTU - 60)),
+    ),
+    Forwarded(
+        name="TCP that is no SYN",
+        frame=link() / lan4(ttl=64) / TCP(flags="A", options=mss(1460)),
+        expected=TO_ROUTER / lan4(ttl=63) / TCP(flags="A", options=mss(1460)),
+    ),
+    Forwarded(
+        name="the largest that fits",
+        frame=link() / lan4(ttl=64) / UDP() / Raw(bytes(MTU - 28)),
+        expected=TO_ROUTER / lan4(ttl=63) / UDP() / Raw(bytes(MTU - 28)),
+    ),
+    Forwarded(
+        name="decrypted by the NIC",
+        frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.0.9", ttl=60) / UDP() / DATA,
+        expected=TO_HOST / IP(src="10.2.0.9", dst="10.1.0.9", ttl=59) / UDP() / DATA,
+        device="beyond",
+    ),
+    Forwarded(
+        name="decrypted by the NIC for a VLAN",
+        frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.7.9", ttl=60) / UDP() / DATA,
+        expected=TO_HOST / Dot1Q(vlan=7) / IP(src="10.2.0.9", dst="10.1.7.9", ttl=59) / UDP() / DATA,
+        device="beyond",
+    ),
+    Forwarded(
+        name="decrypted by the NIC over IPv6",
+        frame=FROM_ROUTER / IPv6(src="2001:db8:2::9", dst="2001:db8:1::9", hlim=60) / UDP() / DATA,
+        expected=TO_HOST / IPv6(src="2001:db8:2::9", dst="2001:db8:1::9", hlim=59) / UDP() / DATA,
+        device="beyond",
+    ),
+)
+
+
+@pytest.mark.parametrize("row", FORWARDED, ids=str)
+def test_a_packet_is_forwarded_as_a_router_would(forward: LoadedObject, row: Forwarded) -> None:
+    done, reason = send(forward, row.frame, row.device)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.REDIRECT, Exit.FORWARDED)
+    assert done.frame == bytes(row.expected)
+
+
+def back(packet: Packet) -> Packet:
+    """Return a frame that comes from the NIC's side."""
+    return FROM_ROUTER / packet
+
+
+OTHERS = (
+    to_stack("ARP", link() / ARP(), Exit.NOT_IP),
+    to_stack("to another link address", Ether(dst=THEIR_MAC) / lan4() / UDP(), Exit.NOT_OURS),
+    to_stack("on another VLAN", link(vlans=[8]) / lan4() / UDP(), Exit.NOT_OURS),
+    to_stack("behind two VLAN tags", link(vlans=[7, 8]) / lan4() / UDP(), Exit.NOT_PLAIN),
+    to_stack("multicast", link() / lan4("224.0.0.9") / UDP(), Exit.LINK_LOCAL),
+    to_stack("neighbour discovery", link() / lan6(hlim=255) / ICMPv6ND_NS(), Exit.LINK_LOCAL),
+    to_stack("IPv4 options", link() / lan4(options=[IPOption_Timestamp()]) / UDP(), Exit.NOT_PLAIN),
+    to_stack("a hop-by-hop header", link() / lan6() / IPv6ExtHdrHopByHop() / UDP(), Exit.NOT_PLAIN),
+    to_stack("TTL 1", link() / lan4(ttl=1) / UDP(), Exit.TTL),
+    to_stack("hop limit 0", link() / lan6(hlim=0) / UDP(), Exit.TTL),
+    to_stack("PROTECT by the kernel", link() / lan4("10.3.0.9") / UDP(), Exit.STACK_PROTECTS),
+    to_stack("BYPASS", link() / lan4("10.4.0.9") / UDP(), Exit.BYPASS),
+    drop("DISCARD", link() / lan4("10.5.0.9") / UDP(), DropReason.POLICY_DISCARD),
+    to_stack("no entry", link() / lan4("10.8.0.9") / UDP(), Exit.NO_ENTRY),
+    to_stack("no next hop", link() / lan4("10.9.0.9") / UDP(), Exit.NO_NEXT_HOP),
+    drop(
+        "a fragment that hides its ports",
+        link() / lan4("10.6.0.9", frag=3, proto=17) / DATA,
+        DropReason.FRAGMENT,
+    ),
+    to_stack("too big without DF", link() / lan4() / UDP() / Raw(bytes(1420)), Exit.NEEDS_FRAGMENTS),
+    drop("cut", link() / lan4(len=90) / UDP(), DropReason.MALFORMED),
+)
+FROM_THE_NIC = (
+    to_stack("ESP", back(IP(src="192.0.2.2", dst="192.0.2.1", proto=50) / DATA), Exit.IPSEC),
+    to_stack("IKE", back(IP(src="192.0.2.2", dst="192.0.2.1") / UDP(dport=500) / DATA), Exit.IPSEC),
+    to_stack("PROTECT by the kernel", back(IP(src="10.3.0.9", dst="10.1.0.9") / UDP()), Exit.STACK_PROTECTS),
+    to_stack("no entry", back(IP(src="198.51.100.1", dst="10.1.0.9") / UDP()), Exit.NO_ENTRY),
+    drop("DISCARD", back(IP(src="10.5.0.9", dst="10.1.0.9") / UDP()), DropReason.POLICY_DISCARD),
+)
+
+
+@pytest.mark.parametrize("row", OTHERS, ids=str)
+def test_what_is_not_forwarded_from_the_lan(forward: LoadedObject, row: Row) -> None:
+    done, reason = send(forward, row.frame)
+
+    assert (Verdict(done.verdict), reason) == (row.verdict, row.reason)
+    assert done.frame == bytes(row.frame)
+
+
+@pytest.mark.parametrize("row", FROM_THE_NIC, ids=str)
+def test_what_is_not_forwarded_from_the_nic(forward: LoadedObject, row: Row) -> None:
+    done, reason = send(forward, row.frame, "beyond")
+
+    assert (Verdict(done.verdict), reason) == (row.verdict, row.reason)
+    assert done.frame == bytes(row.frame)
+
+
+@pytest.mark.parametrize("vlans", [[], [7]], ids=["untagged", "tagged"])
+def test_too_big_with_df_is_answered(forward: LoadedObject, vlans: list[int]) -> None:
+    packet = lan4(flags="DF", id=7) / UDP() / Raw(bytes(range(256)) * 6)
+
+    done, reason = send(forward, link(vlans=vlans) / packet)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.TX, DropReason.TOO_BIG)
+    quoted = Raw(bytes(packet)[:512])
+    tags = link(vlans=vlans).payload
+    error = (
+        IP(src="10.1.0.1", dst="10.1.0.9", tos=0xC0, id=0, ttl=64)
+        / ICMP(type=3, code=4, nexthopmtu=MTU)
+        / quoted
+    )
+    header = Ether(dst=THEIR_MAC, src=OUR_MAC)
+    assert done.frame == bytes(header / tags / error if vlans else header / error)
+
+
+def test_too_big_over_ipv6_is_answered(forward: LoadedObject) -> None:
+    packet = lan6() / UDP() / Raw(bytes(range(256)) * 6)
+
+    done, reason = send(forward, link() / packet)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.TX, DropReason.TOO_BIG)
+    quoted = Raw(bytes(packet)[:1232])
+    error = IPv6(src="2001:db8:1::1", dst="2001:db8:1::9", hlim=64) / ICMPv6PacketTooBig(mtu=MTU) / quoted
+    assert done.frame == bytes(Ether(dst=THEIR_MAC, src=OUR_MAC) / error)
+
+
+@pytest.mark.parametrize(
+    ("packet", "device"),
+    [
+        (lan4(flags="DF") / ICMP(type=3, code=4) / Raw(bytes(1420)), "outside"),
+        (lan6() / ICMPv6PacketTooBig() / Raw(bytes(1420)), "outside"),
+        (IPv6(src="2001:db8:2::9", dst="2001:db8:1::9") / UDP() / Raw(bytes(1460)), "beyond"),
+    ],
+    ids=["about an ICMP error", "about an ICMPv6 error", "where we have no address"],
+)
+def test_no_error_is_sent(forward: LoadedObject, packet: Packet, device: str) -> None:
+    done, reason = send(forward, (link() if device == "outside" else FROM_ROUTER) / packet, device)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.DROP, DropReason.TOO_BIG)
+
+
+def test_errors_are_limited() -> None:
+    packet = lan4(flags="DF") / UDP() / Raw(bytes(1460))
+    with loaded_program("xdp_forward", gw_error_interval_ns=3600 * 10**9) as loaded:
+        lan = socket.if_nametoindex("outside")
+        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, frozenset(ENFORCED)))
+        PORTS.of(loaded.maps).set(
+            PortKey(ifindex=lan),
+            Port(
+                address4=ip_address("10.1.0.1"), address6=ip_address("::"), mac=octets(OUR_MAC), side=Side.LAN
+            ),
+        )
+        NEXT_HOPS4.of(loaded.maps).set(
+            Prefix4(prefix_bits=0, address=ip_address("0.0.0.0")),
+            NextHop(ifindex=lan, mtu=MTU, destination_mac=bytes(6), source_mac=bytes(6)),
+        )
+        verdicts = [Verdict(send(loaded, link() / packet)[0].verdict) for _ in range(8)]
+
+    # One for each CPU that the test ran on.
+    assert 1 <= verdicts.count(Verdict.TX) <= 2
+    assert verdicts.count(Verdict.DROP) == 8 - verdicts.count(Verdict.TX)
+
+
+@pytest.mark.parametrize("length", range(1, 44))
+def test_tcp_options_of_any_kind_leave_the_packet_whole(forward: LoadedObject, length: int) -> None:
+    """Options that lie about their length are left as they are."""
+    options = bytes((2, length, 5, 0xB4)) + bytes((9, 0)) * 18
+    packet = bytes(link() / lan4(ttl=64) / TCP(flags="S", dataofs=15) / Raw(options))
+
+    done, reason = send(forward, packet)
+
+    changed = [at for at, (old, new) in enumerate(zip(packet, done.frame, strict=True)) if old != new]
+    assert reason is Exit.FORWARDED
+    allowed = {*range(12), 22, 24, 25} | ({56, 57, 50, 51} if length == 4 else set())
+    assert set(changed) <= allowed
+
+
+@pytest.mark.parametrize("row", [row for row in FORWARDED if row.device == "outside"], ids=str)
+def test_a_frame_cut_anywhere_is_malformed(forward: LoadedObject, row: Forwarded) -> None:
+    whole = bytes(row.frame)
+
+    reasons = {send(forward, whole[:length])[1] for length in range(14, min(len(whole), 120))}
+
+    assert reasons == {DropReason.MALFORMED}
