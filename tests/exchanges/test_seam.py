@@ -262,6 +262,19 @@ def test_the_responders_refusal_becomes_a_notify(exchange, kind):
     assert failed.failure.notify in {"NO_ADDITIONAL_SAS", "TEMPORARY_FAILURE"}
 
 
+def test_a_placement_that_is_not_to_be_had_is_final_for_the_peer():
+    pair = established()
+    pair.bob.answer(InstallRequest, refuse="PLACEMENT_UNAVAILABLE")
+
+    pair.alice.initiate("dmz")
+    pair.run_for(60.0)
+
+    # Not TEMPORARY_FAILURE (RFC 7296 §2.25), which would have the peer try again and again.
+    assert pair.story().count("<-- CREATE_CHILD_SA SK {N(NO_ADDITIONAL_SAS)}") == 1
+    (failed,) = pair.alice.events(ChildSaFailed)
+    assert failed.failure.notify == "NO_ADDITIONAL_SAS"
+
+
 def test_after_a_refusal_the_next_attempt_succeeds():
     pair = established()
     pair.bob.answer(InstallRequest, refuse="SYSTEM", times=1)

@@ -236,13 +236,13 @@ class ChildRefusedByPeer(ChildRejected):
 def refusal_notify(denied: Denied, *, in_auth: bool) -> NotifyType:
     """Return what a peer is told when our datapath refused an SPI or an SA.
 
-    What cannot work with these algorithms is NO_PROPOSAL_CHOSEN; a full table NO_ADDITIONAL_SAS (RFC 7296
-    §1.3); anything else may work later, TEMPORARY_FAILURE (§2.25). That one belongs to CREATE_CHILD_SA
-    only, so that in IKE_AUTH it is NO_ADDITIONAL_SAS as well.
+    What cannot work with these algorithms is NO_PROPOSAL_CHOSEN; a full table, or no engine that our side's
+    placement allows, NO_ADDITIONAL_SAS (RFC 7296 §1.3); anything else may work later, TEMPORARY_FAILURE
+    (§2.25). That one belongs to CREATE_CHILD_SA only, so that in IKE_AUTH it is NO_ADDITIONAL_SAS as well.
     """
     if denied.reason in ("ALGORITHM_UNSUPPORTED", "MODE_UNSUPPORTED", "KEY_LENGTH"):
         return NotifyType.NO_PROPOSAL_CHOSEN
-    if in_auth or denied.reason == "TABLE_FULL":
+    if in_auth or denied.reason in ("TABLE_FULL", "PLACEMENT_UNAVAILABLE"):
         return NotifyType.NO_ADDITIONAL_SAS
     return NotifyType.TEMPORARY_FAILURE
 
