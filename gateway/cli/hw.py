@@ -7,6 +7,7 @@ from dataclasses import asdict
 from enum import Enum
 
 from gateway.cli.tables import table
+from gateway.datapath.engine.probe import probe_engine
 from gateway.hardware.advice import Advice, advise
 from gateway.hardware.facts import Answer, Fact, MachineFacts, NicFacts, find_fact
 from gateway.hardware.machine import probe_machine
@@ -40,22 +41,27 @@ def run(options: argparse.Namespace) -> int:
     profiles = load_profiles()
     machine = probe_machine(profiles)
     advice = advise(machine, profiles)
+    engine = probe_engine()
     if options.json:
-        print(json.dumps(to_plain(machine, profiles, advice), indent=2))
+        print(json.dumps(to_plain(machine, profiles, advice, engine), indent=2))
         return 0
-    for line in report(machine, profiles, advice, evidence=options.evidence):
+    for line in report(machine, profiles, advice, engine, evidence=options.evidence):
         print(line)
     return 0
 
 
 def to_plain(
-    machine: MachineFacts, profiles: tuple[Profile, ...], advice: Iterable[Advice]
+    machine: MachineFacts,
+    profiles: tuple[Profile, ...],
+    advice: Iterable[Advice],
+    engine: Iterable[Fact] = (),
 ) -> dict[str, object]:
     """Return the facts, the profiles of the drivers found here and the advice, as JSON has them."""
     drivers = {nic.driver for nic in machine.nics}
     found = [profile for profile in profiles if drivers & {profile.driver, *profile.names}]
     record = {
         "machine": asdict(machine),
+        "engine": [asdict(fact) for fact in engine],
         "profiles": [asdict(profile) for profile in found],
         "advice": [asdict(entry) for entry in advice],
     }
@@ -70,7 +76,12 @@ def _enum(value: object) -> object:
 
 
 def report(
-    machine: MachineFacts, profiles: tuple[Profile, ...], advice: Iterable[Advice], *, evidence: bool
+    machine: MachineFacts,
+    profiles: tuple[Profile, ...],
+    advice: Iterable[Advice],
+    engine: Iterable[Fact] = (),
+    *,
+    evidence: bool,
 ) -> list[str]:
     """Return everything as lines for a terminal; with `evidence`, that of the NICs too."""
     cpu, kernel = machine.cpu, machine.kernel
@@ -102,6 +113,9 @@ def report(
             ),
             empty=_no_devices(machine),
         ),
+        "",
+        "Native engine: no backend stands on it yet; who would compute what",
+        *_fact_table(engine),
         "",
         "Advice",
         *_advice_lines(advice),

@@ -22,6 +22,7 @@ from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.sa import Direction, Mode, Spi
 from gateway.ipsec.secret import Secret
+from tests.unit.esp.ah_samples import ah_association
 from tests.unit.esp.samples import (
     BY_NAME,
     CBC,
@@ -240,6 +241,17 @@ def test_a_dummy_packet_is_one_that_the_receiver_throws_away(worker: Worker) -> 
     assert worker.open([dummy.packet])[0].drop is DropReason.DUMMY
 
 
+@pytest.mark.parametrize(
+    "sa", [out(mode=Mode.TRANSPORT), ah_association(Direction.OUTBOUND)], ids=["transport", "AH"]
+)
+def test_dummy_packets_are_for_esp_tunnels_only(worker: Worker, sa: Any) -> None:
+    ref = worker.add(sa)
+
+    (outcome,) = worker.seal([(ref, ip_packet(4, b"x", addresses=OUTER))], dummy=True)
+
+    assert outcome.drop is DropReason.UNSUPPORTED
+
+
 # --- limits ---------------------------------------------------------------------------------------
 
 
@@ -354,6 +366,19 @@ def test_an_sa_goes_on_in_another_worker_where_it_stopped(library: EngineLibrary
     assert drops == [DropReason.REPLAY, None, DropReason.REPLAY]
     assert worker.seal([(0, ip_packet())])[0].drop is DropReason.NO_SA
     other.close()
+
+
+def test_with_a_window_of_another_size_all_numbers_so_far_count_as_seen(worker: Worker) -> None:
+    ref = worker.add(association(Direction.INBOUND, replay_window_packets=64))
+    source = reference()
+    packets = [source.seal(ip_packet(), 0.0) for _ in range(200)]
+    worker.open([packets[99]])
+
+    worker.add(association(Direction.INBOUND, replay_window_packets=1024), state=worker.release(ref))
+
+    outcomes = worker.open([packets[n] for n in (98, 99, 105, 103, 103, 199, 150)])
+    replay = DropReason.REPLAY
+    assert [outcome.drop for outcome in outcomes] == [replay, replay, None, None, replay, None, None]
 
 
 def test_a_state_never_sets_an_outbound_number_back(worker: Worker) -> None:

@@ -85,6 +85,7 @@ class SaState(ctypes.Structure):
         ("sequence", c_uint64),
         ("packets", c_uint64),
         ("bytes", c_uint64),
+        ("window_packets", c_uint64),
         ("window", c_uint64 * MAX_WINDOW_BLOCKS),
     )
 

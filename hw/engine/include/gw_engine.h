@@ -131,6 +131,8 @@ struct gw_sa_state {
 	uint64_t sequence; /* last sent, or highest authenticated */
 	uint64_t packets;
 	uint64_t bytes;
+	/* Of the window below. Where the SA that goes on has another, all numbers so far count as seen. */
+	uint64_t window_packets;
 	uint64_t window[GW_MAX_WINDOW_BLOCKS];
 };
 

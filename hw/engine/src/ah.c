@@ -104,15 +104,13 @@ enum gw_drop_reason gw_ah_prepare_tunnel(struct gw_worker *worker, struct gw_hot
 {
 	struct gw_sa *sa = hot->sa;
 	uint64_t sequence = hot->sequence + 1;
-	bool is_dummy = packet->flags & GW_PACKET_DUMMY;
-	struct gw_inner inner = {.next_header = GW_PROTOCOL_NONE};
-	enum gw_drop_reason reason;
+	struct gw_inner inner;
+	enum gw_drop_reason reason = gw_inspect_inner(packet->data, packet->length, &inner);
 
-	if (!is_dummy) {
-		reason = gw_inspect_inner(packet->data, packet->length, &inner);
-		if (reason != GW_DROP_NONE)
-			return reason;
-	}
+	if (packet->flags & GW_PACKET_DUMMY)
+		return GW_DROP_UNSUPPORTED;
+	if (reason != GW_DROP_NONE)
+		return reason;
 	if (packet->length > sa->max_payload || !has_room(packet))
 		return GW_DROP_TOO_BIG;
 	reason = gw_account(worker, hot, packet->length, sequence);
@@ -153,6 +151,8 @@ enum gw_drop_reason gw_ah_prepare_transport(struct gw_worker *worker, struct gw_
 	uint32_t length = packet->length + sa->ah_bytes;
 	uint8_t *ip;
 
+	if (packet->flags & GW_PACKET_DUMMY)
+		return GW_DROP_UNSUPPORTED;
 	if (reason == GW_DROP_NONE && packet->data[0] >> 4 != sa->family)
 		reason = GW_DROP_MODE_MISMATCH;
 	if (reason == GW_DROP_NONE)

@@ -149,6 +149,8 @@ static enum gw_drop_reason prepare_transport(struct gw_worker *worker, struct gw
 		return reason;
 	if (packet->data[0] >> 4 != sa->family)
 		return GW_DROP_MODE_MISMATCH;
+	if (packet->flags & GW_PACKET_DUMMY)
+		return GW_DROP_UNSUPPORTED;
 	payload_bytes = packet->length - split.header;
 	length = split.header + front + sa->icv_bytes +
 		 ((payload_bytes + GW_TRAILER_BYTES + sa->align_mask) & ~(uint32_t)sa->align_mask);

@@ -71,16 +71,13 @@ struct gw_hot {
 static_assert(sizeof(struct gw_hot) == GW_LINE, "one line");
 
 enum gw_sa_flag {
-	GW_SA_ESN = 1 << 0,
-	GW_SA_TUNNEL = 1 << 1,
-	GW_SA_UDP = 1 << 2,
-	GW_SA_AH = 1 << 3,
-	GW_SA_IPV6 = 1 << 4, /* outer family */
-	GW_SA_EXPIRED = 1 << 5,
-	GW_SA_OUTBOUND = 1 << 6,
-	GW_SA_COUNTER_IV = 1 << 7, /* the IV is the sequence number */
-	GW_SA_RANDOM_IV = 1 << 8,
-	GW_SA_NAMES_IPIP = 1 << 9, /* a selector is for exactly protocol 4 or 41 */
+	GW_SA_TUNNEL = 1 << 0,
+	GW_SA_UDP = 1 << 1,
+	GW_SA_AH = 1 << 2,
+	GW_SA_IPV6 = 1 << 3, /* outer family */
+	GW_SA_EXPIRED = 1 << 4,
+	GW_SA_COUNTER_IV = 1 << 5, /* the IV is the sequence number */
+	GW_SA_RANDOM_IV = 1 << 6,
 };
 
 struct gw_sa {

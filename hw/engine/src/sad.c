@@ -281,6 +281,23 @@ static struct gw_hot *find_place(const struct gw_worker *worker, const struct gw
 	return params->index < worker->outbound_sas ? &worker->outbound[params->index] : NULL;
 }
 
+static size_t window_bytes(const struct gw_sa *sa)
+{
+	return ((size_t)sa->replay.mask + 1) * sizeof(uint64_t);
+}
+
+/* Fail closed: what cannot be told apart was received. */
+static void restore_window(struct gw_sa *sa, const struct gw_sa_state *state)
+{
+	if (state->window_packets == sa->replay.size) {
+		memcpy(sa->replay.blocks, state->window, window_bytes(sa));
+		return;
+	}
+	memset(sa->replay.blocks, 0xff, window_bytes(sa));
+	/* Of the highest number's block, those to its right are still to come; other blocks are entered anew. */
+	sa->replay.blocks[state->sequence / 64 & sa->replay.mask] >>= 63 - state->sequence % 64;
+}
+
 enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *params,
 			const struct gw_sa_state *state, uint32_t *ref)
 {
@@ -308,8 +325,7 @@ enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *par
 		/* Never back: an outbound number is an IV. */
 		if (state->sequence > hot->sequence)
 			hot->sequence = state->sequence;
-		memcpy(sa->replay.blocks, state->window,
-		       ((size_t)sa->replay.mask + 1) * sizeof(uint64_t));
+		restore_window(sa, state);
 	}
 	gw_usage_init(hot, params);
 	return GW_OK;
@@ -350,8 +366,8 @@ enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa
 	state->sequence = hot->sequence;
 	state->packets = hot->packets;
 	state->bytes = hot->bytes;
-	memcpy(state->window, hot->sa->replay.blocks,
-	       ((size_t)hot->sa->replay.mask + 1) * sizeof(uint64_t));
+	state->window_packets = hot->sa->replay.size;
+	memcpy(state->window, hot->sa->replay.blocks, window_bytes(hot->sa));
 	return gw_sa_remove(worker, ref);
 }
 
