@@ -5,7 +5,7 @@ file. So certificates and keys are opened here, to be matched; only their paths 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from gateway.ike.crypto.certificate import (
     read_certificate,
     read_public_key_material,
     split_certificates,
+    split_crls,
 )
 from gateway.ike.crypto.signature import KeyProblem, PrivateKey
 from gateway.ipsec.authentication import PublicKey
@@ -142,14 +143,14 @@ class Store:
             ValueError: There is none.
         """
         named = [self.authorities / name for name in cacerts]
-        found = named or [*_all_in(self.authorities), *self.more_authorities]
+        found = named or [*_all_in(self.authorities, split_certificates), *self.more_authorities]
         if not found:
             raise ValueError(f"no certificate of an authority is named, and none is in {self.authorities}")
         return {
             "certificate": without_defaults(
                 {
                     "cas": _files(dict.fromkeys(found)),
-                    "crls": _files(dict.fromkeys([*_all_in(self.crls), *self.more_crls])),
+                    "crls": _files(dict.fromkeys([*_all_in(self.crls, split_crls), *self.more_crls])),
                     "revocation": revocation,
                     "signatures": list(wish.signatures),
                 }
@@ -188,11 +189,20 @@ def _files(paths: Iterable[Path]) -> list[dict[str, str]]:
     return [{"file": str(path)} for path in paths]
 
 
-def _all_in(folder: Path) -> list[Path]:
-    """Return the files of a directory, sorted; none where it is not there."""
+def _all_in(folder: Path, split: Callable[[bytes], object]) -> list[Path]:
+    """Return the files of a directory that hold what `split` reads, sorted; others are passed over."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    found = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        try:
+            split(path.read_bytes())
+        except CertificateProblem:
+            continue
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        found.append(path)
+    return found
 
 
 def crl_file(uri: str) -> Path | None:

@@ -119,10 +119,12 @@ def side(places: list[str], identity: str | None, auth: dict[str, Plain] | None)
     return without_defaults({**where, "id": identity, "auth": auth})
 
 
-def name_of(end: dict[str, Plain]) -> str:
-    """Return what one end calls itself, `%any` where that is not known."""
-    places = end.get("addresses") or [end.get("address", "%any")]
-    return str(end.get("id") or places[0])
+def names_of(end: dict[str, Plain]) -> list[str]:
+    """Return what one end may call itself: its identity, or its addresses and what nobody knows yet."""
+    if end.get("id"):
+        return [str(end["id"])]
+    places = end.get("addresses") or [place for place in (end.get("address"),) if place]
+    return [*map(str, places), "%any"]
 
 
 def give_psk(said: Statements, secrets: Secrets, here: dict[str, Plain], there: dict[str, Plain]) -> None:
@@ -130,13 +132,15 @@ def give_psk(said: Statements, secrets: Secrets, here: dict[str, Plain], there: 
     wanting = [end for end in (here, there) if "auth" not in end]
     if not wanting:
         return
+    ours, theirs = names_of(here), names_of(there)
     try:
-        key = secrets.psk(name_of(here), name_of(there))
+        found = (secrets.psk(local, remote) for local in ours for remote in theirs)
+        key = next((one for one in found if one is not None), None)
     except ValueError as error:
         said.leave_out_whole("secrets", str(error))
         return
     if key is None:
-        said.leave_out_whole("secrets", f"no pre-shared key is for {name_of(here)} and {name_of(there)}")
+        said.leave_out_whole("secrets", f"no pre-shared key is for {ours[0]} and {theirs[0]}")
     for end in wanting:
         end["auth"] = {"psk": key}
 

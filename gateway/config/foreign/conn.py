@@ -118,7 +118,8 @@ def lifetimes(said: Statements, times: Times) -> Lifetimes:
     says_margin = margin is not None or fuzz_setting is not None
     margin_s = times.margin_s if margin is None else margin
     fuzz = 1.0 if fuzz is None else fuzz
-    setting = said.take_first("margintime", "rekeyfuzz", "ikelifetime", "lifetime")
+    words = ("margintime", "rekeyfuzz", "ikelifetime", "lifetime")
+    setting = next((found for word in words if (found := said.take(word))), None)
     ike: dict[str, Plain] = {}
     if ike_s is not None or says_margin:
         ike = _ike_times(said, setting, times.ike_s if ike_s is None else ike_s, margin_s, fuzz)
@@ -167,6 +168,6 @@ def _volume(said: Statements, unit: str, fuzz: float) -> Limits:
     return _earlier(said, setting, life, margin, fuzz)
 
 
-def reauthenticated(ike: dict[str, Plain]) -> dict[str, Plain]:
-    """Return IKE options that authenticate anew at the time they would have rekeyed."""
-    return {**ike, "reauth": ike.get("rekey", duration(10260.0)), "rekey": "0s"}
+def reauthenticated(ike: dict[str, Plain], times: Times) -> dict[str, Plain]:
+    """Return IKE options that authenticate anew at the time at which they would have rekeyed."""
+    return {**ike, "reauth": ike.get("rekey", duration(times.ike_s - times.margin_s)), "rekey": "0s"}

@@ -67,7 +67,7 @@ def _ike(said: Statements, context: Context, child: dict[str, Plain], weak: list
     ike = {"proposals": _proposals(said, "ike", ProtocolId.IKE, weak), **times.ike}
     # Reauthentication is that daemon's default; only what is asked for is carried.
     if said.take("reauth") and said.flag("reauth"):
-        ike = reauthenticated(ike)
+        ike = reauthenticated(ike, _TIMES)
     if (wanted := said.take("fragmentation")) and wanted.value in ("accept", "force"):
         said.lose(wanted, "is carried as yes: offered, and used where a message is large")
     setup = Statements(context.setup, context.notes, place=said.place)
@@ -100,8 +100,10 @@ def _dpd(said: Statements, child: dict[str, Plain]) -> str | None:
 
 def _take_authentication(said: Statements) -> None:
     """Take what an exception without a peer has no use for."""
-    for keyword in ("authby", *(f"{side}{name}" for side in (LOCAL, REMOTE) for name in ("auth", "id"))):
-        said.take(keyword)
+    for side in (LOCAL, REMOTE):
+        for name in ("auth", "id", "cert", "sigkey"):
+            said.take(f"{side}{name}")
+    said.take("authby")
 
 
 def _end(said: Statements, side: str, places: list[str], context: Context) -> dict[str, Plain]:

@@ -86,8 +86,8 @@ def keep_apart(drafts: Iterable[Draft], notes: Notes) -> None:
     for draft in drafts:
         by_ids.setdefault(draft.identities(), []).append(draft)
     for same in by_ids.values():
-        for draft in same[1:] and same:
-            if draft.ike.get("unique") in ("allow", "never"):
+        for draft in same:
+            if len(same) == 1 or draft.ike.get("unique") in ("allow", "never"):
                 continue
             draft.ike["unique"] = "never"
             others = ", ".join(other.name for other in same if other is not draft)

@@ -28,7 +28,6 @@ USER_PREFIXES: Final = ("x-", "x_")
 """Of names that no version of libreswan gives a meaning to."""
 
 _LIBRESWAN_VALUES: Final = re.compile(r"[;+]|_(gcm|ccm|ctr|cbc|xcbc)|\bsha2\b|\bdh[0-9]+")
-_SETUP_CARRIED: Final = frozenset({"uniqueids", "strictcrlpolicy", "secretsfile"})
 
 
 class Dialect(Enum):
@@ -36,6 +35,12 @@ class Dialect(Enum):
 
     STRONGSWAN = "strongswan"
     LIBRESWAN = "libreswan"
+
+
+_SETUP_CARRIED: Final = {
+    Dialect.STRONGSWAN: frozenset({"uniqueids", "strictcrlpolicy"}),
+    Dialect.LIBRESWAN: frozenset({"uniqueids", "secretsfile"}),
+}
 
 
 def import_ipsec_conf(
@@ -128,13 +133,13 @@ def _secrets_beside(path: Path, setup: dict[str, Setting]) -> Path | None:
     """Return the secrets file; none where there is none."""
     if named := setup.get("secretsfile"):
         return path.parent / named.value
-    beside = path.with_suffix(".secrets")
-    return beside if beside.exists() else None
+    beside = (path.with_name("ipsec.secrets"), path.with_suffix(".secrets"))
+    return next((found for found in beside if found.exists()), None)
 
 
 def _judge_setup(settings: dict[str, Setting], notes: Notes, dialect: Dialect) -> None:
     table = keywords_strongswan.SETUP if dialect is Dialect.STRONGSWAN else keywords_libreswan.SETUP
-    left = {key: setting for key, setting in settings.items() if key not in _SETUP_CARRIED}
+    left = {key: setting for key, setting in settings.items() if key not in _SETUP_CARRIED[dialect]}
     for setting in left.values():
         Statements({setting.keyword: setting}, notes, place=setting.place).judge(table)
 

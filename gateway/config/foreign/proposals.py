@@ -64,7 +64,7 @@ def _word_at(text: str, column: int | None) -> str:
     return text[column:].split("-", maxsplit=1)[0]
 
 
-def strongswan(items: Iterable[str], protocol: ProtocolId) -> Carried:
+def strongswan(items: Sequence[str], protocol: ProtocolId) -> Carried:
     """Carry proposals in strongSwan's words; `default` is our default."""
     carried = Carried()
     for item in items:

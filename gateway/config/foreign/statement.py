@@ -126,8 +126,10 @@ class Statements:
         return setting if setting is not None and setting.value else None
 
     def take_first(self, *keywords: str) -> Setting | None:
-        """Return the first that is there of several spellings."""
+        """Return the first that is there of several keywords for one thing; further ones are told."""
         found = [setting for keyword in keywords if (setting := self.take(keyword))]
+        for beside in found[1:]:
+            self.lose(beside, f"is given beside {found[0].keyword}, which counts")
         return found[0] if found else None
 
     def lose(self, setting: Setting, reason: str) -> None:

@@ -210,6 +210,9 @@ class _Reader:
         said.judge(keywords.CONNECTION)
         children = list(self._children(section, local, remote, weak))
         if children and all(child.get("action") in SHUNTS for child in children):
+            for name, below in section.sections.items():
+                if name != "children":
+                    self._notes.add(below.place, name, "is of no use to exceptions, which have no peer")
             self.shunts += [
                 Shunt(f"{section.name}-{child['name']}", section.place, child) for child in children
             ]

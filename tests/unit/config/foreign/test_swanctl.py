@@ -390,3 +390,20 @@ def test_secrets_that_fit_equally_well_leave_the_connection_out(tmp_path: Path) 
     assert result.left_out == ("net",)
     assert any("equally well" in note for note in notes(result))
     assert not any("correct horse" in note for note in notes(result))
+
+
+def test_a_secret_for_a_peer_whose_identity_is_not_configured(tmp_path: Path) -> None:
+    text = (PSK % ("", "")).replace("      auth = psk\n      id = peer.example\n", "      auth = psk\n")
+
+    connection = only(imported(tmp_path, text))
+
+    assert "id" not in connection["remote"]
+    assert connection["remote"]["auth"] == {"psk": Secret(b"correct horse")}
+
+
+def test_what_is_no_certificate_beside_the_authorities_is_passed_over(with_certificates: Path) -> None:
+    (with_certificates / "x509ca" / "README").write_text("put authorities here")
+
+    believed = only(imported(with_certificates, CERTIFICATES % ("", "")))["remote"]["auth"]["certificate"]
+
+    assert believed["cas"] == [{"file": f"{with_certificates}/x509ca/ca.pem"}]
