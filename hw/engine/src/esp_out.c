@@ -244,8 +244,7 @@ static size_t seal_chunk(struct gw_worker *worker, struct gw_packet *packets, si
 	prefetch(worker, packets, count);
 	for (size_t i = 0; i < count; i++) {
 		struct gw_packet *packet = &packets[i];
-		struct gw_hot *hot =
-			packet->ref & GW_REF_INBOUND ? NULL : gw_find_hot(worker, packet->ref);
+		struct gw_hot *hot = gw_find_outbound(worker, packet->ref);
 		struct gw_op *op = &worker->ops[prepared];
 		enum gw_drop_reason reason;
 

@@ -9,85 +9,9 @@
 #include "tunnel.h"
 #include "usage.h"
 
-#define MIN_SPI          256u
-#define MAX_INBOUND_BITS 24u
-#define MAX_TABLE        (1u << 24)
-#define MIN_WINDOW       64u
-
-static void *new_lines(size_t bytes)
-{
-	void *memory = aligned_alloc(GW_LINE, (bytes + GW_LINE - 1) / GW_LINE * GW_LINE);
-
-	if (memory)
-		memset(memory, 0, bytes);
-	return memory;
-}
-
-/* --- workers */
-
-struct gw_worker *gw_worker_new(const struct gw_worker_config *config, enum gw_error *error)
-{
-	struct gw_worker *worker;
-
-	*error = GW_E_INVALID;
-	if (config->inbound_bits > MAX_INBOUND_BITS || config->outbound_sas > MAX_TABLE ||
-	    config->tunnels > MAX_TABLE || config->crypto > GW_CRYPTO_OPENSSL)
-		return NULL;
-	*error = GW_E_MEMORY;
-	worker = new_lines(sizeof(*worker));
-	if (!worker)
-		return NULL;
-	worker->sas.bytes = sizeof(struct gw_sa);
-	/* With a line more, the first lines of many windows do not meet in the same sets of a
-	 * cache. */
-	worker->windows.bytes = GW_MAX_WINDOW_BLOCKS * sizeof(uint64_t) + GW_LINE;
-	worker->inbound_mask = (1u << config->inbound_bits) - 1;
-	worker->outbound_sas = config->outbound_sas;
-	worker->tunnel_count = config->tunnels;
-	worker->crypto = config->crypto;
-	worker->inbound = new_lines(((size_t)worker->inbound_mask + 1) * sizeof(struct gw_hot));
-	worker->outbound = new_lines(((size_t)config->outbound_sas + 1) * sizeof(struct gw_hot));
-	worker->tunnels = calloc((size_t)config->tunnels + 1, sizeof(struct gw_tunnel));
-	worker->scratch = new_lines(gw_ah_scratch_bytes());
-	worker->entropy = gw_entropy_new(config->seed);
-	if (worker->inbound && worker->outbound && worker->tunnels && worker->scratch &&
-	    worker->entropy)
-		*error = gw_crypto_start(worker);
-	if (*error == GW_OK)
-		return worker;
-	gw_worker_free(worker);
-	return NULL;
-}
-
-static void remove_all(struct gw_worker *worker, const struct gw_hot *table, size_t count)
-{
-	for (size_t i = 0; table && i < count; i++)
-		if (table[i].sa)
-			gw_sa_remove(worker, table[i].sa->ref);
-}
-
-void gw_worker_free(struct gw_worker *worker)
-{
-	if (!worker)
-		return;
-	remove_all(worker, worker->inbound, (size_t)worker->inbound_mask + 1);
-	remove_all(worker, worker->outbound, worker->outbound_sas);
-	gw_crypto_stop(worker);
-	gw_slab_end(&worker->sas);
-	gw_slab_end(&worker->windows);
-	gw_entropy_free(worker->entropy);
-	free(worker->inbound);
-	free(worker->outbound);
-	free(worker->tunnels);
-	free(worker->scratch);
-	gw_wipe(worker, sizeof(*worker));
-	free(worker);
-}
-
-void gw_worker_drops(const struct gw_worker *worker, uint64_t drops[GW_DROP_REASON_COUNT])
-{
-	memcpy(drops, worker->drops, sizeof(worker->drops));
-}
+#define MIN_SPI    256u
+#define MAX_TABLE  (1u << 24)
+#define MIN_WINDOW 64u
 
 /* --- checking what is to be installed */
 
@@ -333,29 +257,6 @@ enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *par
 
 /* --- taking out */
 
-static void forget_events(struct gw_worker *worker, const struct gw_sa *sa)
-{
-	struct gw_sa **link = &worker->first_event;
-
-	while (*link && *link != sa)
-		link = &(*link)->next_event;
-	if (*link)
-		*link = sa->next_event;
-}
-
-static void leave_tunnels(struct gw_worker *worker, uint32_t ref)
-{
-	for (uint32_t i = 0; i < worker->tunnel_count; i++) {
-		struct gw_tunnel *tunnel = &worker->tunnels[i];
-		uint32_t kept = 0;
-
-		for (uint32_t at = 0; at < tunnel->count; at++)
-			if (tunnel->refs[at] != ref)
-				tunnel->refs[kept++] = tunnel->refs[at];
-		tunnel->count = kept;
-	}
-}
-
 enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state)
 {
 	const struct gw_hot *hot = gw_find_hot(worker, ref);
@@ -378,8 +279,8 @@ enum gw_error gw_sa_remove(struct gw_worker *worker, uint32_t ref)
 	if (!hot)
 		return GW_E_NO_SA;
 	if (!hot->sa->inbound)
-		leave_tunnels(worker, ref);
-	forget_events(worker, hot->sa);
+		gw_leave_tunnels(worker, ref);
+	gw_forget_events(worker, hot->sa);
 	free_sa(worker, hot->sa);
 	*hot = (struct gw_hot){0};
 	return GW_OK;
@@ -387,14 +288,9 @@ enum gw_error gw_sa_remove(struct gw_worker *worker, uint32_t ref)
 
 /* --- while it lives */
 
-static struct gw_hot *find_outbound(const struct gw_worker *worker, uint32_t ref)
-{
-	return ref & GW_REF_INBOUND ? NULL : gw_find_hot(worker, ref);
-}
-
 enum gw_error gw_sa_reserve(struct gw_worker *worker, uint32_t ref, uint64_t sequence_limit)
 {
-	struct gw_hot *hot = find_outbound(worker, ref);
+	struct gw_hot *hot = gw_find_outbound(worker, ref);
 
 	if (!hot)
 		return GW_E_NO_SA;
@@ -407,7 +303,7 @@ enum gw_error gw_sa_reserve(struct gw_worker *worker, uint32_t ref, uint64_t seq
 enum gw_error gw_sa_move(struct gw_worker *worker, uint32_t ref, const uint8_t destination[16],
 			 uint16_t port)
 {
-	const struct gw_hot *hot = find_outbound(worker, ref);
+	const struct gw_hot *hot = gw_find_outbound(worker, ref);
 	size_t bytes;
 	uint8_t source[16];
 	struct gw_sa *sa;
@@ -429,7 +325,7 @@ enum gw_error gw_sa_move(struct gw_worker *worker, uint32_t ref, const uint8_t d
 
 enum gw_error gw_sa_set_path_mtu(struct gw_worker *worker, uint32_t ref, uint16_t path_mtu)
 {
-	const struct gw_hot *hot = find_outbound(worker, ref);
+	const struct gw_hot *hot = gw_find_outbound(worker, ref);
 
 	if (!hot)
 		return GW_E_NO_SA;
@@ -465,55 +361,4 @@ enum gw_error gw_sa_read(const struct gw_worker *worker, uint32_t ref, struct gw
 	usage->crypto = hot->sa->crypto;
 	usage->expired = (hot->flags & GW_SA_EXPIRED) != 0;
 	return GW_OK;
-}
-
-size_t gw_worker_drain_events(struct gw_worker *worker, struct gw_event *events, size_t max)
-{
-	size_t count = 0;
-
-	while (worker->first_event && count < max) {
-		struct gw_sa *sa = worker->first_event;
-
-		worker->first_event = sa->next_event;
-		events[count] = (struct gw_event){
-			.cookie = sa->cookie,
-			.ref = sa->ref,
-			.kinds = sa->events,
-			.port = sa->source_port,
-			.family = sa->family,
-		};
-		memcpy(events[count].address, sa->source, sizeof(sa->source));
-		sa->events = 0;
-		sa->next_event = NULL;
-		count++;
-	}
-	return count;
-}
-
-/* --- tunnels */
-
-enum gw_error gw_tunnel_set(struct gw_worker *worker, uint32_t tunnel, const uint32_t *refs,
-			    size_t count)
-{
-	if (tunnel >= worker->tunnel_count || count > GW_MAX_TUNNEL_SAS)
-		return GW_E_INVALID;
-	for (size_t i = 0; i < count; i++)
-		if (!find_outbound(worker, refs[i]))
-			return GW_E_NO_SA;
-	memcpy(worker->tunnels[tunnel].refs, refs, count * sizeof(*refs));
-	worker->tunnels[tunnel].count = (uint32_t)count;
-	return GW_OK;
-}
-
-uint32_t gw_tunnel_sa(const struct gw_worker *worker, uint32_t tunnel, uint32_t flow_hash)
-{
-	const struct gw_tunnel *found;
-
-	if (tunnel >= worker->tunnel_count)
-		return GW_NO_REF;
-	found = &worker->tunnels[tunnel];
-	if (found->count == 0)
-		return GW_NO_REF;
-	/* A fair share of the hash's range to each, without a division. */
-	return found->refs[(uint64_t)flow_hash * found->count >> 32];
 }

@@ -61,4 +61,24 @@ static inline struct gw_hot *gw_find_hot(const struct gw_worker *worker, uint32_
 	return hot->sa ? hot : NULL;
 }
 
+/* Return the place of an outbound SA, or NULL where there is none. */
+static inline struct gw_hot *gw_find_outbound(const struct gw_worker *worker, uint32_t ref)
+{
+	return ref & GW_REF_INBOUND ? NULL : gw_find_hot(worker, ref);
+}
+
+/**
+ * gw_forget_events() - drop the events of an SA that goes.
+ * @worker: its owner.
+ * @sa: the SA.
+ */
+void gw_forget_events(struct gw_worker *worker, const struct gw_sa *sa);
+
+/**
+ * gw_leave_tunnels() - take an SA that goes out of all tunnels.
+ * @worker: its owner.
+ * @ref: an outbound SA.
+ */
+void gw_leave_tunnels(struct gw_worker *worker, uint32_t ref);
+
 #endif
