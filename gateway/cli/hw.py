@@ -120,7 +120,7 @@ def report(
         "Advice",
         *_advice_lines(advice),
         "",
-        "Whatever is listed here, the gateway's packets are carried by its software datapath today.",
+        "Where the SAs of this gateway are, and why not elsewhere, `ipsecgw explain` says.",
     ]
 
 

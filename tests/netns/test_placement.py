@@ -138,7 +138,7 @@ async def test_a_limit_of_the_driver_is_known_before_it_is_asked(monkeypatch: py
 
 
 async def test_a_driver_that_takes_less_than_was_thought_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with open_node(monkeypatch, "netdevsim", looks_like="brandnew") as node:
+    async with open_node(monkeypatch, "ixgbe", looks_like="brandnew") as node:
         ((engine, why),) = await node.install(inbound())
 
         assert engine == "kernel"

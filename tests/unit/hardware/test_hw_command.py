@@ -42,7 +42,7 @@ def test_the_report_says_what_carries_packets_today(capsys: pytest.CaptureFixtur
     assert main(["hw", "--evidence"]) == 0
 
     out = capsys.readouterr().out
-    assert out.endswith("the gateway's packets are carried by its software datapath today.\n")
+    assert out.endswith("`ipsecgw explain` says.\n")
     assert "\nlo:\n" in out
 
 
