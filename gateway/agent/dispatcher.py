@@ -178,17 +178,22 @@ class Dispatcher:
         self._hub.close()
 
     async def remove_protection(self) -> None:
-        """Take away every candidate's protection, of those too that cannot run here now."""
-        refusals = []
+        """Take away every candidate's protection, of those too that cannot run here now.
+
+        Raises:
+            HostError: A backend that runs here did not let it be taken away, or none did.
+        """
+        refusals: dict[str, str] = {}
         for candidate in self._candidates:
             backend = self._backends.get(candidate.name) or candidate.make(True)
             try:
                 await backend.remove_protection()
             except HostError as error:
-                if candidate.name in self._backends or self._need_all:
-                    refusals.append(f"{candidate.name}: {error}")
-        if refusals:
-            raise HostError("; ".join(refusals))
+                _log.warning("protection_not_removed", backend=candidate.name, reason=str(error))
+                refusals[candidate.name] = str(error)
+        is_left = any(name in self._backends for name in refusals)
+        if is_left or len(refusals) == len(self._candidates):
+            raise HostError("; ".join(f"{name}: {text}" for name, text in refusals.items()))
 
     # --- Datapath: SAs ------------------------------------------------------------------------------
 

@@ -146,7 +146,7 @@ class FakeDatapath:
         refusals: Errors that the next installations get, in order, instead of success.
         silent: Where an SA lands for which this engine was required, without a word.
         policy_refusals: Errors that entries get by name.
-        start_error: What `start` raises.
+        start_error: What `start` and `remove_protection` raise.
         gate: While it is not set, installations wait.
     """
 
@@ -168,6 +168,8 @@ class FakeDatapath:
             raise self.start_error
 
     async def remove_protection(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
         self.has_protection = False
 
     def emit(self, event: DatapathEvent) -> None:

@@ -695,6 +695,23 @@ async def test_protection_is_taken_away_everywhere_and_closing_leaves_it() -> No
     assert not node.software.has_protection
 
 
+async def test_protection_of_a_backend_that_cannot_run_here_is_no_obstacle() -> None:
+    node = Node()
+    node.kernel.start_error = HostError("this kernel has no NETLINK_XFRM")
+
+    await node.dispatcher.remove_protection()
+
+    assert not node.software.has_protection
+
+
+async def test_protection_that_nobody_could_take_away_is_an_error() -> None:
+    node = Node()
+    node.kernel.start_error = node.software.start_error = HostError("it needs CAP_NET_ADMIN")
+
+    with pytest.raises(HostError, match="xfrm: it needs CAP_NET_ADMIN; software: it needs CAP_NET_ADMIN"):
+        await node.dispatcher.remove_protection()
+
+
 async def test_encapsulation_goes_where_the_sockets_are(node: Node) -> None:
     node.software.refusals.append(DatapathError(ErrorReason.MODE_UNSUPPORTED, "no UDP 4500 sockets here"))
     ports = UdpEncapsulation(source_port=4500, destination_port=4500)
