@@ -6,7 +6,7 @@ Private keys and pre-shared keys go in and never come out.
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,6 +112,20 @@ def is_weak_scheme(word: str) -> bool:
     return word in {scheme.value for scheme in WEAK_SCHEMES}
 
 
+def configured_certificates(connection: Connection, path: str) -> Iterator[tuple[str, Certificate]]:
+    """Yield path and contents of every certificate that must be in time: our chains, and whom we believe.
+
+    Args:
+        connection: Whose certificates.
+        path: Its path.
+    """
+    for i, own in enumerate(connection.local.auth.certificates):
+        for der in own.chain:
+            yield f"{path}.local.auth.certificate.certs[{i}]", read_certificate(der)
+    for authority in connection.remote.auth.authorities:
+        yield f"{path}.remote.auth.certificate.cas", read_certificate(authority.certificate)
+
+
 def out_of_date(connection: Connection, path: str, at_time: float) -> tuple[tuple[str, str], ...]:
     """Return path and text of every certificate of a connection that is not valid at a time.
 
@@ -120,19 +134,10 @@ def out_of_date(connection: Connection, path: str, at_time: float) -> tuple[tupl
         path: Its path.
         at_time: Unix time.
     """
-    ours = [
-        (f"{path}.local.auth.certificate.certs[{i}]", der)
-        for i, own in enumerate(connection.local.auth.certificates)
-        for der in own.chain
-    ]
-    theirs = [
-        (f"{path}.remote.auth.certificate.cas", authority.certificate)
-        for authority in connection.remote.auth.authorities
-    ]
     problems = []
-    for where, der in (*ours, *theirs):
+    for where, certificate in configured_certificates(connection, path):
         try:
-            check_time(read_certificate(der), at_time)
+            check_time(certificate, at_time)
         except CertificateProblem as problem:
             problems.append((where, str(problem)))
     return tuple(problems)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from gateway.api.config_file import load_config
+from gateway.api.convert_authentication import configured_certificates
 from gateway.hardware.advice import advise
 from gateway.hardware.doctor import CertificateReading, Finding, Severity, examine
 from gateway.hardware.doctor_readings import take_readings
 from gateway.hardware.machine import probe_machine
 from gateway.hardware.profiles import load_profiles
-from gateway.ike.crypto.certificate import read_certificate
 from gateway.ipsec.connection import Connection
 
 _MARKS: Final = {
@@ -53,17 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 def certificates_of(connection: Connection) -> Iterator[CertificateReading]:
     """Yield how long the certificates of a connection are valid: ours, and those of its authorities."""
-    ours = [
-        (f"{connection.name}.local.auth.certificate.certs[{i}]", der)
-        for i, own in enumerate(connection.local.auth.certificates)
-        for der in own.chain
-    ]
-    theirs = [
-        (f"{connection.name}.remote.auth.certificate.cas", authority.certificate)
-        for authority in connection.remote.auth.authorities
-    ]
-    for where, der in (*ours, *theirs):
-        certificate = read_certificate(der)
+    for where, certificate in configured_certificates(connection, connection.name):
         yield CertificateReading(
             where=where,
             name=str(certificate),

@@ -10,19 +10,10 @@ from gateway.bench.capture import capturing, count_packets
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, site_to_site
 from tests.netns.site_gateways import listed, settle, wait_for_ping
+from tests.unit.config.foreign.test_ipsec_conf import SECRETS, SERVER_A_TO_SERVER_B
 
 pytestmark = pytest.mark.netns
 
-EXAMPLE = """\
-conn server-a-to-server-b
-  left=192.168.1.10
-  right=192.168.1.20
-  authby=secret
-  auto=start
-  esp=aes256gcm16-sha2_512
-  ike=aes256gcm16-sha2_512-modp2048
-"""
-SECRETS = '192.168.1.10 192.168.1.20 : PSK "your_secret_key"\n'
 SERVER_A, SERVER_B = "192.168.1.10", "192.168.1.20"
 #: What is between the two and neither IKE nor ESP.
 IN_CLEAR = (
@@ -41,7 +32,9 @@ def import_in(namespace: Namespace, folder: Path) -> str:
 def test_it_comes_up_between_two_of_ours_started_at_once(tmp_path: Path, mode: str) -> None:
     source = tmp_path / "etc"
     source.mkdir()
-    (source / "ipsec.conf").write_text(EXAMPLE + ("  type=transport\n" if mode == "transport" else ""))
+    (source / "ipsec.conf").write_text(
+        SERVER_A_TO_SERVER_B + ("  type=transport\n" if mode == "transport" else "")
+    )
     (source / "ipsec.secrets").write_text(SECRETS)
     with site_to_site(f"im{os.getpid()}") as sites:
         servers = ((sites.a, SERVER_A, "a"), (sites.b, SERVER_B, "b"))

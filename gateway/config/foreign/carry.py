@@ -28,27 +28,24 @@ OFFLOAD: Final[dict[str, dict[str, Plain]]] = {
 """What strongSwan's `hw_offload` and libreswan's `nic-offload` ask for; `auto` is our default."""
 
 
-def read(said: Statements, keyword: str, reader: Callable[[str], T]) -> T | None:
-    """Return what `reader` makes of a setting; None where it is absent, or wrong and told."""
+def read(
+    said: Statements, keyword: str, reader: Callable[[str], T], *, or_leave_out: bool = False
+) -> T | None:
+    """Return what `reader` makes of a setting; None where it is absent, or wrong and told.
+
+    Args:
+        said: The section.
+        keyword: The setting.
+        reader: Raises `ValueError` with what is wrong.
+        or_leave_out: Without a right value all that the line belongs to is left out.
+    """
     setting = said.take(keyword)
     if setting is None:
         return None
     try:
         return reader(setting.value)
     except ValueError as error:
-        said.lose(setting, str(error))
-        return None
-
-
-def read_or_leave_out(said: Statements, keyword: str, reader: Callable[[str], T]) -> T | None:
-    """Return what `reader` makes of a setting; where it is wrong, its owner is left out."""
-    setting = said.take(keyword)
-    if setting is None:
-        return None
-    try:
-        return reader(setting.value)
-    except ValueError as error:
-        said.leave_out(setting, str(error))
+        (said.leave_out if or_leave_out else said.lose)(setting, str(error))
         return None
 
 

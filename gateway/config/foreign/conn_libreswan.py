@@ -162,7 +162,7 @@ def _milliseconds(text: str) -> float:
 def _end(said: Statements, side: str, places: list[str], *, is_shunt: bool) -> dict[str, Plain]:
     both, own = said.take("authby"), said.take(f"{side}auth")
     setting = own or both
-    name = carry.read_or_leave_out(said, f"{side}id", _identity)
+    name = carry.read(said, f"{side}id", _identity, or_leave_out=True)
     if is_shunt:
         return {}
     if setting is None:

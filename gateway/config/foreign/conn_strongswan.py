@@ -109,7 +109,7 @@ def _take_authentication(said: Statements) -> None:
 def _end(said: Statements, side: str, places: list[str], context: Context) -> dict[str, Plain]:
     wish = _method(said, side)
     certs, pubkeys = carry.items(said, f"{side}cert"), carry.items(said, f"{side}sigkey")
-    name = carry.read_or_leave_out(said, f"{side}id", lambda text: identity(text.removeprefix("%") or text))
+    name = carry.read(said, f"{side}id", _identity, or_leave_out=True)
     if (given := said.take(f"{side}id")) and given.value.startswith("%") and not carry.is_any(given.value):
         said.lose(given, "IDr is sent all the same; without it, leave the id out")
     if given is not None and carry.is_any(given.value):
@@ -132,6 +132,11 @@ def _end(said: Statements, side: str, places: list[str], context: Context) -> di
     except ValueError as error:
         said.leave_out_whole(f"{side} side", str(error))
     return carry.side(places, name, auth)
+
+
+def _identity(text: str) -> str:
+    """Return an identity; `%` before it is about IDr, and no part of it."""
+    return "%any" if carry.is_any(text) else identity(text.removeprefix("%"))
 
 
 def _method(said: Statements, side: str) -> Method:

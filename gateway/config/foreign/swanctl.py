@@ -331,12 +331,12 @@ class _Reader:
 
 
 def _method(below: Statements) -> Method:
-    wish = carry.read_or_leave_out(below, "auth", method)
+    wish = carry.read(below, "auth", method, or_leave_out=True)
     return method("pubkey") if wish is None else wish
 
 
 def _identity(below: Statements) -> str | None:
-    name = carry.read_or_leave_out(below, "id", identity)
+    name = carry.read(below, "id", identity, or_leave_out=True)
     return None if name == "%any" else name
 
 
