@@ -49,22 +49,15 @@ class Order:
         index = bisect_left(self._places, place)
         before = self._labels[self._places[index - 1]] if index else self._floor - STEPS
         behind = self._labels[self._places[index]] if index < len(self._places) else None
-        insort(self._places, place)
-        if label is not None and before + STEPS <= label and (behind is None or label + STEPS <= behind):
-            self._labels[place] = label
-            return False
-        if behind is None:
-            self._labels[place] = before + _STRIDE
-        else:
-            self._labels[place] = before + (behind - before) // 2
-        if (
-            self._labels[place] < before + STEPS
-            or (behind is not None and self._labels[place] + STEPS > behind)
-            or self._labels[place] > _LAST
-        ):
-            self._number_anew()
-            return True
-        return False
+        middle = before + (_STRIDE if behind is None else (behind - before) // 2)
+        limit = _LAST if behind is None else behind
+        for wanted in (label, middle):
+            if wanted is not None and before + STEPS <= wanted <= limit - STEPS:
+                insort(self._places, place)
+                self._labels[place] = wanted
+                return False
+        self._number_anew(sorted((*self._places, place)))
+        return True
 
     def come_after(self, number: int) -> None:
         """Give out no label up to this number any more."""
@@ -75,8 +68,9 @@ class Order:
         if self._labels.pop(place, None) is not None:
             del self._places[bisect_left(self._places, place)]
 
-    def _number_anew(self) -> None:
-        stride = min(_STRIDE, (_LAST - self._floor) // (len(self._places) + 1))
+    def _number_anew(self, places: list[Place]) -> None:
+        stride = min(_STRIDE, (_LAST - self._floor) // (len(places) + 1))
         if stride < 2 * STEPS:
-            raise OrderFullError(f"the SPD has {len(self._places)} entries, more than there are numbers for")
-        self._labels = {place: self._floor + (n + 1) * stride for n, place in enumerate(self._places)}
+            raise OrderFullError(f"{len(places)} SPD entries are more than there are numbers for")
+        self._places = places
+        self._labels = {place: self._floor + (n + 1) * stride for n, place in enumerate(places)}
