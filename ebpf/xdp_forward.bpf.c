@@ -35,7 +35,7 @@ struct {
 GW_SPD_MAP(gw_next_hops4, struct gw_prefix4, struct gw_next_hop, 65536);
 GW_SPD_MAP(gw_next_hops6, struct gw_prefix6, struct gw_next_hop, 65536);
 
-/* The interfaces of the next hops, by their index: a next hop without its entry here loses packets. */
+/* The interfaces of the next hops, by their index. */
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__type(key, __u32);
@@ -119,6 +119,7 @@ static __always_inline int gw_forward_to(struct xdp_md *ctx, const struct gw_flo
 					 const struct gw_port *port)
 {
 	struct gw_next_hop *found = gw_find_next_hop(flow), hop;
+	int verdict;
 
 	if (!found)
 		return gw_pass(ctx, GW_EXIT_NO_NEXT_HOP);
@@ -128,8 +129,10 @@ static __always_inline int gw_forward_to(struct xdp_md *ctx, const struct gw_flo
 	gw_clamp_mss(ctx, flow, hop.mtu);
 	if (gw_count_hop(ctx, flow) || gw_rewrite_link(ctx, flow, &hop))
 		return gw_drop(ctx, GW_DROP_SEND_FAILED);
-	return gw_exit(ctx, GW_EXIT_FORWARDED,
-		       bpf_redirect_map(&gw_devices, hop.ifindex, XDP_DROP));
+	verdict = bpf_redirect_map(&gw_devices, hop.ifindex, XDP_DROP);
+	if (verdict != XDP_REDIRECT)
+		return gw_drop(ctx, GW_DROP_SEND_FAILED);
+	return gw_exit(ctx, GW_EXIT_FORWARDED, verdict);
 }
 
 /* What the SPD says of a packet that both sides of the gateway could forward. */

@@ -41,7 +41,8 @@
 	X(IPSEC, "ipsec") \
 	X(ENGINE, "engine") \
 	X(FORWARDED, "forwarded") \
-	X(STEERED, "steered")
+	X(STEERED, "steered") \
+	X(OTHER, "other")
 
 #define GW_EXIT_FIRST   64
 #define GW_EXIT_ENTRIES 128
@@ -217,5 +218,14 @@ struct gw_next_hop {
 	__u16 padding;
 };
 GW_ABI_SIZE(struct gw_next_hop, 24);
+
+/* --- steering over CPUs ----------------------------------------------------------------------- */
+
+/* Value of gw_cpus (struct bpf_cpumap_val): how many frames may wait for this CPU. */
+struct gw_cpu_queue {
+	__u32 frames;
+	__u32 program_fd; /* 0: none runs there */
+};
+GW_ABI_SIZE(struct gw_cpu_queue, 8);
 
 #endif

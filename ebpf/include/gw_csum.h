@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* The Internet checksum: changed for one word (RFC 1624), or made for a whole message (RFC 1071). */
+/* The Internet checksum: changed for one word (RFC 1624), or made for a message (RFC 1071). */
 #ifndef GW_CSUM_H
 #define GW_CSUM_H
 

@@ -18,11 +18,11 @@ struct {
 /* Give the frame to the socket of its receive queue, where there is one. */
 static __always_inline int gw_to_engine(struct xdp_md *ctx)
 {
-	__u32 queue = ctx->rx_queue_index;
+	int verdict = bpf_redirect_map(&gw_xsks, ctx->rx_queue_index, XDP_DROP);
 
-	if (!bpf_map_lookup_elem(&gw_xsks, &queue))
+	if (verdict != XDP_REDIRECT)
 		return gw_drop(ctx, GW_DROP_NO_ENGINE);
-	return gw_exit(ctx, GW_EXIT_ENGINE, bpf_redirect_map(&gw_xsks, queue, XDP_DROP));
+	return gw_exit(ctx, GW_EXIT_ENGINE, verdict);
 }
 
 #endif

@@ -13,7 +13,7 @@
 #define GW_TCP_OPTION_MSS  2
 #define GW_TCP_MAX_OPTIONS 40
 
-/* Count the hop (RFC 791, RFC 8200 section 3). The header is whole: gw_parse_frame() has seen it. */
+/* Count the hop (RFC 791, RFC 8200 section 3). Return 0, or -1 where there is no header. */
 static __always_inline int gw_count_hop(struct xdp_md *ctx, const struct gw_flow *flow)
 {
 	struct gw_cursor cursor = gw_cursor_at(ctx, flow->l3_offset);
@@ -65,8 +65,8 @@ static __always_inline void gw_lower_mss(struct xdp_md *ctx, const struct gw_flo
 }
 
 /*
- * Keep the MSS of a SYN within what fits (RFC 4459 section 3.2 calls it MSS clamping). `mtu` is of IP packets. What is not
- * a whole TCP header with room for options is left as it is.
+ * Keep the MSS of a SYN within what fits. `mtu` is of IP packets. What is not a whole TCP header
+ * with sound options is left as it is.
  */
 static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flow *flow, __u32 mtu)
 {
@@ -106,8 +106,8 @@ static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flo
 }
 
 /*
- * Put another link header before the packet: that of the next hop, with its VLAN tag or none. Return 0, or -1 where the
- * frame has no room.
+ * Put another link header before the packet: that of the next hop, with its VLAN tag or none.
+ * Return 0, or -1 where the frame has no room.
  */
 static __always_inline int gw_rewrite_link(struct xdp_md *ctx, const struct gw_flow *flow,
 					   const struct gw_next_hop *hop)

@@ -139,7 +139,7 @@ static __always_inline struct gw_cursor gw_cursor_at(struct xdp_md *ctx, __u32 o
 	return cursor;
 }
 
-/* Return the length of the frame. Opaque to the compiler, which else would calculate with 32-bit pointers. */
+/* Return the frame's length, hidden from the compiler: else it calculates with 32-bit pointers. */
 static __always_inline long gw_frame_bytes(struct xdp_md *ctx)
 {
 	long bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data;

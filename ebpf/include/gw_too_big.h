@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * ICMP errors about packets that do not fit: the frame that came in is cut, gets new headers in front, and goes back
- * where it came from.
+ * ICMP errors about packets that do not fit: the frame that came in is cut, gets new headers in
+ * front, and goes back where it came from.
  */
 #ifndef GW_TOO_BIG_H
 #define GW_TOO_BIG_H
@@ -9,7 +9,7 @@
 #include "gw_csum.h"
 #include "gw_parse.h"
 
-/* So much of the packet is quoted: within 576 octets over IPv4 (RFC 1812 section 4.3.2.3), 1280 over IPv6. */
+/* What is quoted: up to 576 octets over IPv4 (RFC 1812 section 4.3.2.3), 1280 over IPv6. */
 #define GW_QUOTE4_BYTES             512
 #define GW_QUOTE6_BYTES             1232
 #define GW_ERROR_TTL                64
@@ -42,8 +42,8 @@ struct gw_pseudo6 {
 };
 
 /*
- * Cut the packet to `quote_bytes`, make room for `header_bytes` before it, and move the link header in front, turned
- * round. Return 0, or -1.
+ * Cut the packet to `quote_bytes`, make room for `header_bytes` before it, and move the link header
+ * in front, turned round. Return 0, or -1.
  */
 static __always_inline int gw_turn_round(struct xdp_md *ctx, const struct gw_flow *flow,
 					 int header_bytes, int quote_bytes)

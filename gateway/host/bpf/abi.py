@@ -83,6 +83,8 @@ class Exit(StrEnum):
     """Out of another interface."""
     STEERED = "steered"
     """To another CPU's queue."""
+    OTHER = "other"
+    """To the stack: nothing that the program is about."""
 
 
 class Owner(IntEnum):
@@ -264,6 +266,16 @@ class NextHop:
     vlan_id: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuQueue:
+    """What waits for a CPU."""
+
+    frames: int
+    """At most."""
+    program_fd: int = 0
+    """Of a program that runs there; 0: none."""
+
+
 _SPI: Final = Layout("gw_spi_key", Spi, (("spi_be", BE32),))
 _LOCAL: Final = Layout("gw_address", Local, (("address", ADDRESS),))
 _WORD: Final = Layout("", Word, (("value", U32),))
@@ -416,6 +428,11 @@ PORTS: Final = Table(
 )
 NEXT_HOPS4: Final = Table("gw_next_hops4", _PREFIX4, _NEXT_HOP)
 NEXT_HOPS6: Final = Table("gw_next_hops6", _PREFIX6, _NEXT_HOP)
+CPUS: Final = Table(
+    "gw_cpus", _WORD, Layout("gw_cpu_queue", CpuQueue, (("frames", U32), ("program_fd", U32)))
+)
+CPU_LIST: Final = Table("gw_cpu_list", _WORD, _WORD)
+SPI_CPUS: Final = Table("gw_spi_cpus", _SPI, _WORD)
 _STATS: Final = Table("gw_stats", _WORD, _COUNTER)
 
 #: Every table whose records are checked where an object has it. `Any`: each has records of its own.
@@ -430,6 +447,9 @@ TABLES: Final[tuple[Table[Any, Any], ...]] = (
     PORTS,
     NEXT_HOPS4,
     NEXT_HOPS6,
+    CPUS,
+    CPU_LIST,
+    SPI_CPUS,
     _STATS,
 )
 
@@ -453,14 +473,15 @@ def check_abi(spec: ObjectSpec) -> None:
 
 def read_counters(maps: Mapping[str, Map]) -> dict[DropReason | Exit, Counter]:
     """Return how often programs ended in which way, over all CPUs; what never happened is left out."""
-    stats = maps[_STATS.name]
     found = {}
-    for reason, number in _REASONS.items():
-        values = stats.lookup(_WORD.encode(Word(number))) or b""
+    for key, values in maps[_STATS.name].items():
+        reason = _NAMED.get(_WORD.decode(key).value)
+        if reason is None or not any(values):
+            continue
         each = [_COUNTER.decode(item) for item in split(values, _COUNTER.size, len(values) // _COUNTER.size)]
-        packets = sum(counter.packets for counter in each)
-        if packets:
-            found[reason] = Counter(packets=packets, bytes=sum(counter.bytes for counter in each))
+        found[reason] = Counter(
+            packets=sum(counter.packets for counter in each), bytes=sum(counter.bytes for counter in each)
+        )
     return found
 
 
@@ -468,6 +489,8 @@ _REASONS: Final[Mapping[DropReason | Exit, int]] = {
     **{reason: number for number, reason in enumerate(DropReason, start=1)},
     **{reason: number for number, reason in enumerate(Exit, start=_EXIT_FIRST)},
 }
+
+_NAMED: Final = {number: reason for reason, number in _REASONS.items()}
 
 
 def _numbered_exits() -> dict[str, int]:

@@ -26,6 +26,9 @@ from gateway.host.bpf.syscall import (
 )
 
 _PER_CPU: Final = frozenset((MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH))
+_IN_BATCHES: Final = frozenset(
+    (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.ARRAY, MapType.PERCPU_ARRAY)
+)
 _BATCH: Final = 1024
 """Entries per call when a whole map is read."""
 _INFO_BYTES: Final = 128
@@ -97,7 +100,7 @@ class Map(KernelObject):
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield keys and values: in batches where the kernel has them for this type, else one by one."""
-        if self.spec.map_type in (MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE, MapType.ARRAY):
+        if self.spec.map_type in _IN_BATCHES:
             yield from self._batches()
             return
         for key in self.keys():
@@ -177,6 +180,8 @@ class Map(KernelObject):
 def create_map(spec: MapSpec) -> Map:
     """Make a map in the kernel, with its contents, frozen if they are constants.
 
+    A map of CPUs without a size gets as many entries as there can be CPUs: the kernel takes no more.
+
     Raises:
         KernelRefusedError: The kernel has no such type, or no memory, or we lack CAP_BPF.
     """
@@ -185,7 +190,7 @@ def create_map(spec: MapSpec) -> Map:
         spec.map_type,
         spec.key_bytes,
         spec.value_bytes,
-        spec.max_entries,
+        spec.max_entries or (possible_cpus() if spec.map_type is MapType.CPUMAP else 0),
         spec.flags,
         0,
         0,
