@@ -14,8 +14,9 @@ import pytest
 
 from gateway.bench.flows import two_way_udp
 from gateway.bench.topology import SiteToSite, site_to_site
-from tests.interop.conftest import OURS, PSK, THEIRS
-from tests.interop.our_gateway import OurGateway, failure_of
+from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed
+from tests.interop.conftest import PSK, THEIRS
+from tests.interop.our_gateway import OurGateway
 from tests.interop.peer import wait_until
 from tests.interop.strongswan import Charon
 from tests.netns.site_gateways import wait_for_ping
@@ -23,8 +24,6 @@ from tests.netns.wire import nothing_in_clear_and_no_iv_twice
 
 pytestmark = pytest.mark.guest
 
-IKE, ESP = "aes256gcm16-prfsha384-x25519", "aes256gcm16-x25519"
-CHILD, CONNECTION = "swan/net", "swan"
 #: Packets a second each way: two Python processes share the one CPU of the guest with everything else.
 RATE_PPS = 100
 
@@ -60,7 +59,7 @@ def strongswan(datapath: str, directory: Path) -> Iterator[Rig]:
     with site_to_site("guest") as sites, ExitStack() as stack:
         enter = stack.enter_context
         enter(nothing_in_clear_and_no_iv_twice(sites, directory, least_esp=20, only_sent=True))
-        ours = enter(_our_gateway(sites, directory, datapath, at_a=True))
+        ours = enter(our_gateway(sites, directory, datapath, at_a=True))
         theirs = enter(
             Charon(
                 sites.b.gateway,
@@ -96,7 +95,7 @@ def ourselves(datapaths: tuple[str, str], directory: Path, *, ipv6_outside: bool
         enter = stack.enter_context
         enter(nothing_in_clear_and_no_iv_twice(sites, directory, least_esp=20, only_sent=True))
         ours, theirs = (
-            enter(_our_gateway(sites, directory, datapath, at_a=at_a, ipv6_outside=ipv6_outside))
+            enter(our_gateway(sites, directory, datapath, at_a=at_a, ipv6_outside=ipv6_outside))
             for datapath, at_a in zip(datapaths, (True, False), strict=True)
         )
         yield Rig(
@@ -107,37 +106,6 @@ def ourselves(datapaths: tuple[str, str], directory: Path, *, ipv6_outside: bool
             rekey_child=lambda: succeed(theirs.rekey(CHILD)),
             rekey_ike=lambda: succeed(theirs.rekey(CONNECTION)),
         )
-
-
-@contextmanager
-def _our_gateway(
-    sites: SiteToSite, directory: Path, datapath: str, *, at_a: bool, ipv6_outside: bool = False
-) -> Iterator[OurGateway]:
-    here, there = (sites.a, sites.b) if at_a else (sites.b, sites.a)
-    home = directory / ("ours" if at_a else "theirs")
-    config = OURS.format(
-        local=f'"{here.outside_v6 if ipv6_outside else here.outside}"',
-        remote=there.outside_v6 if ipv6_outside else there.outside,
-        psk=PSK,
-        ike=IKE,
-        ike_options="",
-        local_ts=here.inside,
-        remote_ts=there.inside,
-        esp=ESP,
-    )
-    if not at_a:
-        config = (
-            config.replace("ours.test", "?").replace("theirs.test", "ours.test").replace("?", "theirs.test")
-        )
-    with OurGateway(here.gateway, home, ("--datapath", datapath)) as gateway:
-        # Traffic of our side brings it up.
-        gateway.configure(config + ("    start: on_traffic\n" if at_a else ""))
-        yield gateway
-
-
-def succeed(operation: object) -> None:
-    """Fail if an operation of our gateway did."""
-    assert not failure_of(operation), failure_of(operation)
 
 
 RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {

@@ -301,23 +301,23 @@ def _cable(*, full: bool) -> Iterator[Cable]:
         yield Cable(a=a, b=b, device_a=device_a, device_b=device_b)
 
 
-def protect(cable: Cable, flags: OffloadFlag, *, limits: r.LifetimeLimits = NO_LIMITS) -> None:
-    """Protect all between the two by transport mode, in both directions and at both ends."""
+def protect(
+    cable: Cable, flags: OffloadFlag, *, limits: r.LifetimeLimits = NO_LIMITS, mode: Mode = Mode.TRANSPORT
+) -> None:
+    """Protect all between the two, in both directions and at both ends."""
     ends = ((cable.a, cable.device_a, HERE, PEER), (cable.b, cable.device_b, PEER, HERE))
     for namespace, nic, here, peer in ends:
         with inside(namespace), XfrmSocket() as xfrm:
             for source, destination, spi in ((HERE, PEER, SPI_AB), (PEER, HERE, SPI_BA)):
                 inbound = destination == here
                 way = flags | (OffloadFlag.INBOUND if inbound else NO_FLAGS)
-                sa = replace(
-                    esp(spi, source, destination, mode=Mode.TRANSPORT), replay_window=0, limits=limits
-                )
+                sa = replace(esp(spi, source, destination, mode=mode), limits=limits)
                 xfrm.add_sa(sa, offloaded(GCM_128, nic, way))
             for direction, source, destination in (
                 (PolicyDirection.OUT, here, peer),
                 (PolicyDirection.IN, peer, here),
             ):
-                policy, attributes = host_policy(source, destination, direction)
+                policy, attributes = host_policy(source, destination, direction, mode=mode)
                 if flags & OffloadFlag.PACKET:
                     attributes = offloaded(attributes, nic, OffloadFlag.PACKET)
                 xfrm.add_policy(policy, attributes)
@@ -342,9 +342,12 @@ def test_packets_of_an_offloaded_sa_are_counted_by_the_stock_device(stock_cable:
     assert inbound.body.statistics.integrity_failed == 5
 
 
+@pytest.mark.parametrize("mode", [Mode.TRANSPORT, Mode.TUNNEL], ids=["transport", "tunnel"])
 @pytest.mark.parametrize("kind", ["crypto", "packet"])
-def test_traffic_passes_through_offloaded_sas_and_is_counted(full_cable: Cable, kind: str) -> None:
-    protect(full_cable, OffloadFlag.PACKET if kind == "packet" else NO_FLAGS)
+def test_traffic_passes_through_offloaded_sas_and_is_counted(
+    full_cable: Cable, kind: str, mode: Mode
+) -> None:
+    protect(full_cable, OffloadFlag.PACKET if kind == "packet" else NO_FLAGS, mode=mode)
 
     said = ping(full_cable, 10, size=1200)
 

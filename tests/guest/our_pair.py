@@ -1,0 +1,59 @@
+"""Our gateway at one site or at both, with one connection between them, on a datapath of choice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from gateway.api.control.v1 import control_pb2 as pb
+from gateway.bench.topology import SiteToSite
+from tests.interop.conftest import OURS, PSK
+from tests.interop.our_gateway import OurGateway, failure_of
+
+IKE: Final = "aes256gcm16-prfsha384-x25519"
+ESP: Final = "aes256gcm16-x25519"
+CONNECTION: Final = "swan"
+CHILD: Final = "swan/net"
+
+
+@contextmanager
+def our_gateway(
+    sites: SiteToSite,
+    directory: Path,
+    datapath: str,
+    *,
+    at_a: bool,
+    esp: str = ESP,
+    child_options: str = "",
+    ipv6_outside: bool = False,
+) -> Iterator[OurGateway]:
+    """Run our gateway at site a or b; at a, traffic brings the connection up.
+
+    `child_options` are more lines of the child's YAML, four spaces in.
+    """
+    here, there = (sites.a, sites.b) if at_a else (sites.b, sites.a)
+    config = OURS.format(
+        local=f'"{here.outside_v6 if ipv6_outside else here.outside}"',
+        remote=there.outside_v6 if ipv6_outside else there.outside,
+        psk=PSK,
+        ike=IKE,
+        ike_options="",
+        local_ts=here.inside,
+        remote_ts=there.inside,
+        esp=esp,
+    )
+    if at_a:
+        config += "    start: on_traffic\n"
+    else:
+        config = (
+            config.replace("ours.test", "?").replace("theirs.test", "ours.test").replace("?", "theirs.test")
+        )
+    home = directory / ("ours" if at_a else "theirs")
+    with OurGateway(here.gateway, home, ("--datapath", datapath)) as gateway:
+        gateway.configure(config + child_options)
+        yield gateway
+
+
+def succeed(operation: pb.Operation) -> None:
+    """Fail if an operation of our gateway did."""
+    assert not failure_of(operation), failure_of(operation)
