@@ -406,6 +406,11 @@ class Controller:
         }
 
     async def _commit(self, accepted: dict[str, WantedConnection], doomed: Sequence[str]) -> None:
+        with_new_crls = [
+            name
+            for name, item in accepted.items()
+            if item.crls is not None and not self._credentials.are_crls(name, item.crls)
+        ]
         for name, item in accepted.items():
             self._wanted[name] = item.connection
             self._credentials.configure(item.connection, item.private_keys, item.crls)
@@ -414,6 +419,7 @@ class Controller:
         for name in doomed:
             del self._wanted[name]
         self._core.command(lambda endpoint, now: endpoint.configure(self._wanted.values(), now))
+        self._review_trust(with_new_crls)
         self._connections.configure(self._wanted.values())
         for name in doomed:
             self._credentials.forget(name)
@@ -423,6 +429,14 @@ class Controller:
         if self._upkeep.link.capabilities is not None:
             await self._protection.withdraw()
             self._connections.begin()
+
+    def _review_trust(self, connections: Sequence[str]) -> None:
+        """Cut off peers whose certificates are revoked by now."""
+        for ike_sa in self.ike_sas() if connections else ():
+            if ike_sa.connection in connections and self._credentials.may_be_revoked(
+                ike_sa.connection, ike_sa.remote_certificates
+            ):
+                self._core.review_trust(ike_sa.ike_sa_id)
 
     async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
         """Terminate and forget connections."""

@@ -100,6 +100,10 @@ class Core:
         """Delete an IKE SA with the peer."""
         self._quietly(lambda endpoint, now: endpoint.terminate_ike(ike_sa_id, now))
 
+    def review_trust(self, ike_sa_id: IkeSaId) -> None:
+        """Have the peer's certificates judged again; it is cut off if they are revoked."""
+        self._quietly(lambda endpoint, now: endpoint.review_trust(ike_sa_id, now))
+
     def terminate_child(self, child_sa_id: ChildSaId) -> None:
         """Delete a Child SA with the peer."""
         self._quietly(lambda endpoint, now: endpoint.terminate_child(child_sa_id, now))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from gateway.ike.crypto.certificate import Certificate, CertificateProblem, Check, read_certificate
 from gateway.ike.crypto.certificate_names import fingerprint
-from gateway.ike.crypto.chain import TrustStore, check_time
+from gateway.ike.crypto.chain import TrustStore, check_time, readable
 from gateway.ike.crypto.revocation import Crl
 from gateway.ike.crypto.signature import KeyProblem, PrivateKey
 from gateway.ike.events import (
@@ -123,6 +123,23 @@ class Credentials:
         """Say whether these are the CRLs that are held."""
         held = self._held.get(connection)
         return held is not None and [crl.library for crl in held.crls] == [crl.library for crl in crls]
+
+    def may_be_revoked(self, connection: str, certificates: tuple[bytes, ...]) -> bool:
+        """Say whether a CRL that is held lists the number of one of a peer's certificates, or of one above.
+
+        Numbers are unique for each authority only, and the CRL may be forged: `trust` judges. This is for a
+        great many peers, of which a new CRL concerns few.
+        """
+        held = self._held.get(connection)
+        if held is None or not certificates:
+            return False
+        known = (*readable(certificates), *held.store.intermediates)
+        numbers = {certificate.library.serial_number for certificate in known}
+        return any(
+            crl.library.get_revoked_certificate_by_serial_number(number) is not None
+            for crl in held.crls
+            for number in numbers
+        )
 
     # --- answering --------------------------------------------------------------------------------
 

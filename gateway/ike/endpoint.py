@@ -33,6 +33,7 @@ from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.options import EndpointOptions
+from gateway.ike.v2.proof import review
 from gateway.ike.v2.reauthentication import new_path
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.scheduler import Scheduler
@@ -203,6 +204,16 @@ class Endpoint:
         failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail="the operator terminated it")
         plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=child_sa.child_sa_id, failure=failure)
         self._runner.ask(ike_sa, plan)
+
+    def review_trust(self, ike_sa_id: IkeSaId, now: float) -> None:
+        """Have the certificates judged again that the peer proved itself with.
+
+        An IKE SA whose peer's are revoked by now ends at once, with its Child SAs; the peer is told.
+        """
+        self._context.now = now
+        ike_sa = self._ike_sa(ike_sa_id)
+        if ike_sa.remote_certificates and ike_sa.state in AUTHENTICATED_STATES:
+            self._runner.start_chore(ike_sa, review(ike_sa))
 
     def check_liveness(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Ask the peer for a sign of life now (an empty INFORMATIONAL request, RFC 7296 §2.4)."""

@@ -217,6 +217,8 @@ class IkeSaInfo:
     """When both sides authenticate anew, as far as we begin it."""
     is_replaced: bool = False
     """A successor has its Child SAs (`IkeSaRekeyed`); nothing is told of its own end."""
+    remote_certificates: tuple[bytes, ...] = ()
+    """DER of the certificates that the peer proved itself with, if it did so with any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

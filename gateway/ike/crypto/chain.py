@@ -79,11 +79,11 @@ class TrustStore:
         # First what costs no signature.
         check_identity(end_entity, identity)
         check_end_entity(end_entity, at)
-        _Search(self, _readable(certificates[1:]), at).believe(end_entity)
+        _Search(self, readable(certificates[1:]), at).believe(end_entity)
         return end_entity.public_key
 
 
-def _readable(certificates: tuple[bytes, ...]) -> tuple[Certificate, ...]:
+def readable(certificates: tuple[bytes, ...]) -> tuple[Certificate, ...]:
     """Return those certificates that can be read; the others lead nowhere."""
     found = []
     for der in certificates:

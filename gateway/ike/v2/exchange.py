@@ -206,11 +206,13 @@ class IkeSaGone(IkeError):
 
     Attributes:
         failure: Why.
+        is_told: Whether the peer is to be told by a DELETE, if that can be sent at once.
     """
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, *, is_told: bool = False) -> None:
         super().__init__(failure.detail)
         self.failure = failure
+        self.is_told = is_told
 
 
 class ChildRejected(PeerError):

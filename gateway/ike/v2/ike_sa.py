@@ -146,6 +146,7 @@ class IkeSa:
         "reauth_at",
         "rekey_at",
         "rekey_attempts",
+        "remote_certificates",
         "remote_id",
         "requests",
         "responding",
@@ -194,6 +195,8 @@ class IkeSa:
         self.protection: SkProtection | None = None
         self.local_id: Identity | None = None
         self.remote_id: Identity | None = None
+        self.remote_certificates: tuple[bytes, ...] = ()
+        """DER of the certificates that the peer proved itself with, if it did so with any."""
         self.peer_hashes: tuple[int, ...] | None = None
         """The hashes that the peer verifies signatures with (RFC 7427 §4); None: it did not say."""
         self.peer_wishes: tuple[Payload, ...] = ()
@@ -300,6 +303,7 @@ class IkeSa:
             expires_at=self.expires_at,
             reauth_at=self.reauth_at,
             is_replaced=self.successor is not None,
+            remote_certificates=self.remote_certificates,
         )
 
     def find_outbound(self, spi: bytes, protocol: int | None = None) -> ChildSa | None:

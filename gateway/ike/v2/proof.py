@@ -11,9 +11,10 @@ Whatever is wrong, the peer is told AUTHENTICATION_FAILED and no more; the opera
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.ike.crypto.certificate import Check
 from gateway.ike.crypto.signature import KeyProblem, read_public_key, read_rsa_public_key
 from gateway.ike.errors import PeerError
-from gateway.ike.events import FailureReason
+from gateway.ike.events import Failure, FailureReason
 from gateway.ike.v2.authentication import (
     AuthenticationInput,
     Signing,
@@ -25,7 +26,7 @@ from gateway.ike.v2.authentication import (
     verify_psk_auth,
     verify_signature_auth,
 )
-from gateway.ike.v2.exchange import Denied, Steps, find_psk, sign, trust
+from gateway.ike.v2.exchange import Denied, IkeSaGone, Steps, find_psk, sign, trust
 from gateway.ike.v2.ike_sa import IkeSa
 from gateway.ike.wire.notify import NotifyType
 from gateway.ike.wire.payloads import (
@@ -263,6 +264,25 @@ def believe(
     except Denied as denied:
         raise Unproven(f"{denied.reason}: {denied}") from None
     verify_signature_auth(keys, expected.accepted, auth, signed_octets(ike_sa.prf, given))
+    if expected.method is AuthMethod.CERTIFICATE:
+        ike_sa.remote_certificates = certificates
+
+
+def review(ike_sa: IkeSa) -> Steps[None]:
+    """Ask again whether the certificates are to be believed that the peer proved itself with.
+
+    Raises:
+        IkeSaGone: One of them is revoked. Whatever else is the matter with them by now (a CRL that is out of
+            date, say) is for the next authentication to find.
+    """
+    assert ike_sa.remote_id is not None
+    try:
+        yield from trust(ike_sa.connection.name, ike_sa.remote_id, ike_sa.remote_certificates, ())
+    except Denied as denied:
+        if denied.reason == Check.REVOKED.value:
+            detail = f"the peer is not believed any more: {denied.reason}: {denied}"
+            failure = Failure(reason=FailureReason.AUTHENTICATION_FAILED, detail=detail)
+            raise IkeSaGone(failure, is_told=True) from None
 
 
 _EXPECTED: Final = {

@@ -321,6 +321,7 @@ def _make(old: IkeSa, terms: _Terms, *, is_initiator: bool) -> IkeSa:
     )
     made.is_successor = True
     made.local_id, made.remote_id, made.nat = old.local_id, old.remote_id, old.nat
+    made.remote_certificates = old.remote_certificates
     made.max_packet_bytes = old.max_packet_bytes
     made.nonce_i, made.nonce_r = terms.nonces
     keys = derive_rekeyed_ike_keys(

@@ -193,7 +193,7 @@ class Runner:
                 break
             except IkeSaGone as gone:
                 self._finish(task)
-                self.end(task.ike_sa, gone.failure)
+                (self.end_with_delete if gone.is_told else self.end)(task.ike_sa, gone.failure)
                 break
             except (PeerError, Denied) as error:
                 self._finish(task)

@@ -1,9 +1,11 @@
 """What the controller holds to sign and to judge with, and what "keep it" means in an apply."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.controller.credentials import Credentials
-from gateway.controller.facade import Applied, ControlErrorReason, WantedConnection
+from gateway.controller.facade import Applied, ControlErrorReason, OperationState, WantedConnection
 from gateway.ike.crypto.revocation import read_crl
 from gateway.ike.crypto.signature import verify
 from gateway.ike.events import (
@@ -20,6 +22,7 @@ from gateway.ipsec.connection import Child, Connection, Side
 from gateway.ipsec.identity import parse_identity
 from gateway.ipsec.secret import Secret
 from tests.fakes.pki import DAY, NOW, Issued, crl, crl_point, issue, trusting, with_certificate, with_keys
+from tests.fakes.virtual_loop import pass_time
 from tests.unit.controller.gateways import Gateway, Wire
 
 CA = issue("CA")
@@ -186,3 +189,55 @@ async def test_a_kept_key_must_be_that_of_the_certificate(gateway: Gateway) -> N
 
     assert refused.error is not None
     assert refused.error.reason is ControlErrorReason.NO_CREDENTIAL
+
+
+# --- a certificate is revoked while its IKE SA is up -------------------------------------------------
+
+
+def long_issued(who: str, issuer: Issued) -> Issued:
+    """Return a certificate of before the time that the gateways of these tests live in."""
+    return issue(f"gw-{who}", issuer, names=[f"gw-{who}.example"], starts=-3650 * DAY)
+
+
+def with_certificates(gateway: Gateway, own: Issued, authority: Issued, *revoked: Issued) -> WantedConnection:
+    usual = gateway.connection()
+    return WantedConnection(
+        connection=replace(
+            usual,
+            local=replace(usual.local, auth=with_certificate((own,))),
+            remote=replace(usual.remote, auth=trusting(authority)),
+        ),
+        private_keys=(own.private,),
+        crls=(read_crl(crl(authority, *revoked, starts=-3650 * DAY)),),
+    )
+
+
+async def test_a_new_list_cuts_off_the_peer_that_it_revokes_and_no_other() -> None:
+    authority = issue("Old CA", starts=-3650 * DAY)
+    certificates = {who: long_issued(who, authority) for who in ("paris", "tokyo")}
+    wire = Wire()
+    paris, tokyo = Gateway(wire, is_paris=True), Gateway(wire, is_paris=False)
+    for who, gateway in (("paris", paris), ("tokyo", tokyo)):
+        await gateway.start()
+        await gateway.controller.apply([with_certificates(gateway, certificates[who], authority)])
+    up = await paris.up()
+    assert up.state is OperationState.SUCCEEDED, up
+
+    def give(*revoked: Issued) -> WantedConnection:
+        return with_certificates(paris, certificates["paris"], authority, *revoked)
+
+    await paris.controller.apply([give(OURS)])
+    await pass_time(1)
+    kept = paris.controller.ike_sas()
+    await paris.controller.apply([give(OURS, certificates["tokyo"])])
+    await pass_time(1)
+
+    assert [sa.remote_certificates for sa in kept] == [(certificates["tokyo"].der,)]
+    assert paris.controller.ike_sas() == tokyo.controller.ike_sas() == ()
+    assert not paris.backend.sad.sas
+    (status,) = paris.controller.connections()
+    assert status.last_failure is not None
+    assert "CERTIFICATE_REVOKED" in status.last_failure.detail
+    for gateway in (paris, tokyo):
+        await gateway.controller.stop()
+        await gateway.agent.close()
