@@ -23,6 +23,9 @@ from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
 from gateway.datapath.engine.core import Crypto, EngineLibrary
 
+_TABLE_COLUMNS = 120
+"""What the widest table takes."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands of `ipsecgw bench`."""
@@ -132,7 +135,7 @@ def _measure_crypto(options: argparse.Namespace) -> int:
         )
     ]
     results = engine.run(measures, _effort(options))
-    engine_tables.show_crypto(results, Console())
+    engine_tables.show_crypto(results, _console())
     return _keep(options, results)
 
 
@@ -141,7 +144,7 @@ def _measure_engine(options: argparse.Namespace) -> int:
     suite = _engine_suites(options, (REFERENCE_SUITE,))[-1]
     crypto = _engine_libraries(options, library)[0]
     results = engine.run(engine_measures(suite, crypto, SIZES, SA_COUNTS), _effort(options))
-    engine_tables.show_engine(results, Console())
+    engine_tables.show_engine(results, _console())
     return _keep(options, results)
 
 
@@ -155,6 +158,12 @@ def _engine_libraries(options: argparse.Namespace, library: EngineLibrary) -> li
     """Return the crypto libraries to measure, the one that SAs get first."""
     wanted = [Crypto[options.library.upper()]] if options.library else [Crypto.IPSECMB, Crypto.OPENSSL]
     return [crypto for crypto in wanted if library.crypto_name(crypto)]
+
+
+def _console() -> Console:
+    """Return where tables go; into a file or pipe they are as wide as they are, not 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
 
 
 def _effort(options: argparse.Namespace) -> engine.Effort:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from gateway.bench.engine.plan import CRYPTO, DIRECT, OPEN, SEAL, Measure
 from gateway.datapath.engine.core import EngineError, library_path
+from gateway.hardware.cpu import parse_cpu
+from gateway.hardware.readings import read_text
 
 _TIMEOUT_S: Final = 1800.0
 _QUARTERS: Final = 4
@@ -165,17 +167,7 @@ def _machine(ipsec_mb: str, openssl: str) -> dict[str, str]:
         "ipsec-mb": ipsec_mb.removeprefix("ipsec-mb "),
         "openssl": openssl.removeprefix("OpenSSL "),
         "kernel": platform.release(),
-        "cpu": _cpu_model(),
+        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
         "cpus": str(os.cpu_count()),
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
-
-
-def _cpu_model() -> str:
-    """Return what /proc/cpuinfo calls the CPU; the architecture where it says nothing."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
