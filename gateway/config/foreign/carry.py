@@ -91,6 +91,12 @@ def taken_proposals(said: Statements, setting: Setting, carried: Carried, weak: 
     return carried.proposals
 
 
+def one_protocol(said: Statements, *, esp: str, ah: str) -> None:
+    """Note proposals of ESP that stand beside those of AH: a Child SA here has one of the two."""
+    if said.take(ah):
+        said.of_no_use((esp,), "stands beside AH, which is carried alone: the peer must want AH too")
+
+
 def outer_addresses(said: Statements, keyword: str, *, is_local: bool) -> list[str]:
     """Return the outer addresses of one side; none: any."""
     setting = said.take(keyword)

@@ -227,7 +227,10 @@ def _protection(said: Statements, ike: dict[str, Plain], weak: list[str]) -> dic
     if kind is not None and kind.value.lower() not in ("esp", "ah"):
         said.is_left_out = True
     setting = said.take(word)
-    said.take("esp" if word == "ah" else "ah")
+    if word == "ah":
+        carry.one_protocol(said, esp="esp", ah="ah")
+    else:
+        said.of_no_use(("ah",), "is of no use beside phase2=esp")
     if setting is None and has_pfs and not esn and word == "esp":
         return {}
     if setting is None:
@@ -247,7 +250,9 @@ def _pairs(said: Statements, places: dict[str, list[str]]) -> Iterator[dict[str,
     """Yield the selectors of each Child SA: that daemon makes one for every pair of subnets."""
     local, remote = (_subnets(said, side, places[side]) for side in (LOCAL, REMOTE))
     for ours, theirs in product(local, remote):
-        yield without_defaults({"local_ts": ours, "remote_ts": theirs})
+        families = [":" in selectors[0] for selectors in (ours, theirs) if selectors]
+        if len(set(families)) < 2:  # It makes none between IPv4 and IPv6.
+            yield without_defaults({"local_ts": ours, "remote_ts": theirs})
 
 
 def _subnets(said: Statements, side: str, places: list[str]) -> list[list[str]]:

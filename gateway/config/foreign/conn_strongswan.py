@@ -159,6 +159,7 @@ def _child(said: Statements, places: dict[str, list[str]], weak: list[str]) -> d
     if kind is not None and kind.value.lower() not in (*_MODES, "drop"):
         said.is_left_out = True
     selectors = {side: _selectors(said, side, places[side]) for side in (LOCAL, REMOTE)}
+    carry.one_protocol(said, esp="esp", ah="ah")
     ah, esp = (
         _proposals(said, keyword, protocol, weak)
         for keyword, protocol in (("ah", ProtocolId.AH), ("esp", ProtocolId.ESP))

@@ -378,6 +378,7 @@ def _child(
         said.lose(setting, "the DSCP of the outer header is never copied inwards")
     if (setting := said.take("priority")) and setting.value == "0":
         setting = None
+    carry.one_protocol(said, esp="esp_proposals", ah="ah_proposals")
     ah = _proposals(said, "ah_proposals", ProtocolId.AH, weak)
     esp = _proposals(said, "esp_proposals", ProtocolId.ESP, weak)
     common = {

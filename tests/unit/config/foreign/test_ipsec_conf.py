@@ -179,6 +179,24 @@ def test_libreswan_has_a_child_sa_for_every_pair_of_subnets(tmp_path: Path) -> N
     ]
 
 
+def test_libreswan_has_none_between_ipv4_and_ipv6(tmp_path: Path) -> None:
+    conf = CONN.replace("leftsubnet=10.1.0.0/16", "leftsubnets=10.1.0.0/16,fd00:1::/64")
+
+    children = only(imported(tmp_path, conf, written_in=Format.LIBRESWAN))["children"]
+
+    assert [child["local_ts"] for child in children] == [["10.1.0.0/16"]]
+
+
+@pytest.mark.parametrize("written_in", [Format.STRONGSWAN, Format.LIBRESWAN], ids=lambda one: one.value)
+def test_ah_beside_esp_is_told(tmp_path: Path, written_in: Format) -> None:
+    result = imported(tmp_path, CONN + "  ah=sha256\n  esp=aes256-sha256\n", written_in=written_in)
+
+    (child,) = only(result)["children"]
+    assert "esp" not in child
+    assert "ah" in child
+    assert any(note.startswith("11: esp: stands beside AH") for note in notes(result))
+
+
 def test_conns_of_one_ike_sa_become_children_of_one_connection(tmp_path: Path) -> None:
     conf = CONN + "conn dmz\n  also=net\n  rightsubnet=10.4.0.0/16\n"
 
