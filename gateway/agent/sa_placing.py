@@ -8,6 +8,7 @@ Rules a change must keep:
   protected by one backend and checked by another, it is dropped.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,6 +48,11 @@ _ERRORS: Final = {
 }
 
 
+_MAX_AVOIDED: Final = 4096
+AVOID_S: Final = 600.0
+"""How long a Child's inbound SAs avoid a backend that refused its outbound one."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Attempt:
     """One SA of a batch on its way to a backend."""
@@ -61,6 +67,15 @@ class _Attempt:
     device: str = ""
     refusals: tuple[PlacementRefusal, ...] = ()
     """Why none of the engines that were preferred to `engine`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Avoided:
+    """Engines that a Child does not try for a while."""
+
+    engines: Mapping[Engine, PlacementRefusal]
+    until: float
+    """In seconds of the event loop's clock."""
 
 
 class SaPlacing:
@@ -88,6 +103,7 @@ class SaPlacing:
         self._placed = placed
         self._spd = spd
         self._on_placed = on_placed
+        self._avoided: dict[tuple[str, str], _Avoided] = {}
 
     async def install(
         self, sas: Sequence[SecurityAssociation], generation: int, look: Callable[[], Awaitable[Surroundings]]
@@ -118,6 +134,7 @@ class SaPlacing:
                 planned[attempt.engine, attempt.device] += 1
                 batches.setdefault(self._owners[attempt.engine], []).append(attempt)
             else:
+                self._learn(attempt)
                 results[attempt.index] = ItemResult(name=attempt.sa.sa_id, error=_nothing_took(attempt))
         again = []
         for backend, batch in batches.items():
@@ -167,6 +184,9 @@ class SaPlacing:
         if len(self._backends) == 1:
             return {}
         partner = self._placed.partner(sa)
+        avoided = self._avoided.get((sa.connection, sa.child))
+        if partner is None and avoided is not None and avoided.until > asyncio.get_running_loop().time():
+            return dict(avoided.engines)
         if partner is not None:
             text = f"its {partner.sa.direction.value} half is at {partner.backend}"
             return self._all_but(partner.backend, PlacementReason.OTHER_DIRECTION, text)
@@ -175,6 +195,26 @@ class SaPlacing:
             text = f"its SPD entry overlaps {tie[1]}, whose SAs are at {tie[0]}"
             return self._all_but(tie[0], PlacementReason.POLICY_FORBIDS, text)
         return {}
+
+    def _learn(self, attempt: _Attempt) -> None:
+        """Have the next attempt of a Child avoid the backend that took its inbound half and not this one.
+
+        The inbound half stays where it is: moved, it would forget which packets it has seen.
+        """
+        sa, partner = attempt.sa, self._placed.partner(attempt.sa)
+        was_barred = any(refusal.reason is PlacementReason.OTHER_DIRECTION for refusal in attempt.refusals)
+        if partner is None or sa.direction is Direction.INBOUND or not was_barred:
+            return
+        text = f"{partner.backend} did not take its outbound half: {in_words(attempt.refused.values())}"
+        self._avoided[sa.connection, sa.child] = _Avoided(
+            engines={
+                engine: _refusal(engine, PlacementReason.OTHER_DIRECTION, text)
+                for engine in self._engines_of(partner.backend)
+            },
+            until=asyncio.get_running_loop().time() + AVOID_S,
+        )
+        while len(self._avoided) > _MAX_AVOIDED:
+            del self._avoided[next(iter(self._avoided))]
 
     def _all_but(self, backend: str, reason: PlacementReason, text: str) -> dict[Engine, PlacementRefusal]:
         return {

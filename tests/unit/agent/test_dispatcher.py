@@ -11,6 +11,7 @@ import pytest
 
 from gateway.agent.agent import Agent
 from gateway.agent.dispatcher import LOOK_AGAIN_S, Candidate, Dispatcher, Nics
+from gateway.agent.sa_placing import AVOID_S
 from gateway.datapath.ability import Closed, nic_abilities
 from gateway.datapath.backend import (
     Acquire,
@@ -29,7 +30,7 @@ from gateway.host.errors import HostError
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.placement import Engine, Placement, PlacementReason
 from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import SaId, SecurityAssociation, Spi, UdpEncapsulation
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.sas import OURS, inbound, outbound, policy
 from tests.fakes.datapath import FakeDatapath, FakeSad
@@ -85,6 +86,7 @@ class Node:
         self.kernel = Journaled("xfrm", KERNEL, self.journal, 0x1001)
         self.software = Journaled("software", SOFTWARE, self.journal, 0x5001)
         self.driver, self.feature, self.is_up = "mlx5_core", "on", True
+        self.directions = frozenset(Direction)
         self.looks = 0
         self.dispatcher = Dispatcher(
             [
@@ -99,8 +101,11 @@ class Node:
     async def look(self, capabilities: Capabilities) -> Nics:
         self.looks += 1
         facts = [nic("eth0", self.driver, self.feature)]
+        abilities = nic_abilities(capabilities, facts, surroundings_of_nics("6.12.1"))
         return Nics(
-            abilities=nic_abilities(capabilities, facts, surroundings_of_nics("6.12.1")),
+            abilities=tuple(
+                replace(item, directions=item.directions & self.directions) for item in abilities
+            ),
             links={OURS: Link(name="eth0", driver=self.driver, is_up=self.is_up)},
         )
 
@@ -303,15 +308,43 @@ async def test_the_outbound_half_goes_to_the_backend_of_the_inbound_one(node: No
     assert "OTHER_DIRECTION: its inbound half is at software" in result.placement_reason
 
 
-async def test_an_inbound_half_goes_nowhere_its_outbound_half_could_not_follow(node: Node) -> None:
-    # Only outbound packets know protocols of selectors: nothing at this kernel but the NIC is wanted.
-    node.driver = "cxgb4"
-    both = Placement(prefer=(Engine.NIC_CRYPTO, Engine.SOFTWARE))
+async def test_a_child_whose_outbound_half_was_refused_tries_another_backend_next_time(node: Node) -> None:
+    assert await node.install(inbound(0x1001, **NIC)) == ["nic_packet"]
+    full = DatapathError(ErrorReason.SYSTEM, "no space", why=PlacementReason.DRIVER_REFUSED)
+    node.kernel.refusals.append(full)
+    (failed,) = await node.dispatcher.install_sas([outbound(0x2001, **NIC)])
+    assert failed.error is not None
+    assert "nic_packet: DRIVER_REFUSED: no space" in str(failed.error)
+    assert "software: OTHER_DIRECTION: its inbound half is at xfrm" in str(failed.error)
+    await node.dispatcher.remove_sas([inbound(0x1001).sa_id])
 
-    (result,) = await node.dispatcher.install_sas([inbound(placement=both)], 1)
+    again = await node.dispatcher.install_sas(
+        [inbound(0x1002, child_sa_id=2, **NIC), outbound(0x2002, child_sa_id=2, **NIC)]
+    )
+
+    assert [result.placement for result in again] == [Engine.SOFTWARE] * 2
+    assert again[0].placement_reason == (
+        "nic_packet: OTHER_DIRECTION: xfrm did not take its outbound half: "
+        "nic_packet: DRIVER_REFUSED: no space"
+    )
+    await pass_time(AVOID_S)
+    assert await node.install(inbound(0x1003, child_sa_id=3, **NIC)) == ["nic_packet"]
+
+
+async def test_an_inbound_half_goes_nowhere_its_outbound_half_could_not_follow(node: Node) -> None:
+    node.directions = frozenset({Direction.INBOUND})
+
+    (result,) = await node.dispatcher.install_sas([inbound(**NIC)], 1)
 
     assert result.placement is Engine.SOFTWARE
-    assert result.placement_reason == "nic_crypto: DIRECTION: eth0 (cxgb4) takes no inbound SAs"
+    assert result.placement_reason == (
+        "nic_packet: OTHER_DIRECTION: xfrm cannot take its outbound half: "
+        "nic_packet: DIRECTION: eth0 (mlx5_core) takes no outbound SAs"
+    )
+    # The kernel is at the same backend: there the halves may be on different engines.
+    wish = Placement(prefer=(Engine.NIC_CRYPTO, Engine.KERNEL))
+    halves = child("b", 0x1002, inbound, placement=wish), child("b", 0x2002, outbound, placement=wish)
+    assert await node.install(*halves) == ["nic_crypto", "kernel"]
 
 
 async def test_sas_whose_entries_overlap_are_at_one_backend(node: Node) -> None:
