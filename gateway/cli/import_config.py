@@ -96,11 +96,11 @@ def _refusal(text: str, target: Path | None) -> str:
 
 
 def _summary(imported: Imported, target: Path | None) -> str:
-    lines = f"{len(imported.connections)} connections carried to {target or _STANDARD_OUTPUT}"
+    lines = f"connections carried to {target or _STANDARD_OUTPUT}: {len(imported.connections)}"
     if imported.left_out:
         lines += f"; left out: {', '.join(imported.left_out)}"
     if imported.notes:
-        lines += f"; {len(imported.notes)} lines are not carried as they stand, see above"
+        lines += f"; lines not carried as they stand, see above: {len(imported.notes)}"
     if target is None and has_secrets(list(imported.connections)):
         lines += "; the output holds secrets: keep it from others, or use -o FILE"
     return lines
