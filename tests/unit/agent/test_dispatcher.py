@@ -530,6 +530,24 @@ async def test_a_demotion_is_noted_with_its_reason_and_told(node: Node) -> None:
     assert listed.placement_reason == "nic_packet: DEVICE_LOST: eth0 went down"
 
 
+async def test_a_demotion_makes_room_on_the_engine_it_left_and_is_told_once(node: Node) -> None:
+    node.driver = "netdevsim"
+    full = {"key_bits": 128, "placement": Placement(prefer=(Engine.NIC_CRYPTO, Engine.KERNEL))}
+    sas = [inbound(0x1001 + n, child_sa_id=n + 1, **full) for n in range(33)]
+    assert await node.install(*sas) == ["nic_crypto"] * 33
+    change = PlacementChange(
+        sa_id=sas[0].sa_id, old=Engine.NIC_CRYPTO, new=Engine.KERNEL, reason="the table was reset"
+    )
+
+    node.kernel.emit(change)
+    node.kernel.emit(change)
+    node.kernel.emit(replace(change, sa_id=sas[1].sa_id))
+
+    assert [await node.event(), await node.event()] == [change, replace(change, sa_id=sas[1].sa_id)]
+    assert await node.install(inbound(0x2001, child_sa_id=99, **full)) == ["nic_crypto"]
+    assert dict(node.dispatcher._placed.used) == {(Engine.NIC_CRYPTO, "eth0"): 32, (Engine.KERNEL, ""): 2}
+
+
 async def test_a_demotion_that_the_operator_does_not_allow_is_a_loss(node: Node) -> None:
     sa = inbound(**NIC | {"placement": Placement(require=Engine.NIC_PACKET)})
     await node.install(sa)
