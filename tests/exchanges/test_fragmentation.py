@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from gateway.ike.endpoint import EndpointOptions
-from gateway.ike.events import ChildSaFailed, CredentialRequest, DatagramDropped, IkeSaFailed
+from gateway.ike.events import ChildSaFailed, CredentialRequest, DatagramDropped, IkeSaFailed, SignRequest
 from gateway.ike.timers import Timer
 from gateway.ike.wire.header import ExchangeType, IkeHeader
 from gateway.ike.wire.message import EncryptedFragment, parse_message
@@ -20,8 +20,9 @@ from gateway.ike.wire.protected import MAX_FRAGMENTS
 from gateway.ipsec.connection import Child, Fragmentation
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.proposal import ProtocolId
+from tests.exchanges.signing import SUB_CA, certified, gateway_of
 from tests.fakes.link import delayed, doubled, lost
-from tests.fakes.pair import ESP, Pair, proposals, selectors
+from tests.fakes.pair import BOB, ESP, Asked, Pair, proposals, selectors
 from tests.fakes.tap import flip, with_message_id
 
 OURS = [f"10.1.{number}.0/24" for number in range(0, 40, 2)]
@@ -657,6 +658,59 @@ def test_what_comes_later_stays_small():
 
     pair.check(children=1)
     assert all(len(packet.data) + IP_AND_UDP <= 576 for packet in pair.sent() if packet.number >= mark)
+
+
+def shy_bob(path_bytes):
+    """Return a pair whose small requests arrive and whose large answers do not: Bob's chain is long."""
+    chain = (gateway_of("bob", SUB_CA, kind="rsa"), SUB_CA)
+    pair = certified(bob=chain, both={"ike_options": {"fragment_packet_bytes": 1280}})
+    too_large = path_bytes - IP_AND_UDP
+    pair.link.fate = lambda packet: (
+        () if packet.source[0] == BOB and packet.number > 1 and len(packet.data) > too_large else (0.0,)
+    )
+    return pair
+
+
+def test_an_answer_that_does_not_arrive_is_divided_smaller():
+    """The request fits, so that only its repetition tells; the answer is the one that was given (§2.1)."""
+    pair = shy_bob(path_bytes=600)
+
+    pair.alice.initiate()
+    pair.run_for(20.0)
+
+    pair.check(children=1)
+    totals = [
+        total for number, total in fragments_of(pair.sent(pair.bob), ExchangeType.IKE_AUTH) if number == 1
+    ]
+    assert totals[:3] == [totals[0]] * 3
+    assert totals[3:] == [totals[3]]
+    assert totals[3] > totals[0]
+    assert core(pair.bob).max_packet_bytes == 576
+    signed = [
+        e for e in pair.log if isinstance(e, Asked) and e.host == "bob" and isinstance(e.request, SignRequest)
+    ]
+    assert len(signed) == 1
+
+
+def test_a_divided_answer_is_repeated_as_it_was_divided():
+    pair = shy_bob(path_bytes=100)
+
+    pair.alice.initiate()
+    pair.run_for(60.0)
+
+    sent = [packet.data for packet in pair.sent(pair.bob)]
+    answers = [data for data in sent if parse_message(data).header.exchange_type == ExchangeType.IKE_AUTH]
+    fragments = list(dict.fromkeys(fragments_of(pair.sent(pair.bob), ExchangeType.IKE_AUTH)))
+    # Two divisions, each made once: the first is sent three times, the second as often as it is asked for.
+    assert len(set(answers)) == len(fragments)
+    times = {data: answers.count(data) for data in answers}
+    by_total = {total: set() for _, total in fragments}
+    for data, often in times.items():
+        by_total[parse_message(data).protected.total].add(often)
+    (first, second) = by_total.values()
+    assert first == {3}
+    assert len(second) == 1
+    assert min(second) >= 3
 
 
 def test_a_dead_peer_is_noticed_all_the_same():

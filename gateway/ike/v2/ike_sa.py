@@ -129,6 +129,7 @@ class IkeSa:
         "keys",
         "last_heard_at",
         "last_request",
+        "last_response",
         "local_id",
         "max_packet_bytes",
         "nat",
@@ -203,6 +204,8 @@ class IkeSa:
         """The CERTREQ payloads of the IKE_SA_INIT response, for an initiator."""
         self.last_request = b""
         """The datagram of the peer's last request; of a fragmented one, of its first fragment."""
+        self.last_response: Sequence[Payload] = ()
+        """What our last response said, where it could be divided into smaller fragments."""
         self.max_packet_bytes: int | None = None
         """Largest IP packet our messages fill before they are fragmented; None: that was not agreed on."""
         self.fragments = FragmentQueue()

@@ -22,6 +22,7 @@ from gateway.ike.events import (
     SpiRequest,
     TrustRequest,
 )
+from gateway.ike.path import Path
 from gateway.ike.timers import Timer, TimerKey
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
@@ -59,7 +60,7 @@ from gateway.ike.v2.states import AUTHENTICATED_STATES, IkeSaState, IkeSaTrigger
 from gateway.ike.v2.takeover import Takeovers
 from gateway.ike.v2.uniqueness import Uniqueness
 from gateway.ike.v2.window import Datagrams
-from gateway.ike.wire.header import ExchangeType
+from gateway.ike.wire.header import ExchangeType, IkeHeader
 from gateway.ike.wire.message import encode_message
 from gateway.ike.wire.payloads import DeletePayload
 from gateway.ipsec.connection import Child
@@ -327,11 +328,46 @@ class Runner:
         header = ike_sa.header(exchange_type, received.message_id, is_response=True)
         datagrams = ike_sa.seal(header, step.payloads, received.path)
         ike_sa.responses.respond(received.message_id, datagrams)
+        tried = ike_sa.max_packet_bytes
+        can_shrink = (
+            tried is not None and smaller_packet_bytes(received.path, tried, datagrams[0]) is not None
+        )
+        ike_sa.last_response = step.payloads if can_shrink else ()
         # To where the request came from, whatever that is (RFC 7296 §2.11).
         ike_sa.send(datagrams, received.path)
         ike_sa.responding = None
         task.role = TaskRole.CHORE
         ike_sa.background.append(task)
+
+    def repeat_response(self, ike_sa: IkeSa, header: IkeHeader, path: Path) -> None:
+        """Answer a request that was answered before, byte for byte (RFC 7296 §2.1).
+
+        A request that keeps coming may mean that the answer is too large for the path: then it is divided
+        into smaller fragments (RFC 7383 §2.5.2), and what comes later in this IKE SA alike.
+
+        Args:
+            ike_sa: The IKE SA.
+            header: Of the repeated request, which was authenticated.
+            path: Where it came from.
+        """
+        ike_sa.send(self._divide_response(ike_sa, header, path) or ike_sa.responses.repeat(), path)
+
+    def _divide_response(self, ike_sa: IkeSa, header: IkeHeader, path: Path) -> Datagrams:
+        """Return the last response in smaller fragments; nothing if it is to be repeated as it is."""
+        responses, tried = ike_sa.responses, ike_sa.max_packet_bytes
+        if responses.sent < SENDINGS_BEFORE_SMALLER or tried is None or not ike_sa.last_response:
+            return ()
+        smaller = smaller_packet_bytes(path, tried, responses.cached_response[0])
+        if smaller is None:
+            return ()
+        ike_sa.max_packet_bytes = smaller
+        exchange_type = ExchangeType(header.exchange_type)
+        answer = ike_sa.header(exchange_type, header.message_id, is_response=True)
+        datagrams = ike_sa.seal(answer, ike_sa.last_response, path)
+        if len(datagrams) <= len(responses.cached_response):
+            return ()
+        responses.divide(datagrams)
+        return datagrams
 
     def _finish(self, task: Task) -> None:
         """Take a task that is done, or is to be done no more, out of its slot."""

@@ -91,7 +91,7 @@ class Scheduler:
         self._hints.take_authentic(ike_sa, received)
 
     def _repeat_response(self, ike_sa: IkeSa, message: Message, path: Path) -> None:
-        """Answer a request that was answered before, byte for byte (RFC 7296 §2.1).
+        """Answer a request that was answered before.
 
         Of a fragmented one only the first fragment is answered (RFC 7383 §2.6.1), lest every retransmission
         be answered once per fragment.
@@ -100,10 +100,12 @@ class Scheduler:
             return
         if self._opener.unseal(ike_sa, message, path) is None:
             return
-        if ike_sa.state is IkeSaState.DELETED and message.datagram != ike_sa.last_request:
+        if ike_sa.state is not IkeSaState.DELETED:
+            self._runner.repeat_response(ike_sa, message.header, path)
+        elif message.datagram == ike_sa.last_request:
+            ike_sa.send(ike_sa.responses.cached_response, path)
+        else:
             self._drop(path, DropReason.IKE_UNKNOWN_SPI, "the IKE SA has ended")
-            return
-        ike_sa.send(ike_sa.responses.cached_response, path)
 
     def _take_response(self, ike_sa: IkeSa, message: Message, path: Path) -> None:
         header, task = message.header, ike_sa.initiating

@@ -7,7 +7,8 @@ Rules a change must keep:
 
 - A Message ID is decided on *after* the message was authenticated, except that a retransmitted request may
   be answered from the cache, because what is sent is what was sent before.
-- A response is repeated byte for byte, never made anew (§2.1), until the next request replaces it.
+- A response is repeated byte for byte, never made anew (§2.1), until the next request replaces it; or it is
+  divided into smaller fragments (RFC 7383 §2.5.2), with the same payloads.
 - Nothing is sent by itself: `tick` returns what is due, and its caller sends it.
 """
 
@@ -244,6 +245,8 @@ class ResponseWindow:
         self._next_id = first_id
         self._is_pending = False
         self._cached: Datagrams | None = None
+        self.sent = 0
+        """How often the last response was sent, as it is now."""
 
     @property
     def next_id(self) -> MessageId:
@@ -296,6 +299,17 @@ class ResponseWindow:
             raise LocalError(f"request {message_id} is not being worked on")
         self._is_pending = False
         self._cached = datagrams
+        self.sent = 1
+
+    def repeat(self) -> Datagrams:
+        """Return the last response, which is sent once more."""
+        self.sent += 1
+        return self.cached_response
+
+    def divide(self, datagrams: Datagrams) -> None:
+        """Note that the last response was sent in other, smaller fragments, and is to be repeated so."""
+        self._cached = datagrams
+        self.sent = 1
 
     def abandon(self) -> None:
         """Forget the request being worked on without an answer (the IKE SA is going)."""
