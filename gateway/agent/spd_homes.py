@@ -128,10 +128,14 @@ def _discard(index: dict[K, dict[str, None]], key: K, name: str) -> None:
             del index[key]
 
 
-def _prefixes(selectors: Iterable[TrafficSelector]) -> Iterator[_Prefix]:
-    for family, first, last in {(ts.version, int(ts.start), int(ts.end)) for ts in selectors}:
-        host_bits = (first ^ last).bit_length()
-        yield family, first >> host_bits << host_bits, _BITS[family] - host_bits
+def _prefixes(selectors: Iterable[TrafficSelector]) -> frozenset[_Prefix]:
+    """Return the smallest prefixes that selectors lie in, each once."""
+    return frozenset(_covering(ts.version, int(ts.start), int(ts.end)) for ts in selectors)
+
+
+def _covering(family: int, first: int, last: int) -> _Prefix:
+    host_bits = (first ^ last).bit_length()
+    return family, first >> host_bits << host_bits, _BITS[family] - host_bits
 
 
 def _overlap(one: Policy, other: Policy) -> bool:
