@@ -2,24 +2,39 @@
 
 import shutil
 import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from gateway.esp.outbound import OutboundSa
+from gateway.esp.packet import trailer
 from gateway.ipsec.sa import Direction
 from tests.engine.conftest import BUILD, make
-from tests.unit.esp.samples import association, ip_packet, make_entropy
+from tests.unit.esp.samples import ENCAPSULATION, association, ip_packet, make_entropy
+
+# What the first byte of an input asks for: see fuzz_open.c.
+SEAL, IN_UDP, FIND_SA = 0x08, 0x10, 0x20
 
 
 def seeds(folder: Path) -> None:
-    """Write packets that look right, and payloads that are sealed in the target."""
-    packet = OutboundSa(association(Direction.OUTBOUND), entropy=make_entropy()).seal(ip_packet(), 0.0)
-    inner = [ip_packet(version, b"payload") for version in (4, 6)]
-    (folder / "packet").write_bytes(b"\0" + packet)
-    for number, payload in enumerate(inner):
-        trailer = bytes((1, 1, (4, 41)[number]))
-        (folder / f"payload-{number}").write_bytes(bytes((8 + number,)) + payload + trailer)
+    """Write payloads that each peer of the target seals, and packets as they come."""
+    for number, (version, next_header) in product(range(8), ((4, 4), (6, 41), (4, 59), (4, 17))):
+        payload = ip_packet(version, bytes.fromhex("d431003500080000") + b"payload", protocol=17)
+        if next_header == 17:
+            payload = payload[20:]
+        end = trailer(len(payload), next_header, 16)
+        is_ah = number in (5, 6)
+        text = bytes((next_header,)) + payload if is_ah else payload + end
+        for udp in (0, IN_UDP):
+            name = f"payload-{number}-{next_header}-{udp}"
+            (folder / name).write_bytes(bytes((SEAL | udp | number,)) + text)
+    for outer, udp in product((4, 6), (None, ENCAPSULATION)):
+        sa = association(Direction.OUTBOUND, outer=outer, encapsulation=udp)
+        packet = OutboundSa(sa, entropy=make_entropy(), next_sequence=1).seal(ip_packet(), 0.0)
+        (folder / f"packet-{outer}-{bool(udp)}").write_bytes(b"\0" + packet)
+        for number in range(8):
+            (folder / f"found-{number}-{outer}").write_bytes(bytes((FIND_SA | number,)) + packet)
 
 
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang, which brings libFuzzer, is not installed")
