@@ -34,6 +34,7 @@ _SCHEMES: Final = {
 BESIDE_PSK: Final = "is of no use beside a pre-shared key"
 _ANY_KIND: Final = frozenset({"pubkey", "rsasig", "ecdsasig", "any"})
 _PSK: Final = frozenset({"psk", "secret"})
+_NOT_SPOKEN: Final = {"eap": "EAP", **dict.fromkeys(("xauth", "xauthpsk", "xauthrsasig"), "XAUTH")}
 _MIN_BITS: Final = {"rsa": 2048, "rsa/pss": 2048, "ecdsa": 256}
 """What is asked of a key here, whatever is configured."""
 
@@ -56,8 +57,8 @@ def method(text: str) -> Method:
     words = text.lower().replace("ike:", "").split("-")
     if words[0] in _PSK and len(words) == 1:
         return Method(is_psk=True)
-    if words[0] in ("eap", "xauth", "xauthpsk", "xauthrsasig", "eaponly"):
-        raise ValueError(f"{words[0].upper()[:5]} is not spoken here")
+    if words[0] in _NOT_SPOKEN:
+        raise ValueError(f"{_NOT_SPOKEN[words[0]]} is not spoken here")
     kinds: list[str] = []
     schemes: list[str] = []
     bounds: list[str] = []
@@ -110,7 +111,9 @@ class Store:
         if pubkeys and not certs:
             path = self.public_keys / pubkeys[0]
             return {
-                "public_key": without_defaults({"key": self._key_for(path), "signatures": wish.signatures})
+                "public_key": without_defaults(
+                    {"key": self._key_for(path), "signatures": list(wish.signatures)}
+                )
             }
         if not certs:
             raise ValueError("names no certificate of ours: write which one (certs = FILE)")

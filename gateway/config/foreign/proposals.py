@@ -21,6 +21,7 @@ from gateway.ipsec.proposal import (
 )
 
 DEFAULT_WORD: Final = "default"
+_ADDITIONAL_KE: Final = re.compile(r"ke[1-7]_", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -41,7 +42,8 @@ class Carried:
             except VocabularyError as error:
                 wrong = _word_at("-".join(words), error.column)
                 self.problems.append(str(error))
-                if wrong not in words:
+                # Without an additional key exchange (RFC 9370) it would be another, weaker proposal.
+                if wrong not in words or _ADDITIONAL_KE.match(wrong):
                     return
                 words.remove(wrong)
         else:

@@ -210,6 +210,15 @@ def test_a_word_that_we_lack_is_taken_out_of_its_proposal(tmp_path: Path) -> Non
     assert any("twofish256" in note for note in notes(result))
 
 
+def test_a_proposal_does_not_lose_its_additional_key_exchange(tmp_path: Path) -> None:
+    words = "aes256-sha256-x25519-ke1_hqc128, aes128-sha256-x25519"
+
+    result = imported(tmp_path, PSK % (f"proposals = {words}", ""))
+
+    assert only(result)["ike"]["proposals"] == ["aes128-sha256-x25519"]
+    assert any("ke1_hqc128" in note for note in notes(result))
+
+
 @pytest.fixture
 def with_certificates(tmp_path: Path) -> Path:
     for name, contents in {
