@@ -39,8 +39,9 @@ _FR_ACT_GOTO: Final = 2
 _FR_ACT_NOP: Final = 3
 _FIB_RULE_FIND_SADDR: Final = 0x00010000
 _IN6_ADDR_GEN_MODE_NONE: Final = 1
-# <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, RTMGRP_IPV6_IFADDR, _IPV6_ROUTE
-_MONITOR_GROUPS: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
+# <linux/rtnetlink.h>: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR; RTMGRP_IPV4_ROUTE, _IPV6_ROUTE
+_LINK_GROUPS: Final = 0x1 | 0x10 | 0x100
+_ROUTE_GROUPS: Final = 0x40 | 0x400
 
 #: Attributes of a netlink message, or all of it: pyroute2 has no types.
 Attributes = dict[str, Any]
@@ -254,6 +255,18 @@ class Network:
                 _tolerate(errno.ENOENT, netlink.rule, "del", **_encode_rule(rule, protocol))
             for route in present_routes - wanted_routes:
                 _tolerate(errno.ESRCH, netlink.route, "del", **_encode_route(route, protocol))
+
+        await self._run(work)
+
+    async def change_routes(self, *, add: Iterable[Route], remove: Iterable[Route], protocol: int) -> None:
+        """Remove and then add single routes of ours, without looking at the others."""
+        added, removed = tuple(add), tuple(remove)
+
+        def work(netlink: IPRoute) -> None:
+            for route in removed:
+                _tolerate(errno.ESRCH, netlink.route, "del", **_encode_route(route, protocol))
+            for route in added:
+                _tolerate(errno.EEXIST, netlink.route, "add", **_encode_route(route, protocol))
 
         await self._run(work)
 
@@ -475,13 +488,13 @@ def probe_path(
         return PathProbe(source=ip_address(probe.getsockname()[0].partition("%")[0]), mtu_bytes=mtu_bytes)
 
 
-def open_change_monitor() -> socket.socket:
+def open_change_monitor(*, with_routes: bool = True) -> socket.socket:
     """Return a non-blocking netlink socket that is readable after links, addresses or routes changed."""
     monitor = socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
     )
     try:
-        monitor.bind((0, _MONITOR_GROUPS))
+        monitor.bind((0, _LINK_GROUPS | (_ROUTE_GROUPS if with_routes else 0)))
     except BaseException:
         monitor.close()
         raise

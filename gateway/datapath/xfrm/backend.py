@@ -145,7 +145,7 @@ class XfrmBackend:
                 lambda xfrm: probe_kernel(xfrm, lambda: self._sad.reserve(now))
             )
             self._listener = XfrmListener(GROUPS)
-            self._monitor = open_change_monitor()
+            self._monitor = open_change_monitor(with_routes=False)
             self._decapsulate()
             await self._adopt()
         except (XfrmError, DatapathError, OSError) as error:
@@ -167,6 +167,8 @@ class XfrmBackend:
         refusal = await self._policies.settle()
         if refusal is not None:
             raise refusal
+        if self._leftovers.policies:
+            await self._routes.keep_former()
         await self._policies.steer(self._spd.entries())
         if found.sas or found.policies:
             logger.warning(
@@ -327,7 +329,7 @@ class XfrmBackend:
     # --- routes ---------------------------------------------------------------------------------------
 
     def _on_change(self) -> None:
-        """Look again after links, addresses or routes changed and have settled."""
+        """Look again after links or addresses changed and have settled."""
         assert self._monitor is not None
         drain_change_monitor(self._monitor)
         if self._settling is None:
@@ -356,6 +358,8 @@ class XfrmBackend:
                 raise refusal
             leftovers, self._leftovers = self._leftovers, Leftovers()
             await ask(self._thread, partial(leftovers.remove, but=self._spd))
+            self._routes.forget_former()
+            await self._policies.steer(())
             return (*(held.sa.sa_id for held in sas), *policies)
 
     def _check_generation(self, generation: int) -> None:

@@ -18,6 +18,7 @@ Neither route takes traffic of others another way than before: the first takes w
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
 
 from gateway.datapath.xfrm.options import ROUTING_PROTOCOL, XfrmOptions
 from gateway.datapath.xfrm.selectors import meet
@@ -28,7 +29,9 @@ from gateway.ipsec.selectors import TrafficSelector
 
 IpNetwork = IPv4Network | IPv6Network
 
-_METRIC = 100
+_METRIC: Final = 100
+_FORMER: Final = ""
+"""No SPD entry has this name."""
 
 
 class Routes:
@@ -42,8 +45,13 @@ class Routes:
     def __init__(self, network: Network, options: XfrmOptions) -> None:
         self._network = network
         self._options = options
-        self._wanted: dict[str, frozenset[Route]] = {}
-        self._in_force: frozenset[Route] = frozenset()
+        self._wanted: dict[str, tuple[Route, ...]] = {}
+        self._wishes: dict[IpNetwork, dict[str, Route]] = {}
+        """By destination and SPD entry: the kernel has room for one route of each destination."""
+        self._in_force: dict[IpNetwork, Route] = {}
+        self._changed: dict[IpNetwork, None] = {}
+        self._is_sure = False
+        """Whether nothing else of ours is in the kernel; a former life may have left something."""
         self._addresses: Sequence[LocalAddress] | None = None
         self._unreachable: set[str] = set()
 
@@ -62,12 +70,40 @@ class Routes:
             HostError: This machine refused.
         """
         self._unreachable.discard(policy.name)
-        self._wanted[policy.name] = frozenset(await self._needed(policy, peers))
+        self._want(policy.name, tuple(await self._needed(policy, peers)))
 
     def forget(self, name: str) -> None:
         """Leave an SPD entry out of what `put_in_force` does."""
         self._unreachable.discard(name)
-        self._wanted.pop(name, None)
+        self._want(name, ())
+
+    async def keep_former(self) -> None:
+        """Keep what a former life left, until `forget_former`.
+
+        Raises:
+            HostError: This machine refused.
+        """
+        self._want(_FORMER, tuple(await self._network.routes(self._options.table)))
+
+    def forget_former(self) -> None:
+        """Leave what a former life left out of what `put_in_force` does."""
+        self._want(_FORMER, ())
+
+    def _want(self, name: str, routes: tuple[Route, ...]) -> None:
+        for route in self._wanted.pop(name, ()):
+            wishes = self._wishes[route.destination]
+            del wishes[name]
+            if not wishes:
+                del self._wishes[route.destination]
+            self._changed[route.destination] = None
+        for route in routes:
+            self._wishes.setdefault(route.destination, {})[name] = route
+            self._changed[route.destination] = None
+        if routes:
+            self._wanted[name] = routes
+
+    def _chosen(self, destination: IpNetwork) -> Route | None:
+        return min(self._wishes.get(destination, {}).values(), key=str, default=None)
 
     async def put_in_force(self) -> None:
         """Make the routes that are needed the only ones of ours.
@@ -75,16 +111,40 @@ class Routes:
         Raises:
             HostError: This machine refused.
         """
-        wanted = frozenset(route for routes in self._wanted.values() for route in routes)
-        if wanted == self._in_force:
+        if not self._is_sure or bool(self._wishes) is not bool(self._in_force):
+            await self._put_all_in_force()
             return
+        add, remove = [], []
+        for destination in self._changed:
+            old, new = self._in_force.get(destination), self._chosen(destination)
+            if old != new:
+                remove += [old] if old is not None else []
+                add += [new] if new is not None else []
+        if add or remove:
+            await self._network.change_routes(add=add, remove=remove, protocol=ROUTING_PROTOCOL)
+        self._note(self._changed)
+
+    async def _put_all_in_force(self) -> None:
+        routes = [route for destination in self._wishes if (route := self._chosen(destination)) is not None]
         await self._network.sync_routing(
-            rules=self._rules() if wanted else (),
-            routes=_without_conflicts(wanted),
+            rules=self._rules() if routes else (),
+            routes=routes,
             table=self._options.table,
             protocol=ROUTING_PROTOCOL,
         )
-        self._in_force = wanted
+        self._in_force.clear()
+        self._is_sure = True
+        self._note(self._wishes)
+
+    def _note(self, destinations: Iterable[IpNetwork]) -> None:
+        """Note that what is chosen for these is in force."""
+        for destination in destinations:
+            chosen = self._chosen(destination)
+            if chosen is None:
+                self._in_force.pop(destination, None)
+            else:
+                self._in_force[destination] = chosen
+        self._changed = {}
 
     async def remove(self) -> None:
         """Take everything away.
@@ -93,14 +153,16 @@ class Routes:
             HostError: This machine refused.
         """
         self._wanted.clear()
-        self._in_force = frozenset()
+        self._wishes.clear()
+        self._changed.clear()
+        self._in_force.clear()
         await self._network.sync_routing(
             rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
         )
 
     def distrust(self) -> None:
         """Put all in force again at the next turn: links and addresses may have changed."""
-        self._in_force = frozenset()
+        self._is_sure = False
         self._addresses = None
 
     def _rules(self) -> Iterable[Rule]:
@@ -171,9 +233,3 @@ def source_hint(locals_: Sequence[TrafficSelector], addresses: Iterable[LocalAdd
 def _holds(selector: TrafficSelector, address: IPv4Address | IPv6Address) -> bool:
     """Return whether an address is inside a selector, whatever its protocol."""
     return selector.version == address.version and (int(selector.start) <= int(address) <= int(selector.end))
-
-
-def _without_conflicts(routes: Iterable[Route]) -> tuple[Route, ...]:
-    """Return one route for each destination: the kernel has room for one of a metric."""
-    by_destination = {route.destination: route for route in sorted(routes, key=str, reverse=True)}
-    return tuple(by_destination.values())
