@@ -158,7 +158,13 @@ class Dispatcher:
         # What the operator wished for an adopted SA is not known: it stays where it is, or is lost.
         for item in await backend.list_sas():
             self._placed.put(
-                PlacedSa(sa=item.sa, backend=name, engine=item.placement, refusals=item.refusals)
+                PlacedSa(
+                    sa=item.sa,
+                    backend=name,
+                    asked=item.sa.placement.require or item.placement,
+                    engine=item.placement,
+                    refusals=item.refusals,
+                )
             )
         for policy in await backend.list_policies():
             self._spd.adopt(policy, name)

@@ -16,7 +16,10 @@ class PlacedSa:
     sa: SecurityAssociation
     """As it was asked for, with the operator's wish."""
     backend: str
+    asked: Engine
+    """What the backend was told to put it on; it is told the same when the SA is installed again."""
     engine: Engine
+    """Where it is."""
     device: str = ""
     """The NIC; empty unless the engine is a NIC's."""
     refusals: tuple[PlacementRefusal, ...] = ()

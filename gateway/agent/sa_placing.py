@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.agent.placed_sas import PlacedSa, PlacedSas
 from gateway.agent.spd_placing import SpdPlacing
+from gateway.datapath.ability import NIC_ENGINES
 from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, ItemResult
 from gateway.datapath.select import Choice, Surroundings, choose
 from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal, in_words
@@ -152,7 +153,7 @@ class SaPlacing:
         """Choose the engine for an attempt; say whether there is one."""
         known = self._placed.get(attempt.sa.sa_id)
         if known is not None:
-            attempt.engine, attempt.device, attempt.refusals = known.engine, known.device, known.refusals
+            attempt.engine, attempt.device, attempt.refusals = known.asked, known.device, known.refusals
             return True
         choice = self._choose(attempt, here)
         attempt.refusals = choice.refusals
@@ -265,7 +266,12 @@ class SaPlacing:
                 return ItemResult(name=sa.sa_id, error=_nothing_took(attempt, is_spent=True))
             attempt.refusals = (*attempt.refusals, ignored, *_passed_over(attempt, achieved))
         placed = PlacedSa(
-            sa=sa, backend=backend, engine=achieved, device=attempt.device, refusals=attempt.refusals
+            sa=sa,
+            backend=backend,
+            asked=attempt.engine,
+            engine=achieved,
+            device=attempt.device if achieved in NIC_ENGINES else "",
+            refusals=attempt.refusals,
         )
         if known is None:
             error = await self._take_over(placed)
@@ -273,7 +279,7 @@ class SaPlacing:
                 return ItemResult(name=sa.sa_id, error=error)
         return ItemResult(
             name=sa.sa_id,
-            placement=achieved,
+            placement=achieved if known is None else known.engine,
             placement_reason=in_words(attempt.refusals),
             refusals=attempt.refusals,
         )

@@ -530,6 +530,18 @@ async def test_a_demotion_is_noted_with_its_reason_and_told(node: Node) -> None:
     assert listed.placement_reason == "nic_packet: DEVICE_LOST: eth0 went down"
 
 
+async def test_an_sa_that_was_demoted_is_the_same_sa_when_it_is_installed_again(node: Node) -> None:
+    sa = inbound(**NIC | {"placement": Placement()})
+    await node.install(sa)
+    node.kernel.sad.sas[sa.sa_id] = replace(node.kernel.sad.sas[sa.sa_id], placement=Engine.KERNEL)
+    node.kernel.emit(
+        PlacementChange(sa_id=sa.sa_id, old=Engine.NIC_PACKET, new=Engine.KERNEL, reason="eth0 went down")
+    )
+    await node.event()
+
+    assert await node.install(sa) == ["kernel"]
+
+
 async def test_a_demotion_makes_room_on_the_engine_it_left_and_is_told_once(node: Node) -> None:
     node.driver = "netdevsim"
     full = {"key_bits": 128, "placement": Placement(prefer=(Engine.NIC_CRYPTO, Engine.KERNEL))}
