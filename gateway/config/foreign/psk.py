@@ -181,7 +181,8 @@ def _without_comment(text: str) -> str:
 
 def _read_entry(tokens: list[str], place: Place, notes: Notes, secrets: Secrets) -> None:
     if ":" not in tokens:
-        notes.add(place, tokens[0], "is no entry: `IDENTITIES : KIND SECRET` is expected")
+        # What stands there is not shown: it may be a secret in the wrong place.
+        notes.add(place, "entry", "has no ':' between blanks; `IDENTITIES : KIND SECRET` is expected")
         return
     at = tokens.index(":")
     names, kind, values = tokens[:at], tokens[at + 1 : at + 2], tokens[at + 2 :]
@@ -196,7 +197,7 @@ def _read_entry(tokens: list[str], place: Place, notes: Notes, secrets: Secrets)
     elif word in _KEY_KINDS:
         notes.add(place, word, "a key written out in numbers is not carried; convert it to PEM")
     else:
-        notes.add(place, word or ":", "is no kind of secret, or has none after it")
+        notes.add(place, "entry", "has no kind of secret that is known, or no secret after it")
 
 
 def _read_psk(names: list[str], value: str, place: Place, notes: Notes, secrets: Secrets) -> None:

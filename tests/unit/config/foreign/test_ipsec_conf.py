@@ -338,6 +338,16 @@ def test_which_secret_a_conn_has(tmp_path: Path, entry: str, key: bytes) -> None
     assert only(imported(tmp_path, CONN, entry + "\n"))["local"]["auth"] == {"psk": Secret(key)}
 
 
+@pytest.mark.parametrize("line", ["hunter2", '"', "'hunter2", "a b c", ": hunter2"])
+def test_a_line_that_is_no_entry_is_told_without_what_it_says(tmp_path: Path, line: str) -> None:
+    result = imported(tmp_path, CONN, f"{line}\n{PSK}")
+
+    only(result)
+    (told,) = notes(result)
+    assert told.startswith("1: entry: has no")
+    assert "hunter2" not in told.lower()
+
+
 def test_a_conn_without_a_secret_is_left_out(tmp_path: Path) -> None:
     result = imported(tmp_path, CONN, '@else.example : PSK "other"\n')
 
