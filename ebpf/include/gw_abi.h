@@ -149,9 +149,8 @@ struct gw_spd_leaf {
 	__u16 rule_count; /* at most GW_SPD_LEAF_RULES */
 	__u8 action;      /* enum gw_action */
 	__u8 flags;       /* GW_POLICY_* */
-	__u32 policy;     /* number the agent gave it; 0 with GW_ACTION_NONE */
 };
-GW_ABI_SIZE(struct gw_spd_leaf, 12);
+GW_ABI_SIZE(struct gw_spd_leaf, 8);
 
 /* Value of gw_spd_rules. Ports are inclusive; first 65535 and last 0 is OPAQUE (RFC 7296
  * section 3.13.1). */
@@ -164,9 +163,8 @@ struct gw_spd_rule {
 	__u8 action;   /* enum gw_action */
 	__u8 flags;    /* GW_POLICY_* */
 	__u8 padding;
-	__u32 policy;
 };
-GW_ABI_SIZE(struct gw_spd_rule, 16);
+GW_ABI_SIZE(struct gw_spd_rule, 12);
 
 /* --- events ------------------------------------------------------------------------------------
  */

@@ -36,7 +36,6 @@ struct {
 } gw_spd_rules SEC(".maps");
 
 struct gw_decision {
-	__u32 policy;
 	__u8 action; /* enum gw_action */
 	__u8 flags;
 	__u8 is_ambiguous; /* it depends on ports or a protocol that a fragment hides */
@@ -168,7 +167,6 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 				 : gw_find_leaf6(flow, direction, &decision);
 	if (!leaf)
 		return decision;
-	decision.policy = leaf->policy;
 	decision.action = leaf->action;
 	decision.flags = leaf->flags;
 	first_rule = leaf->first_rule;
@@ -189,7 +187,6 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 		match = gw_match_rule(rule, flow, direction);
 		if (match.differs || (match.depends && rule->action == GW_ACTION_BYPASS))
 			continue;
-		decision.policy = rule->policy;
 		decision.action = rule->action;
 		decision.flags = rule->flags;
 		decision.is_ambiguous = match.depends;

@@ -232,4 +232,4 @@ def test_two_thousand_tunnels_share_leaves_where_they_can() -> None:
 
     tables = compile_spd(policies)
 
-    assert (len(tables.remotes), len(tables.leaves), len(tables.rules)) == (2000, 4000, 0)
+    assert (len(tables.remotes), len(tables.leaves), len(tables.rules)) == (2000, 2, 0)

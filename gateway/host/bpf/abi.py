@@ -192,7 +192,6 @@ class SpdLeaf:
     rule_count: int = 0
     action: int = SpdAction.NONE
     flags: int = 0
-    policy: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +206,6 @@ class SpdRule:
     """0: any."""
     action: int
     flags: int = 0
-    policy: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,7 +309,7 @@ _NEXT_HOP: Final = Layout(
 _SPD_LEAF: Final = Layout(
     "gw_spd_leaf",
     SpdLeaf,
-    (("first_rule", U32), ("rule_count", U16), ("action", U8), ("flags", U8), ("policy", U32)),
+    (("first_rule", U32), ("rule_count", U16), ("action", U8), ("flags", U8)),
 )
 
 
@@ -417,7 +415,6 @@ SPD_RULES: Final = Table(
             ("action", U8),
             ("flags", U8),
             ("padding", U8),
-            ("policy", U32),
         ),
     ),
 )

@@ -1,7 +1,7 @@
 """Layouts of C structs as Python records see them: encode, decode, and compare with BTF."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
@@ -70,22 +70,18 @@ class Layout(Generic[T]):
     c_name: str
     record: Callable[..., T]
     fields: tuple[tuple[str, Field], ...]
+    offsets: tuple[int, ...] = field(init=False)
+    """Of the fields, in bytes, as a C compiler aligns them."""
+    size: int = field(init=False)
+    """Of the struct in bytes, with those that align its end."""
 
-    def places(self) -> Mapping[str, tuple[int, Field]]:
-        """Return each field's offset in bytes, as a C compiler aligns it."""
-        found = {}
-        offset = 0
-        for name, field in self.fields:
-            offset = _aligned(offset, field.alignment)
-            found[name] = (offset, field)
-            offset += field.size
-        return found
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of the struct, with those that align its end."""
-        last = max(offset + field.size for offset, field in self.places().values())
-        return _aligned(last, max(field.alignment for _, field in self.fields))
+    def __post_init__(self) -> None:
+        offsets, end = [], 0
+        for _, kind in self.fields:
+            offsets.append(_aligned(end, kind.alignment))
+            end = offsets[-1] + kind.size
+        object.__setattr__(self, "offsets", tuple(offsets))
+        object.__setattr__(self, "size", _aligned(end, max(kind.alignment for _, kind in self.fields)))
 
     def encode(self, record: T) -> bytes:
         """Return the struct.
@@ -94,17 +90,17 @@ class Layout(Generic[T]):
             OverflowError: A number does not fit its field.
         """
         content = bytearray(self.size)
-        for name, (offset, field) in self.places().items():
+        for (name, kind), offset in zip(self.fields, self.offsets, strict=True):
             if name != "padding":
-                content[offset : offset + field.size] = field.write(getattr(record, _record_name(name)))
+                content[offset : offset + kind.size] = kind.write(getattr(record, _record_name(name)))
         return bytes(content)
 
     def decode(self, content: bytes) -> T:
         """Return the record in a struct."""
         return self.record(
             **{
-                _record_name(name): field.read(content[offset : offset + field.size])
-                for name, (offset, field) in self.places().items()
+                _record_name(name): kind.read(content[offset : offset + kind.size])
+                for (name, kind), offset in zip(self.fields, self.offsets, strict=True)
                 if name != "padding"
             }
         )
@@ -120,7 +116,7 @@ class Layout(Generic[T]):
             return
         if found.kind is not Kind.STRUCT or found.name != self.c_name:
             raise AbiMismatchError(f"{where} is {found.kind.name} {found.name} in C, we want {self.c_name}")
-        mine = [(name, offset) for name, (offset, _) in self.places().items()]
+        mine = [(name, offset) for (name, _), offset in zip(self.fields, self.offsets, strict=True)]
         theirs = [(member.name, member.offset) for member in found.members]
         if mine != theirs or self.size != btf.size_of(type_id):
             raise AbiMismatchError(

@@ -12,7 +12,7 @@ between the two stages.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.host.bpf.abi import (
     POLICY_DEVICE_ENFORCES,
@@ -39,6 +39,9 @@ from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 
 IpNetwork = IPv4Network | IPv6Network
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _ACTIONS: Final = {
     Action.PROTECT: SpdAction.PROTECT,
@@ -69,6 +72,8 @@ class _Entry(NamedTuple):
     local: IpNetwork
     remote: IpNetwork
     rule: SpdRule
+    shape: int
+    """The same for entries that differ in their remote prefix only."""
 
     @property
     def takes_everything(self) -> bool:
@@ -78,7 +83,7 @@ class _Entry(NamedTuple):
 
 
 def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = frozenset()) -> SpdTables:
-    """Compile an SPD. A policy's number in the maps is its place in the order, from 1.
+    """Compile an SPD. Remote prefixes that have the same rules share a class.
 
     Args:
         policies: All of them; they are put in order here.
@@ -89,9 +94,10 @@ def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = fr
     """
     ordered = sorted(policies, key=lambda policy: (policy.priority, policy.name))
     entries: list[_Entry] = []
-    for number, policy in enumerate(ordered, start=1):
+    shapes: dict[tuple[IpNetwork, SpdRule], int] = {}
+    for policy in ordered:
         flags = POLICY_DEVICE_ENFORCES if policy.name in device_enforces else 0
-        entries += _entries(policy, number, flags, len(entries))
+        entries += _entries(policy, flags, len(entries), shapes)
     remotes: dict[IpNetwork, int] = {}
     classes: dict[tuple[int, ...], int] = {}
     leaves: dict[tuple[int, IpNetwork], SpdLeaf] = {}
@@ -99,7 +105,7 @@ def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = fr
     by_remote = _index(entries, [entry.remote for entry in entries])
     for remote in by_remote.networks:
         covering = by_remote.covering(remote)
-        key = tuple(entry.order for entry in covering)
+        key = tuple(entry.shape for entry in covering)
         if key not in classes:
             classes[key] = len(classes)
             by_local = _index(covering, [entry.local for entry in covering])
@@ -110,7 +116,9 @@ def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = fr
     return SpdTables(remotes, leaves, tuple(rules.rules))
 
 
-def _entries(policy: Policy, number: int, flags: int, first_order: int) -> list[_Entry]:
+def _entries(
+    policy: Policy, flags: int, first_order: int, shapes: dict[tuple[IpNetwork, SpdRule], int]
+) -> list[_Entry]:
     found: list[_Entry] = []
     for local in policy.local_ts:
         for remote in policy.remote_ts:
@@ -125,10 +133,15 @@ def _entries(policy: Policy, number: int, flags: int, first_order: int) -> list[
                 protocol=protocols.pop() if protocols else ANY_PROTOCOL,
                 action=_ACTIONS[policy.action],
                 flags=flags,
-                policy=number,
             )
             found += [
-                _Entry(first_order + len(found) + place, local_prefix, remote_prefix, rule)
+                _Entry(
+                    first_order + len(found) + place,
+                    local_prefix,
+                    remote_prefix,
+                    rule,
+                    shapes.setdefault((local_prefix, rule), len(shapes)),
+                )
                 for place, (local_prefix, remote_prefix) in enumerate(_pairs(local, remote))
             ]
     return found
@@ -211,7 +224,6 @@ def _leaf(entries: Sequence[_Entry], pool: _RulePool, local: IpNetwork, remote: 
         rule_count=len(rules),
         action=last.action,
         flags=last.flags,
-        policy=last.policy,
     )
 
 
@@ -249,12 +261,17 @@ class SpdMaps:
         is_low_half_used = any(leaf.rule_count and leaf.first_rule < self._half for leaf in leaves_in_force)
         base = self._half if is_low_half_used else 0
         first_class = max(used, default=-1) + 1
-        for start in range(0, len(tables.rules), _BATCH):
-            batch = tables.rules[start : start + _BATCH]
-            self._rules.set_many({Word(base + start + at): rule for at, rule in enumerate(batch)})
+        _set_in_batches(self._rules, {Word(base + at): rule for at, rule in enumerate(tables.rules)})
         self._write_leaves(tables, base, first_class)
-        for network, remote_class in tables.remotes.items():
-            self._remotes[network.version].set(_prefix(network), RemoteClass(first_class + remote_class))
+        for version, view in self._remotes.items():
+            _set_in_batches(
+                view,
+                {
+                    _prefix(network): RemoteClass(first_class + remote_class)
+                    for network, remote_class in tables.remotes.items()
+                    if network.version == version
+                },
+            )
         wanted = {_prefix(network) for network in tables.remotes}
         for view in self._remotes.values():
             view.delete_many([key for key, _ in view.items() if key not in wanted])
@@ -267,13 +284,10 @@ class SpdMaps:
                 rule_count=leaf.rule_count,
                 action=leaf.action,
                 flags=leaf.flags,
-                policy=leaf.policy,
             )
             pending[network.version][_class_prefix(first_class + remote_class, network)] = moved
         for version, entries in pending.items():
-            items = list(entries.items())
-            for start in range(0, len(items), _BATCH):
-                self._leaves[version].set_many(dict(items[start : start + _BATCH]))
+            _set_in_batches(self._leaves[version], entries)
 
     def _remove_stale(self) -> set[int]:
         """Remove the leaves that no remote prefix leads to any more; return the classes in use."""
@@ -281,6 +295,12 @@ class SpdMaps:
         for view in self._leaves.values():
             view.delete_many([key for key, _ in view.items() if key.remote_class not in used])
         return used
+
+
+def _set_in_batches(view: View[K, V], entries: Mapping[K, V]) -> None:
+    items = list(entries.items())
+    for start in range(0, len(items), _BATCH):
+        view.set_many(dict(items[start : start + _BATCH]))
 
 
 def _prefix(network: IpNetwork) -> Prefix4 | Prefix6:
