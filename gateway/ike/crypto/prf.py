@@ -1,6 +1,5 @@
 """Pseudorandom functions and prf+ (RFC 7296 §2.13)."""
 
-import hmac
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -8,6 +7,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from gateway.ike.crypto.xcbc import aes_xcbc
@@ -18,12 +18,14 @@ PrfFunction = Callable[[bytes, bytes], bytes]
 """`prf(key, data)`."""
 
 _BLOCK: Final = 16
-_HMAC_HASHES: Final[Mapping[Prf, hashes.HashAlgorithm]] = {
-    Prf.HMAC_SHA1: hashes.SHA1(),  # noqa: S303 - HMAC does not need its collision resistance
-    Prf.HMAC_SHA2_256: hashes.SHA256(),
-    Prf.HMAC_SHA2_384: hashes.SHA384(),
-    Prf.HMAC_SHA2_512: hashes.SHA512(),
+_HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {
+    "md5": hashes.MD5(),  # noqa: S303 - an HMAC does not need collision resistance
+    "sha1": hashes.SHA1(),  # noqa: S303 - likewise
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
 }
+"""By the names of `PrfInfo.hash_name`."""
 
 
 def prf_function(prf: Prf) -> PrfFunction:
@@ -36,10 +38,10 @@ def prf_function(prf: Prf) -> PrfFunction:
         return _aes128_xcbc
     if prf is Prf.AES128_CMAC:
         return _aes128_cmac
-    hash_name = PRF[prf].hash_name
-    if not hash_name:
+    algorithm = _HASHES.get(PRF[prf].hash_name)
+    if algorithm is None:
         raise LocalError(f"PRF {prf.name} is not implemented")
-    return partial(_hmac, hash_name)
+    return partial(_hmac, algorithm)
 
 
 def expand(prf: Prf, key: bytes, seed: bytes, size: int) -> bytes:
@@ -47,7 +49,7 @@ def expand(prf: Prf, key: bytes, seed: bytes, size: int) -> bytes:
 
     HKDF-Expand (RFC 5869 §2.3) is prf+ with an HMAC: it took the construction from IKEv2.
     """
-    algorithm = _HMAC_HASHES.get(prf)
+    algorithm = _HASHES.get(PRF[prf].hash_name)
     if algorithm is None or size > 255 * algorithm.digest_size:
         return prf_plus(prf_function(prf), key, seed, size)
     return HKDFExpand(algorithm, size, seed).derive(key)
@@ -70,8 +72,10 @@ def prf_plus(prf: PrfFunction, key: bytes, seed: bytes, size: int) -> bytes:
     return bytes(output[:size])
 
 
-def _hmac(hash_name: str, key: bytes, data: bytes) -> bytes:
-    return hmac.digest(key, data, hash_name)
+def _hmac(algorithm: hashes.HashAlgorithm, key: bytes, data: bytes) -> bytes:
+    mac = HMAC(key, algorithm)
+    mac.update(data)
+    return mac.finalize()
 
 
 def _aes128_xcbc(key: bytes, data: bytes) -> bytes:

@@ -8,7 +8,6 @@ a time, run by `runner.py`. Rules a change must keep:
 - The IKE SA owns its Child SAs; an IKE rekey hands them to the successor.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -214,7 +213,7 @@ class IkeSa:
         self.requests = RequestWindow(Backoff.of(connection.ike))
         self.responses = ResponseWindow()
         self.children: dict[ChildSaId, ChildSa] = {}
-        self.plans: deque[Plan] = deque()
+        self.plans: list[Plan] = []
         self.delayed: dict[int, Plan] = {}
         """Plans that wait for `Timer.PAUSE`, by its subject."""
         self.rivals: dict[ChildSaId, Rival] = {}
@@ -456,7 +455,7 @@ class IkeSa:
         if any(_is_same(plan, queued) for queued in self.plans):
             return
         if first:
-            self.plans.appendleft(plan)
+            self.plans.insert(0, plan)
         else:
             self.plans.append(plan)
 

@@ -116,7 +116,7 @@ class Runner:
         while ike_sa.initiating is None and ike_sa.plans and ike_sa.requests.is_free:
             if ike_sa.state not in AUTHENTICATED_STATES:
                 return
-            plan = ike_sa.plans.popleft()
+            plan = ike_sa.plans.pop(0)
             steps = begin(ike_sa, plan)
             if steps is not None:
                 ike_sa.initiating = self._start(ike_sa, TaskRole.INITIATOR, steps, plan)

@@ -110,6 +110,8 @@ class RequestWindow:
         first_id: Message ID of the first request; in each direction of every new IKE SA it is 0 (§2.2).
     """
 
+    __slots__ = ("_backoff", "_next_id", "_outstanding")
+
     def __init__(self, backoff: Backoff, first_id: int = 0) -> None:
         self._backoff = backoff
         self._next_id = first_id
@@ -240,6 +242,8 @@ class ResponseWindow:
     Args:
         first_id: Message ID of the peer's first request; 0, as above.
     """
+
+    __slots__ = ("_cached", "_is_pending", "_next_id")
 
     def __init__(self, first_id: int = 0) -> None:
         self._next_id = first_id

@@ -75,13 +75,6 @@ class Reader:
         self._position = self._end
         return self._data[start : self._end]
 
-    def skip(self, size: int) -> None:
-        """Pass over `size` bytes, which RFC 7296 calls RESERVED and wants ignored on receipt."""
-        stop = self._position + size
-        if stop > self._end:
-            raise self._short(size)
-        self._position = stop
-
     def sub(self, size: int, what: str) -> "Reader":
         """Return a reader bounded to the next `size` bytes, and pass over them."""
         start = self._position

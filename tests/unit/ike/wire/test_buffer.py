@@ -27,12 +27,10 @@ def test_number_beyond_the_end_is_invalid_syntax(read):
 
 
 @pytest.mark.parametrize("size", [-1, 5])
-def test_take_skip_and_sub_stay_inside(size):
+def test_take_and_sub_stay_inside(size):
     for read in (Reader.take, lambda reader, n: reader.sub(n, "inner")):
         with pytest.raises(InvalidSyntax):
             read(Reader(b"four", "test"), size)
-    with pytest.raises(InvalidSyntax):
-        Reader(b"four", "test").skip(5)
 
 
 def test_sub_reader_ends_where_its_bytes_end_although_there_are_more():
