@@ -28,7 +28,7 @@ class DropReason(StrEnum):
     DUMMY = "dummy"
     """A traffic-flow-confidentiality dummy packet, next header 59 (RFC 4303 §2.6): authentic, discarded."""
     SEQUENCE_OVERFLOW = "sequence_overflow"
-    """The outbound sequence number would cycle (RFC 4303 §3.3.3), or the reserved block of them is used up."""
+    """The outbound sequence number would cycle (RFC 4303 §3.3.3), or no block of them is reserved."""
     SA_EXPIRED = "sa_expired"
     """The SA reached a hard lifetime."""
     ECN_ILLEGAL = "ecn_illegal"

@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from gateway.datapath.engine.core import EventKind, Refusal, Refused, Worker
+from gateway.datapath.engine.core import Crypto, EventKind, Refusal, Refused, Worker
 from gateway.esp.errors import PacketDropped
 from gateway.esp.inbound import InboundSa, parse_outer
 from gateway.esp.outbound import OutboundSa
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.sa import Direction, Mode, Spi, UdpEncapsulation
+from tests.unit.esp.ah_samples import ah_association
 from tests.unit.esp.samples import (
+    BY_NAME,
     ENCAPSULATION,
     OUTER,
+    Suite,
     association,
     ip_packet,
     make_entropy,
@@ -322,3 +325,45 @@ def test_one_burst_may_hold_packets_of_many_sas_and_of_none(worker: Worker) -> N
     assert drops[70:73] == [DropReason.MALFORMED, DropReason.MALFORMED, DropReason.UNSUPPORTED]
     assert drops[:70] + drops[73:] == [None] * count
     assert [outcome.ref for outcome in outcomes if outcome.drop is None] == refs
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_packet_that_the_selectors_refuse_does_not_say_where_the_peer_is(
+    worker: Worker, mode: Mode
+) -> None:
+    changes: dict[str, Any] = {"mode": mode, "encapsulation": ENCAPSULATION}
+    worker.add(association(Direction.INBOUND, remote_ts=selectors("10.99.0.0/16"), **changes))
+    moved = bytearray(sealed(ip_packet(4, b"data", addresses=OUTER), **changes))
+    moved[20:22] = (61000).to_bytes(2, "big")
+
+    assert worker.open([bytes(moved)])[0].drop is DropReason.SELECTOR_MISMATCH
+    assert worker.drain_events() == []
+
+
+@pytest.mark.parametrize(
+    "suite", [BY_NAME[name] for name in ("aes256gcm16", "aes256-sha256", "null-sha512")], ids=str
+)
+def test_the_largest_packets_are_carried(worker: Worker, suite: Suite, crypto: Crypto) -> None:
+    ref = worker.add(association(Direction.OUTBOUND, suite), crypto=crypto)
+    worker.add(association(Direction.INBOUND, suite), crypto=crypto)
+    packet = ip_packet(4, material("large", 65400))
+
+    (outcome,) = worker.seal([(ref, packet)])
+
+    assert worker.open([outcome.packet])[0].packet == packet
+
+
+def test_ah_larger_than_the_crypto_library_takes_is_refused_alone(worker: Worker, crypto: Crypto) -> None:
+    """One job that ipsec-mb refuses would take the others of its burst with it."""
+    ref = worker.add(ah_association(Direction.OUTBOUND), crypto=crypto)
+    worker.add(ah_association(Direction.INBOUND), crypto=crypto)
+    good = worker.seal([(ref, ip_packet())])[0].packet
+    header = bytearray(ip_packet(4, good[20:] + bytes(65535 - len(good)), protocol=51, addresses=OUTER))
+    header[31] = 200
+
+    outcomes = worker.open([bytes(header), good])
+
+    assert len(header) == 65535
+    assert [outcome.drop for outcome in outcomes] == [DropReason.UNSUPPORTED, None]
+    large = ip_packet(4, bytes(65480))
+    assert worker.seal([(ref, large)])[0].drop is DropReason.TOO_BIG

@@ -71,8 +71,10 @@ enum gw_df {
 	GW_DF_CLEAR = 2
 };
 
-/* A traffic selector (RFC 7296 §3.13.1), host order; addresses as on the wire, IPv4 in the first
- * four. */
+/*
+ * A traffic selector (RFC 7296 §3.13.1), host order; addresses as on the wire, IPv4 in the first
+ * four.
+ */
 struct gw_selector {
 	uint8_t start[16];
 	uint8_t end[16];

@@ -159,7 +159,7 @@ enum gw_drop_reason gw_ah_prepare_transport(struct gw_worker *worker, struct gw_
 		reason = try_cover(packet->data, split.header);
 	if (reason != GW_DROP_NONE)
 		return reason;
-	if (length > GW_MAX_IP_BYTES || (sa->path_mtu && length > sa->path_mtu) ||
+	if (length > GW_AH_MAX_BYTES || (sa->path_mtu && length > sa->path_mtu) ||
 	    !has_room(packet))
 		return GW_DROP_TOO_BIG;
 	reason = gw_account(worker, hot, packet->length - split.header, sequence);
@@ -214,7 +214,7 @@ enum gw_drop_reason gw_ah_prepare_open(struct gw_worker *worker, struct gw_sa *s
 	enum gw_drop_reason reason;
 
 	/* The high half of an ESN is put behind the packet for a while. */
-	if (outer->header > GW_AH_MAX_HEADER ||
+	if (outer->header > GW_AH_MAX_HEADER || outer->end > GW_AH_MAX_BYTES ||
 	    packet->length - outer->end + packet->tailroom < (sa->esn ? 4u : 0u))
 		return GW_DROP_UNSUPPORTED;
 	reason = cover(scratch, packet->data, outer->header, false);

@@ -22,6 +22,8 @@
 #define GW_AH_FIXED_BYTES 12u
 /* Longer headers before AH are refused: UNSUPPORTED. */
 #define GW_AH_MAX_HEADER 512u
+/* ipsec-mb hashes at most 2^16 - 2 bytes; four of them are the high half of an ESN. */
+#define GW_AH_MAX_BYTES 65530u
 
 /* Where one packet comes in: its headers, as parse_outer of esp_in.c found them. */
 struct gw_outer {

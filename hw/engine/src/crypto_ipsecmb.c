@@ -367,8 +367,10 @@ static void hash_block(IMB_MGR *manager, uint8_t mac, const uint8_t *block, uint
 	}
 }
 
-/* The hash state behind the key block: all keys of RFC 2404 and RFC 4868 are shorter than one (RFC
- * 2104). */
+/*
+ * The hash state behind the key block: all keys of RFC 2404 and RFC 4868 are shorter than one (RFC
+ * 2104).
+ */
 static void init_hmac(IMB_MGR *manager, const struct gw_suite *suite, struct keys *keys,
 		      const uint8_t *key)
 {

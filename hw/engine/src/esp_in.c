@@ -64,8 +64,10 @@ static inline enum gw_drop_reason parse_outer(const struct gw_packet *packet,
 		       : GW_DROP_NONE;
 }
 
-/* Find the SA by SPI, destination and protocol (RFC 4301 §4.1); the low bits of the SPI are its
- * index. */
+/*
+ * Find the SA by SPI, destination and protocol (RFC 4301 §4.1); the low bits of the SPI are its
+ * index.
+ */
 static inline struct gw_hot *look_up(const struct gw_worker *worker, const uint8_t *ip,
 				     uint32_t spi, uint8_t protocol)
 {
@@ -173,8 +175,10 @@ static void strip_ah(const struct gw_packet *packet, const struct gw_op *op,
 	payload->header = op->head;
 }
 
-/* Put the outer header before the payload: transport mode (RFC 4303 §3.4.4.1 step 5, RFC 4302
- * §3.1.1). */
+/*
+ * Put the outer header before the payload: transport mode (RFC 4303 §3.4.4.1 step 5, RFC 4302
+ * §3.1.1).
+ */
 static enum gw_drop_reason rebuild(const struct gw_hot *hot, const struct gw_packet *packet,
 				   const struct gw_op *op, struct payload *payload)
 {
@@ -211,17 +215,21 @@ static enum gw_drop_reason check_selectors(const struct gw_sa *sa, const struct 
 								  : GW_DROP_SELECTOR_MISMATCH;
 }
 
-/*
- * Note where the peer is now (RFC 7296 §2.23). Only the newest authentic packet is believed, so
- * that an old one, held back and sent again from elsewhere, moves nothing.
- */
-static void follow_nat(struct gw_worker *worker, struct gw_sa *sa, const struct gw_packet *packet,
-		       const struct gw_op *op)
+/* Read source and port of the outer headers, before another header moves over them. */
+static uint16_t read_source(const struct gw_sa *sa, const struct gw_packet *packet,
+			    const struct gw_op *op, uint8_t source[16])
 {
 	bool is_ipv4 = sa->family == 4;
-	size_t bytes = is_ipv4 ? 4 : 16;
-	const uint8_t *source = packet->data + (is_ipv4 ? 12 : 8);
-	uint16_t port = gw_load16(packet->data + op->head - GW_UDP_BYTES);
+
+	memcpy(source, packet->data + (is_ipv4 ? 12 : 8), is_ipv4 ? 4 : 16);
+	return gw_load16(packet->data + op->head - GW_UDP_BYTES);
+}
+
+/* Note where the peer is now (RFC 7296 §2.23). */
+static void follow_nat(struct gw_worker *worker, struct gw_sa *sa, const uint8_t source[16],
+		       uint16_t port)
+{
+	size_t bytes = sa->family == 4 ? 4 : 16;
 
 	if (port == sa->source_port && memcmp(source, sa->source, bytes) == 0)
 		return;
@@ -247,6 +255,8 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 	uint64_t highest = hot->sequence;
 	uint8_t *ip = packet->data;
 	struct payload payload;
+	uint8_t source[16];
+	uint16_t port = 0;
 	uint32_t carried;
 	enum gw_drop_reason reason;
 
@@ -266,6 +276,12 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 		return reason;
 	if (GW_UNLIKELY(payload.next_header == GW_PROTOCOL_NONE && !sa->ah_bytes))
 		return GW_DROP_DUMMY;
+	/*
+	 * Only the newest authentic packet is believed, so that an old one, held back and sent again
+	 * from elsewhere, moves nothing.
+	 */
+	if (GW_UNLIKELY(sa->source_port && op->udp && op->sequence > highest))
+		port = read_source(sa, packet, op, source);
 	carried = payload.length;
 	if (hot->flags & GW_SA_TUNNEL) {
 		uint8_t tos = ip[0] >> 4 == 4 ? ip[1] : gw_ipv6_tos(ip);
@@ -273,9 +289,6 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 		reason = gw_decapsulate(payload.data, &payload.length, payload.next_header, tos);
 		carried = payload.length;
 	} else {
-		/* Before the header moves over what it stood in. */
-		if (sa->source_port && op->udp && op->sequence > highest)
-			follow_nat(worker, sa, packet, op);
 		reason = rebuild(hot, packet, op, &payload);
 	}
 	if (reason == GW_DROP_NONE)
@@ -284,9 +297,8 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 		reason = gw_account(worker, hot, carried, op->sequence);
 	if (GW_UNLIKELY(reason != GW_DROP_NONE))
 		return reason;
-	if (GW_UNLIKELY(hot->flags & GW_SA_TUNNEL && sa->source_port && op->udp &&
-			op->sequence > highest))
-		follow_nat(worker, sa, packet, op);
+	if (GW_UNLIKELY(port))
+		follow_nat(worker, sa, source, port);
 	hand_over(packet, &payload);
 	return GW_DROP_NONE;
 }

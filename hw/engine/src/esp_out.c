@@ -84,8 +84,10 @@ static inline void put_outer(const struct gw_hot *hot, const struct gw_inner *in
 	uint32_t length = sa->outer_bytes + op->auth_bytes + sa->icv_bytes;
 	uint8_t tos = inner->tos & sa->tos_mask;
 
-	/* One copy of a whole line, that ends where the IV begins; then what differs from packet to
-	 * packet. */
+	/*
+	 * One copy of a whole line, that ends where the IV begins; then what differs from packet to
+	 * packet.
+	 */
 	memcpy(op->auth + GW_ESP_BYTES - GW_LINE, sa->template, GW_LINE);
 	gw_store32(op->auth + 4, (uint32_t)op->sequence);
 	if (hot->flags & GW_SA_UDP)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fragments before encapsulation: what is too big for the tunnel and may be cut (RFC 4301 §8.2, RFC
- * 791 §3.2). */
+/*
+ * Fragments before encapsulation: what is too big for the tunnel and may be cut (RFC 4301 §8.2, RFC
+ * 791 §3.2).
+ */
 #include "bytes.h"
 #include "gw_engine.h"
 #include "ip.h"

@@ -20,8 +20,10 @@
 #include "suite.h"
 
 #define GW_LINE 64
-/* Operations under way at once: enough to fill the lanes of multi-buffer hashing, small enough for
- * L1. */
+/*
+ * Operations under way at once: enough to fill the lanes of multi-buffer hashing, small enough for
+ * L1.
+ */
 #define GW_CHUNK   64
 #define GW_MAX_ICV 32
 #define GW_MAX_IV  16

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The SAD of one worker: install, hand over, remove; and the tunnels that name SAs (RFC 4301
- * §4.4.2). */
+/*
+ * The SAD of one worker: install, hand over, remove; and the tunnels that name SAs (RFC 4301
+ * §4.4.2).
+ */
 #include <stdlib.h>
 
 #include "ah.h"
@@ -77,7 +79,9 @@ static uint16_t max_payload(const struct gw_sa *sa)
 	uint32_t limit = sa->path_mtu ? sa->path_mtu : GW_MAX_IP_BYTES;
 	uint32_t fixed = sa->outer_bytes;
 
-	if (!sa->path_mtu && sa->family == 6)
+	if (sa->ah_bytes && limit > GW_AH_MAX_BYTES)
+		limit = GW_AH_MAX_BYTES;
+	else if (!sa->path_mtu && sa->family == 6)
 		fixed -= GW_IPV6_BYTES; /* its length field does not count it */
 	if (sa->ah_bytes)
 		return (uint16_t)(limit > fixed + sa->ah_bytes ? limit - fixed - sa->ah_bytes : 0);

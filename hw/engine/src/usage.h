@@ -43,8 +43,10 @@ enum gw_drop_reason gw_usage_reach(struct gw_worker *worker, struct gw_hot *hot,
  */
 void gw_usage_tell(struct gw_worker *worker, struct gw_sa *sa, uint32_t kind);
 
-/* Count one packet, unless a limit forbids it. Validate before: this is the step that changes
- * state. */
+/*
+ * Count one packet, unless a limit forbids it. Validate before: this is the step that changes
+ * state.
+ */
 static inline enum gw_drop_reason gw_account(struct gw_worker *worker, struct gw_hot *hot,
 					     uint32_t inner_bytes, uint64_t sequence)
 {

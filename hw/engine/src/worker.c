@@ -32,8 +32,10 @@ struct gw_worker *gw_worker_new(const struct gw_worker_config *config, enum gw_e
 	if (!worker)
 		return NULL;
 	worker->sas.bytes = sizeof(struct gw_sa);
-	/* With a line more, the first lines of many windows do not meet in the same sets of a
-	 * cache. */
+	/*
+	 * With a line more, the first lines of many windows do not meet in the same sets of a
+	 * cache.
+	 */
 	worker->windows.bytes = GW_MAX_WINDOW_BLOCKS * sizeof(uint64_t) + GW_LINE;
 	worker->inbound_mask = (1u << config->inbound_bits) - 1;
 	worker->outbound_sas = config->outbound_sas;

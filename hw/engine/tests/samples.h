@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SAs and packets that the tests share. Every packet lies in memory of its exact size, for the
- * sanitizer. */
+/*
+ * SAs and packets that the tests share. Every packet lies in memory of its exact size, for the
+ * sanitizer.
+ */
 #ifndef GW_SAMPLES_H
 #define GW_SAMPLES_H
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The Test Anything Protocol: a line per check, the plan at the end, exit status 1 after any
- * failure. */
+/*
+ * The Test Anything Protocol: a line per check, the plan at the end, exit status 1 after any
+ * failure.
+ */
 #ifndef GW_TAP_H
 #define GW_TAP_H
 

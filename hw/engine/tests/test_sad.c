@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Memory: what is refused leaves nothing behind, what is removed is wiped, a worker frees
- * everything. */
+/*
+ * Memory: what is refused leaves nothing behind, what is removed is wiped, a worker frees
+ * everything.
+ */
 #include "samples.h"
 #include "slab.h"
 #include "tap.h"
