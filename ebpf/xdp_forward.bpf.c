@@ -96,7 +96,8 @@ static __always_inline int gw_may_answer(const struct gw_flow *flow, const struc
 	__u32 key = 0;
 	__u64 *due_ns = bpf_map_lookup_elem(&gw_errors, &key);
 
-	if (!from->words_be[3] || gw_is_icmp_error(flow) || flow->fragment == GW_FRAGMENT_LATER)
+	if (!from->words_be[3] || gw_is_icmp_error(flow) || flow->fragment == GW_FRAGMENT_LATER ||
+	    !gw_is_one_host(flow->family, &flow->source))
 		return 0;
 	return due_ns && gw_is_within_rate(due_ns, now_ns, gw_error_interval_ns, 0);
 }
@@ -126,7 +127,7 @@ static __always_inline int gw_forward_to(struct xdp_md *ctx, const struct gw_flo
 	hop = *found;
 	if (flow->l3_bytes > hop.mtu)
 		return gw_too_big(ctx, flow, port, hop.mtu);
-	gw_clamp_mss(ctx, flow, hop.mtu);
+	gw_clamp_mss(ctx, flow, hop.mss_mtu ? hop.mss_mtu : hop.mtu);
 	if (gw_count_hop(ctx, flow) || gw_rewrite_link(ctx, flow, &hop))
 		return gw_drop(ctx, GW_DROP_SEND_FAILED);
 	verdict = bpf_redirect_map(&gw_devices, hop.ifindex, XDP_DROP);
@@ -179,7 +180,7 @@ int gw_forward(struct xdp_md *ctx)
 	port = bpf_map_lookup_elem(&gw_ports, &key);
 	if (!port || !gw_is_ours(ctx, port))
 		return gw_pass(ctx, GW_EXIT_NOT_OURS);
-	if (gw_is_link_icmpv6(flow) || gw_is_for_many(flow))
+	if (gw_is_link_icmpv6(flow) || gw_stays_on_link(flow->family, &flow->destination))
 		return gw_pass(ctx, GW_EXIT_LINK_LOCAL);
 	if (port->side == GW_SIDE_OFFLOAD && !flow->fragment &&
 	    gw_classify(&cursor, flow, &carrier) != GW_CARRIED_OTHER)

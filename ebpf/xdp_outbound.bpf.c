@@ -39,7 +39,8 @@ int gw_outbound(struct xdp_md *ctx)
 		return gw_drop(ctx, reason);
 	if (!flow->family)
 		return gw_pass(ctx, GW_EXIT_NOT_IP);
-	if (gw_is_link_icmpv6(flow) || gw_is_for_many(flow) || gw_is_group_mac(ctx))
+	if (gw_is_link_icmpv6(flow) || gw_stays_on_link(flow->family, &flow->destination) ||
+	    gw_is_group_mac(ctx))
 		return gw_pass(ctx, GW_EXIT_LINK_LOCAL);
 	if (bpf_map_lookup_elem(&gw_locals, &flow->destination))
 		return gw_pass(ctx, GW_EXIT_NOT_OURS);

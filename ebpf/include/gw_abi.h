@@ -213,7 +213,7 @@ struct gw_next_hop {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 vlan_id; /* 0: untagged */
-	__u16 padding;
+	__u16 mss_mtu; /* what the MSS of a SYN shall fit into; 0: mtu */
 };
 GW_ABI_SIZE(struct gw_next_hop, 24);
 

@@ -30,13 +30,22 @@ static __always_inline int gw_is_link_icmpv6(const struct gw_flow *flow)
 
 /* Addresses of more than one host, or of a link only: a gateway does not forward them (RFC 1812
  * section 5.2.6). */
-static __always_inline int gw_is_for_many(const struct gw_flow *flow)
+static __always_inline int gw_stays_on_link(__u8 family, const union gw_address *address)
 {
-	const union gw_address *to = &flow->destination;
+	const __u8 *octets = address->octets;
 
-	if (flow->family == 4)
-		return to->octets[12] >= 224 || (to->octets[12] == 169 && to->octets[13] == 254);
-	return gw_is_multicast6(to) || (to->octets[0] == 0xfe && (to->octets[1] & 0xc0) == 0x80);
+	if (family == 4)
+		return octets[12] >= 224 || (octets[12] == 169 && octets[13] == 254);
+	return gw_is_multicast6(address) || (octets[0] == 0xfe && (octets[1] & 0xc0) == 0x80);
+}
+
+/* Is this the address of one host, to which an ICMP error may be sent (RFC 1122 section 3.2.2)? */
+static __always_inline int gw_is_one_host(__u8 family, const union gw_address *address)
+{
+	if (family == 4)
+		return address->octets[12] && address->octets[12] != 127 &&
+		       address->octets[12] < 224;
+	return !gw_is_multicast6(address) && (address->halves[0] || address->halves[1]);
 }
 
 /* Is the frame for a group of stations (IEEE 802: the lowest bit of the first octet)? */

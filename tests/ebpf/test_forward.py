@@ -49,7 +49,7 @@ from tests.ebpf.program_table import (
 
 OUR_NIC_MAC, ROUTER_MAC, HOST_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02", "02:00:00:00:00:03"
 MTU = 1438
-ENFORCED = ("lan", "lan6", "dns")
+ENFORCED = ("lan", "lan6", "dns", "loopback")
 POLICIES = (
     policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16"),
     policy("lan6", Action.PROTECT, "2001:db8:1::/48", "2001:db8:2::/48"),
@@ -57,6 +57,7 @@ POLICIES = (
     policy("kernel", Action.PROTECT, "10.1.0.0/16", "10.3.0.0/16"),
     policy("bypass", Action.BYPASS, "10.1.0.0/16", "10.4.0.0/16"),
     policy("bad", Action.DISCARD, "10.1.0.0/16", "10.5.0.0/16"),
+    policy("loopback", Action.PROTECT, "127.0.0.0/8", "10.2.0.0/16"),
     policy("far", Action.PROTECT, "10.1.0.0/16", "10.9.0.0/16"),
 )
 
@@ -97,7 +98,7 @@ def forward() -> Iterator[LoadedObject]:
             "10.2.0.0/16": NextHop(mtu=MTU, **to_router),
             "10.2.99.0/24": NextHop(mtu=MTU, vlan_id=99, **to_router),
             "10.6.0.0/16": NextHop(mtu=MTU, **to_router),
-            "10.1.0.0/16": NextHop(mtu=1500, **to_host),
+            "10.1.0.0/16": NextHop(mtu=1500, mss_mtu=MTU, **to_host),
             "10.1.7.0/24": NextHop(mtu=1500, vlan_id=7, **to_host),
             "2001:db8:2::/48": NextHop(mtu=MTU, **to_router),
             "2001:db8:1::/48": NextHop(mtu=1500, **to_host),
@@ -241,6 +242,12 @@ FORWARDED = (
         device="beyond",
     ),
     Forwarded(
+        name="a SYN from the NIC, whose answers must fit into the tunnel",
+        frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.0.9", ttl=60) / TCP(flags="S", options=mss(1460)),
+        expected=TO_HOST / IP(src="10.2.0.9", dst="10.1.0.9", ttl=59) / TCP(flags="S", options=mss(MTU - 40)),
+        device="beyond",
+    ),
+    Forwarded(
         name="decrypted by the NIC for a VLAN",
         frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.7.9", ttl=60) / UDP() / DATA,
         expected=TO_HOST / Dot1Q(vlan=7) / IP(src="10.2.0.9", dst="10.1.7.9", ttl=59) / UDP() / DATA,
@@ -352,8 +359,14 @@ def test_too_big_over_ipv6_is_answered(forward: LoadedObject) -> None:
         (lan4(flags="DF") / ICMP(type=3, code=4) / Raw(bytes(1420)), "outside"),
         (lan6() / ICMPv6PacketTooBig() / Raw(bytes(1420)), "outside"),
         (IPv6(src="2001:db8:2::9", dst="2001:db8:1::9") / UDP() / Raw(bytes(1460)), "beyond"),
+        (IP(src="127.0.0.1", dst="10.2.0.9", flags="DF") / UDP() / Raw(bytes(1420)), "outside"),
     ],
-    ids=["about an ICMP error", "about an ICMPv6 error", "where we have no address"],
+    ids=[
+        "about an ICMP error",
+        "about an ICMPv6 error",
+        "where we have no address",
+        "from a loopback address",
+    ],
 )
 def test_no_error_is_sent(forward: LoadedObject, packet: Packet, device: str) -> None:
     done, reason = send(forward, (link() if device == "outside" else FROM_ROUTER) / packet, device)

@@ -262,6 +262,9 @@ class NextHop:
     destination_mac: bytes
     source_mac: bytes
     vlan_id: int = 0
+    mss_mtu: int = 0
+    """What the MSS of a SYN shall fit into: towards the LAN the tunnel's MTU, because the answers come back
+    through it. 0: `mtu`. Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +306,7 @@ _NEXT_HOP: Final = Layout(
         ("destination_mac", MAC),
         ("source_mac", MAC),
         ("vlan_id", U16),
-        ("padding", U16),
+        ("mss_mtu", U16),
     ),
 )
 _SPD_LEAF: Final = Layout(

@@ -70,22 +70,14 @@ def attach_xdp(program: Program, interface: str) -> Attachment:
     """
     ifindex = interface_index(interface)
     try:
-        link = create_link(program, ifindex, XdpMode.DRIVER.value, interface)
+        link = _link(program, ifindex, XdpMode.DRIVER, interface)
     except KernelRefusedError as error:
-        if error.code in (errno.EBUSY, errno.EEXIST):
-            raise _taken(interface, ifindex, error) from error
         if error.code == errno.EPERM:
             raise
         reason = f"the driver of {interface} takes no XDP program: {error}"
-    else:
-        return Attachment(link=link, interface=interface, mode=XdpMode.DRIVER, reason="")
-    try:
-        link = create_link(program, ifindex, XdpMode.GENERIC.value, interface)
-    except KernelRefusedError as error:
-        if error.code in (errno.EBUSY, errno.EEXIST):
-            raise _taken(interface, ifindex, error) from error
-        raise
-    return Attachment(link=link, interface=interface, mode=XdpMode.GENERIC, reason=reason)
+        link = _link(program, ifindex, XdpMode.GENERIC, interface)
+        return Attachment(link=link, interface=interface, mode=XdpMode.GENERIC, reason=reason)
+    return Attachment(link=link, interface=interface, mode=XdpMode.DRIVER, reason="")
 
 
 def attached_program(ifindex: int) -> tuple[int, str] | None:
@@ -124,9 +116,12 @@ def interface_index(interface: str) -> int:
         raise BpfError(f"there is no interface {interface!r}: {error.strerror}") from error
 
 
-def _taken(interface: str, ifindex: int, error: KernelRefusedError) -> BpfError:
-    found = attached_program(ifindex)
-    if found is None:
-        return error
-    program_id, mode = found
-    return InterfaceTakenError(interface, program_name(program_id), program_id, mode)
+def _link(program: Program, ifindex: int, mode: XdpMode, interface: str) -> Link:
+    try:
+        return create_link(program, ifindex, mode.value, interface)
+    except KernelRefusedError as error:
+        found = attached_program(ifindex) if error.code in (errno.EBUSY, errno.EEXIST) else None
+        if found is None:
+            raise
+        program_id, where = found
+        raise InterfaceTakenError(interface, program_name(program_id), program_id, where) from error
