@@ -243,7 +243,7 @@ class ResponseWindow:
         first_id: Message ID of the peer's first request; 0, as above.
     """
 
-    __slots__ = ("_cached", "_is_pending", "_next_id")
+    __slots__ = ("_cached", "_is_pending", "_next_id", "sent")
 
     def __init__(self, first_id: int = 0) -> None:
         self._next_id = first_id
