@@ -304,6 +304,7 @@ def write_sa(sa: SecurityAssociation, *, with_keys: bool) -> tpb.SecurityAssocia
         child=sa.child,
         child_sa_id=sa.child_sa_id,
         placement=write_placement(sa.placement),
+        interface_id=sa.interface_id,
     )
 
 
@@ -377,6 +378,7 @@ def read_sa(
         child=message.child,
         child_sa_id=message.child_sa_id,
         placement=placement,
+        interface_id=message.interface_id,
     )
 
 
@@ -408,6 +410,7 @@ def write_policy(policy: Policy) -> tpb.Policy:
         connection=policy.connection,
         child=policy.child,
         placement=write_placement(policy.placement),
+        interface_id=policy.interface_id,
     )
 
 
@@ -439,6 +442,7 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
         connection=message.connection,
         child=message.child,
         placement=placement,
+        interface_id=message.interface_id,
     )
 
 

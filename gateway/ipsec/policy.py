@@ -43,3 +43,5 @@ class Policy:
     child: str = ""
     placement: Placement = Placement()
     """Where the SAs of a PROTECT entry are expected: the entry waits for them there."""
+    interface_id: int = 0
+    """Only for traffic of this virtual interface (Linux: `if_id`), and for SAs of it; 0 for that of none."""

@@ -71,8 +71,8 @@ class SecurityAssociation:
     from a conflicting one.
 
     Raises:
-        VocabularyError: The SPI or the window is out of range, or the outer addresses mix families. Key
-            lengths are the datapath's to check: it knows what it can carry.
+        VocabularyError: The SPI, the window or the interface id is out of range, or the outer addresses mix
+            families. Key lengths are the datapath's to check: it knows what it can carry.
     """
 
     spi: Spi
@@ -108,6 +108,8 @@ class SecurityAssociation:
     child_sa_id: int = 0
     """Joins the two directions of one Child SA; unique within one controller."""
     placement: Placement = Placement()
+    interface_id: int = 0
+    """Of the virtual interface whose traffic this SA carries (Linux: `if_id`); 0 for that of none."""
 
     def __post_init__(self) -> None:
         if not MIN_SPI <= self.spi <= MAX_SPI:
@@ -116,6 +118,8 @@ class SecurityAssociation:
             raise VocabularyError(
                 f"outer addresses are of one family, got {self.source} and {self.destination}"
             )
+        if not 0 <= self.interface_id < 1 << 32:
+            raise VocabularyError(f"an interface id is of 32 bits, got {self.interface_id}")
         window = self.replay_window_packets
         if window != 0 and not MIN_REPLAY_WINDOW <= window <= MAX_REPLAY_WINDOW:
             raise VocabularyError(

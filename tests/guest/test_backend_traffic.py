@@ -1,6 +1,7 @@
 """Traffic through the xfrm backend: what passes, what is dropped, what is told, and what a rekey loses."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -440,6 +441,55 @@ async def test_what_others_put_into_the_kernel_is_left_alone(backend: XfrmBacken
         assert [sa.body.id.spi for sa in stranger.sas()] == [0x7777]
         left = [one for one in stranger.policies() if one.body.direction is PolicyDirection.OUT]
         assert [one.body.priority for one in left] == [9]
+
+
+# --- route-based ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_routed_into_an_xfrm_interface_is_protected_and_nothing_else(
+    backend: XfrmBackend, peer: Peer
+) -> None:
+    everything = (TrafficSelector.parse("0.0.0.0/0"),)
+    route_through_an_xfrm_interface(42)
+    wide = policy(local_ts=everything, remote_ts=everything, interface_id=42)
+    sas = couple(local_ts=everything, remote_ts=everything, interface_id=42)
+    peer.install(*(replace(sa, interface_id=0) for sa in sas))
+    peer.protect(policy(), sas[0])
+    assert [result.error for result in await backend.apply_policies([wide])] == [None]
+
+    with udp("10.1.0.1") as here, udp("10.2.0.1", peer.namespace) as there:
+        with contextlib.suppress(OSError):
+            here.sendto(b"too early", ("10.2.0.1", PORT))
+        assert [result.error for result in await backend.install_sas(sas)] == [None, None]
+        here.sendto(b"there", ("10.2.0.1", PORT))
+        assert await received(there) == b"there"
+        there.sendto(b"and back", ("10.1.0.1", PORT))
+        assert await received(here) == b"and back"
+    packets = [count.packets for count in (await backend.counters()).sas]
+    with udp("192.0.2.1") as here, udp("192.0.2.2", peer.namespace) as there:
+        here.sendto(b"clear, not by the interface", ("192.0.2.2", PORT))
+        assert await received(there) == b"clear, not by the interface"
+
+    assert packets == [1, 1]
+    await backend.remove_policies([wide.name])
+    with XfrmSocket() as kernel:
+        assert [one for one in kernel.policies() if one.body.selector.user] == []
+
+
+async def test_traffic_of_an_xfrm_interface_asks_for_an_sa(backend: XfrmBackend, peer: Peer) -> None:
+    events = backend.events()
+    route_through_an_xfrm_interface(42)
+    await backend.apply_policies([policy(interface_id=42, remote_address=ip_address("192.0.2.2"))])
+    with udp("10.1.0.1") as here, contextlib.suppress(OSError):
+        here.sendto(b"x", ("10.2.0.1", PORT))
+
+    assert (await next_of(events, Acquire)).policy == "paris/lan"
+
+
+def route_through_an_xfrm_interface(number: int) -> None:
+    ip("link", "add", "ipsec0", "type", "xfrm", "dev", "outside", "if_id", str(number))
+    ip("link", "set", "ipsec0", "up")
+    ip("route", "add", "10.2.0.0/16", "dev", "ipsec0", "src", "10.1.0.1")
 
 
 # --- a peer that moves ------------------------------------------------------------------------------------

@@ -298,6 +298,7 @@ class SoftwareBackend:
         if len(self._sad) >= MAX_SAS:
             raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
         first_wanted(sa.placement, (Engine.SOFTWARE,))
+        _check_interface(sa.interface_id)
         if sa.encapsulation is not None and not self._esp_sockets:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,
@@ -653,12 +654,26 @@ def _is_inbound(sa: SecurityAssociation) -> bool:
     return sa.direction is Direction.INBOUND
 
 
+def _check_interface(interface_id: int) -> None:
+    """Check that something is not for the traffic of a virtual interface.
+
+    Raises:
+        DatapathError: MODE_UNSUPPORTED: it is.
+    """
+    if interface_id:
+        raise DatapathError(
+            ErrorReason.MODE_UNSUPPORTED,
+            f"interface id {interface_id}: the software datapath has no traffic of virtual interfaces",
+        )
+
+
 def _check_policy(policy: Policy) -> None:
     """Check what an SPD entry needs.
 
     Raises:
         DatapathError: It makes no sense here.
     """
+    _check_interface(policy.interface_id)
     if not policy.name:
         raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
     if not any(pairs(policy)):

@@ -26,7 +26,7 @@ class Leftovers:
     def remove(self, xfrm: XfrmSocket, *, but: Spd | None = None) -> None:
         """Remove it, save the policies that an SPD has taken over; in the netlink thread."""
         delete_sas(xfrm, [sa.body.id for sa in self.sas])
-        keys = (Key(policy.body.direction, policy.body.selector) for policy in self.policies)
+        keys = map(_key, self.policies)
         delete_policies(xfrm, [key for key in keys if but is None or not but.has(key)])
 
 
@@ -89,5 +89,9 @@ def _held(note: SaNote, sas: dict[r.SaId, Sa]) -> Held | None:
 
 def _without_entry(policies: Iterable[Policy], spd: Spd) -> Iterable[Policy]:
     for policy in policies:
-        if not spd.has(Key(policy.body.direction, policy.body.selector)):
+        if not spd.has(_key(policy)):
             yield policy
+
+
+def _key(policy: Policy) -> Key:
+    return Key(policy.body.direction, policy.body.selector, policy.attributes.if_id or 0)

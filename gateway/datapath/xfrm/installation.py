@@ -100,6 +100,7 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
         mapping_threshold_s=_MAPPING_THRESHOLD_S if is_inbound and at.encapsulation else None,
         direction=direction if placing.knows_direction else None,
         offload=placing.offload,
+        if_id=sa.interface_id or None,
     )
 
 

@@ -91,8 +91,8 @@ def encode_sa(note: SaNote) -> Json:
         "connection": sa.connection,
         "child": sa.child,
         "child_sa_id": sa.child_sa_id,
-        "prefer": [engine.value for engine in sa.placement.prefer],
-        "require": sa.placement.require.value if sa.placement.require else None,
+        "placement": _encode_placement(sa.placement),
+        "interface_id": sa.interface_id,
         "at": [str(note.at.source), str(note.at.destination), _encode_ports(note.at.encapsulation)],
         "generation": note.generation,
         "reqid": note.reqid,
@@ -131,10 +131,8 @@ def parse_sa(value: Json) -> SaNote:
             connection=value["connection"],
             child=value["child"],
             child_sa_id=value["child_sa_id"],
-            placement=Placement(
-                prefer=tuple(Engine(engine) for engine in value["prefer"]),
-                require=None if value["require"] is None else Engine(value["require"]),
-            ),
+            placement=_parse_placement(value["placement"]),
+            interface_id=value["interface_id"],
         ),
         at=Whereabouts(
             source=ip_address(source),
@@ -163,6 +161,8 @@ def encode_policy(note: PolicyNote) -> Json:
         "acquire": policy.acquire,
         "connection": policy.connection,
         "child": policy.child,
+        "placement": _encode_placement(policy.placement),
+        "interface_id": policy.interface_id,
         "generation": note.generation,
         "label": note.label,
     }
@@ -188,6 +188,8 @@ def parse_policy(value: Json) -> PolicyNote:
             acquire=value["acquire"],
             connection=value["connection"],
             child=value["child"],
+            placement=_parse_placement(value["placement"]),
+            interface_id=value["interface_id"],
         ),
         generation=value["generation"],
         label=value["label"],
@@ -200,6 +202,21 @@ def _encode_selectors(selectors: Iterable[TrafficSelector]) -> list[str]:
 
 def _parse_selectors(texts: Iterable[str]) -> tuple[TrafficSelector, ...]:
     return tuple(TrafficSelector.parse(text) for text in texts)
+
+
+def _encode_placement(placement: Placement) -> list[Any]:
+    return [
+        [engine.value for engine in placement.prefer],
+        placement.require.value if placement.require else None,
+    ]
+
+
+def _parse_placement(value: list[Any]) -> Placement:
+    prefer, require = value
+    return Placement(
+        prefer=tuple(Engine(engine) for engine in prefer),
+        require=None if require is None else Engine(require),
+    )
 
 
 def _encode_ports(encapsulation: UdpEncapsulation | None) -> list[int] | None:

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeVar
 
 from gateway.datapath.xfrm import records as r
@@ -59,7 +60,8 @@ def delete_policies(xfrm: XfrmSocket, keys: Iterable[Key]) -> None:
     """Delete policies; one that is not there is no error."""
     for key in keys:
         policy = r.PolicyId(direction=key.direction, selector=key.selector)
-        _tolerate(errno.ENOENT, xfrm.delete_policy, policy)
+        attributes = r.Attributes(if_id=key.if_id or None)
+        _tolerate(errno.ENOENT, partial(xfrm.delete_policy, attributes=attributes), policy)
 
 
 def _tolerate(code: int, call: Callable[[T], None], name: T) -> None:
@@ -94,7 +96,9 @@ def change_policies(xfrm: XfrmSocket, changes: Sequence[Change]) -> Progress:
                     priority=change.policy.priority,
                 )
                 attributes = r.Attributes(
-                    templates=change.policy.templates or None, offload=change.policy.offload
+                    templates=change.policy.templates or None,
+                    offload=change.policy.offload,
+                    if_id=change.key.if_id or None,
                 )
                 xfrm.update_policy(info, attributes)
         except XfrmError as error:

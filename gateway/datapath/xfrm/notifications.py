@@ -48,11 +48,12 @@ _NOTHING: Final = Meaning()
 def meaning_of(message: r.Message[r.Body], sad: Sad, spd: Spd) -> Meaning:
     """Return what a notification means."""
     handle = _HANDLERS.get(type(message.body))
-    return _NOTHING if handle is None else handle(message.body, sad, spd)
+    return _NOTHING if handle is None else handle(message, sad, spd)
 
 
-def _acquire(body: r.Acquire, _sad: Sad, spd: Spd) -> Meaning:
-    entry = spd.owner(Key(PolicyDirection.OUT, body.policy.selector))
+def _acquire(message: r.Message[r.Acquire], _sad: Sad, spd: Spd) -> Meaning:
+    body, if_id = message.body, message.attributes.if_id or 0
+    entry = spd.owner(Key(PolicyDirection.OUT, body.policy.selector, if_id))
     packet = body.selector
     if entry is None or packet.source is None or packet.destination is None:
         return _NOTHING
@@ -70,7 +71,8 @@ def _acquire(body: r.Acquire, _sad: Sad, spd: Spd) -> Meaning:
     )
 
 
-def _expire(body: r.Expire, sad: Sad, _spd: Spd) -> Meaning:
+def _expire(message: r.Message[r.Expire], sad: Sad, _spd: Spd) -> Meaning:
+    body = message.body
     held = sad.of_kernel(body.sa.id)
     if held is None:
         return _NOTHING
@@ -80,9 +82,9 @@ def _expire(body: r.Expire, sad: Sad, _spd: Spd) -> Meaning:
     return Meaning(event=SoftExpire(sa_id=held.sa.sa_id, spi=held.sa.spi, limit=limit))
 
 
-def _deleted(body: r.SaId, sad: Sad, _spd: Spd) -> Meaning:
+def _deleted(message: r.Message[r.SaId], sad: Sad, _spd: Spd) -> Meaning:
     # What we delete ourselves is forgotten before the kernel is asked to.
-    held = sad.of_kernel(body)
+    held = sad.of_kernel(message.body)
     if held is None:
         return _NOTHING
     return Meaning(
@@ -90,12 +92,13 @@ def _deleted(body: r.SaId, sad: Sad, _spd: Spd) -> Meaning:
     )
 
 
-def _flushed(_body: r.FlushSas, _sad: Sad, _spd: Spd) -> Meaning:
+def _flushed(_message: r.Message[r.FlushSas], _sad: Sad, _spd: Spd) -> Meaning:
     return Meaning(is_unsure=True)
 
 
-def _mapping(body: r.Mapping, sad: Sad, _spd: Spd) -> Meaning:
+def _mapping(message: r.Message[r.Mapping], sad: Sad, _spd: Spd) -> Meaning:
     """The kernel says so of verified packets only (`esp_input_done2`), and again every few seconds."""
+    body = message.body
     held = sad.of_kernel(body.id)
     if held is None or held.at.encapsulation is None:
         return _NOTHING

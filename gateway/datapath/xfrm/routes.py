@@ -177,7 +177,8 @@ class Routes:
             )
 
     async def _needed(self, policy: Policy, peers: Sequence[IpAddress]) -> list[Route]:
-        if policy.action is not Action.PROTECT:
+        # What is routed into a virtual interface is led there by the operator's routes.
+        if policy.action is not Action.PROTECT or policy.interface_id:
             return []
         if self._addresses is None:
             self._addresses = await self._network.addresses()

@@ -13,6 +13,8 @@ ACQUIRE outbound and is dropped inbound:
                OUT, FORWARD  BLOCK of fragments whose ports cannot be seen
     label + 3  FORWARD  local -> remote   allowed: OUT decides about it
 
+An entry with an interface id is only about the traffic of the XFRM interface that has it.
+
 So it is closed before the first SA and after the last. IPv6 lives on without SAs too: neighbour and multicast
 listener discovery pass before everything else, as long as any entry is about IPv6. Where two entries have a
 policy of the same selector, the kernel has room for one: the first in the order of the SPD has it.
@@ -124,7 +126,7 @@ def kernel_policies(policy: Policy, carriers: Carriers, tag: int) -> dict[Key, K
         )
     found: dict[Key, KernelPolicy] = {}
     for key, made in _every_policy(policy, carriers, tag):
-        found.setdefault(key, made)
+        found.setdefault(replace(key, if_id=policy.interface_id), made)
     return found
 
 

@@ -36,6 +36,7 @@ RICH_SA = outbound(
     tfc_padding_bytes=9,
     lifetime=Lifetime(soft=Limit(seconds=0.5, bytes=2**40), hard=Limit(packets=7)),
     placement=Placement(prefer=(Engine.KERNEL,), require=Engine.NIC_CRYPTO),
+    interface_id=42,
 )
 ELSEWHERE = Whereabouts(
     source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.99"), encapsulation=PORTS
@@ -50,6 +51,8 @@ POLICY_NOTES = (
             local_address=ip_address("2001:db8::1"),
             remote_address=ip_address("2001:db8::2"),
             acquire=False,
+            placement=Placement(prefer=(Engine.NIC_PACKET, Engine.KERNEL)),
+            interface_id=42,
         ),
         generation=0,
         label=80_000,
