@@ -170,7 +170,7 @@ def _end(said: Statements, side: str, places: list[str], *, is_shunt: bool) -> d
     elif setting.value.lower() not in ("secret", "psk"):
         said.leave_out(setting, f"{setting.value}: {keywords.NSS_REASON}")
     if name is None and side == REMOTE and places:
-        name = identity(places[0])
+        name = carry.read(said, side, lambda _text: identity(places[0]), or_leave_out=True)
     return carry.side(places, None if name in ("%any", "") else name, None)
 
 

@@ -116,7 +116,7 @@ def _end(said: Statements, side: str, places: list[str], context: Context) -> di
         name = None
     elif name is None and side == REMOTE and (wish.is_psk or not certs) and places:
         # Without rightid the peer must be what right says.
-        name = identity(places[0])
+        name = carry.read(said, side, lambda _text: identity(places[0]), or_leave_out=True)
     auth: dict[str, Plain] | None = None
     try:
         if wish.is_psk:

@@ -301,6 +301,17 @@ def test_a_peer_without_rightid_must_be_its_address(tmp_path: Path) -> None:
     assert only(imported(tmp_path, conf, ': PSK "x"\n'))["remote"]["id"] == "192.0.2.2"
 
 
+@pytest.mark.parametrize("written_in", [Format.STRONGSWAN, Format.LIBRESWAN], ids=lambda one: one.value)
+def test_a_peer_that_cannot_be_named_leaves_the_conn_out(tmp_path: Path, written_in: Format) -> None:
+    conf = CONN.replace("  rightid=@peer.example\n", "").replace("right=192.0.2.2", "right=caf\udce9")
+    (tmp_path / "ipsec.conf").write_bytes(conf.encode("utf-8", "surrogateescape"))
+
+    result = import_config(tmp_path / "ipsec.conf", written_in=written_in, addresses={"192.0.2.1"})
+
+    assert result.left_out == ("net",)
+    assert any("not UTF-8" in note for note in notes(result))
+
+
 def test_the_certificate_of_a_conn_finds_its_key(tmp_path: Path) -> None:
     for name, contents in {
         "certs/gw.pem": GATEWAY.pem,
