@@ -116,7 +116,7 @@ static __always_inline int gw_too_big(struct xdp_md *ctx, const struct gw_flow *
 	return gw_exit(ctx, GW_DROP_TOO_BIG, failed ? XDP_DROP : XDP_TX);
 }
 
-static __always_inline int gw_forward_to(struct xdp_md *ctx, const struct gw_flow *flow,
+static __always_inline int gw_forward_to(struct xdp_md *ctx, struct gw_flow *flow,
 					 const struct gw_port *port)
 {
 	struct gw_next_hop *found = gw_find_next_hop(flow), hop;
@@ -137,7 +137,7 @@ static __always_inline int gw_forward_to(struct xdp_md *ctx, const struct gw_flo
 }
 
 /* What the SPD says of a packet that both sides of the gateway could forward. */
-static __always_inline int gw_by_policy(struct xdp_md *ctx, const struct gw_flow *flow,
+static __always_inline int gw_by_policy(struct xdp_md *ctx, struct gw_flow *flow,
 					const struct gw_port *port)
 {
 	struct gw_decision decision = port->side == GW_SIDE_LAN ? gw_decide(flow, GW_OUTBOUND)

@@ -68,12 +68,12 @@ static __always_inline void gw_lower_mss(struct xdp_md *ctx, const struct gw_flo
  * Keep the MSS of a SYN within what fits. `mtu` is of IP packets. What is not a whole TCP header
  * with sound options is left as it is.
  */
-static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flow *flow, __u32 mtu)
+static __always_inline void gw_clamp_mss(struct xdp_md *ctx, struct gw_flow *flow, __u32 mtu)
 {
 	struct gw_cursor cursor = gw_cursor_at(ctx, flow->l4_offset);
 	__u32 headers = (flow->family == 4 ? 20 : 40) + sizeof(struct tcphdr);
 	struct tcphdr *tcp = cursor.at;
-	__u32 offset, end;
+	__u32 end;
 
 	if (flow->protocol != IPPROTO_TCP || flow->fragment || mtu <= headers ||
 	    (void *)(tcp + 1) > cursor.end || !tcp->syn)
@@ -81,9 +81,10 @@ static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flo
 	end = tcp->doff * 4;
 	if (end > flow->l4_bytes)
 		return;
-	offset = sizeof(*tcp);
+	flow->option_offset = sizeof(*tcp);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < GW_TCP_MAX_OPTIONS; i++) {
+		__u32 offset = flow->option_offset;
 		struct gw_cursor at_option = gw_cursor_at(ctx, flow->l4_offset + offset);
 		__u8 *option = at_option.at;
 
@@ -92,7 +93,8 @@ static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flo
 		    option[0] == GW_TCP_OPTION_END)
 			return;
 		if (option[0] == GW_TCP_OPTION_NOP) {
-			offset++;
+			flow->option_offset++;
+			barrier();
 			continue;
 		}
 		if (option[0] == GW_TCP_OPTION_MSS && option[1] == 4) {
@@ -101,7 +103,8 @@ static __always_inline void gw_clamp_mss(struct xdp_md *ctx, const struct gw_flo
 		}
 		if (option[1] < 2)
 			return;
-		offset += option[1];
+		flow->option_offset += option[1];
+		barrier();
 	}
 }
 

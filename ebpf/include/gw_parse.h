@@ -96,10 +96,11 @@ struct gw_flow {
 	__u16 destination_port; /* of ICMP and the Mobility Header both are type * 256 + code */
 	__u16 l3_offset;
 	__u16 l4_offset;
-	__u32 l3_bytes; /* of the IP packet, as its header says */
-	__u32 l4_bytes; /* from the next layer header on */
-	__u16 vlan_id;  /* of the outer tag, 0 without */
-	__u8 family;    /* 4 or 6; 0: not IP */
+	__u32 l3_bytes;      /* of the IP packet, as its header says */
+	__u32 l4_bytes;      /* from the next layer header on */
+	__u16 vlan_id;       /* of the outer tag, 0 without */
+	__u16 option_offset; /* in TCP's header, while gw_clamp_mss() walks over its options */
+	__u8 family;         /* 4 or 6; 0: not IP */
 	__u8 vlans;
 	__u8 fragment; /* enum gw_fragment */
 	__u8 has_ports;
@@ -130,21 +131,28 @@ static __always_inline struct gw_flow *gw_new_flow(void)
 	return flow;
 }
 
+/*
+ * Return the cursor at an offset of the frame. The pointers are hidden from the compiler, which
+ * knows that the context has them as 32-bit numbers: else it may keep and add them so, and then the
+ * verifier does not take them for pointers.
+ */
 static __always_inline struct gw_cursor gw_cursor_at(struct xdp_md *ctx, __u32 offset)
 {
-	struct gw_cursor cursor = {
-		.at = (void *)(long)ctx->data + (offset & GW_MAX_L4_OFFSET),
-		.end = (void *)(long)ctx->data_end,
-	};
+	void *start = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct gw_cursor cursor;
+
+	asm volatile("" : "+r"(start), "+r"(end));
+	cursor.at = start + (offset & GW_MAX_L4_OFFSET);
+	cursor.end = end;
 	return cursor;
 }
 
-/* Return the frame's length, hidden from the compiler: else it calculates with 32-bit pointers. */
 static __always_inline long gw_frame_bytes(struct xdp_md *ctx)
 {
-	long bytes = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	struct gw_cursor cursor = gw_cursor_at(ctx, 0);
+	long bytes = cursor.end - cursor.at;
 
-	asm volatile("" : "+r"(bytes));
+	asm volatile("" : "+r"(bytes)); /* as above: not to be calculated in 32 bits */
 	return bytes;
 }
 
