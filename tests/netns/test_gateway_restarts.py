@@ -36,6 +36,10 @@ pytestmark = pytest.mark.netns
 _A_MOMENT_S = 0.7
 """Traffic before and after, so that there is something to lose and to repeat."""
 
+_COMMANDS_TO_COME_BACK = 8
+"""An agent that was killed is missing for as long as so many commands take, at most: 5 s where nothing else
+runs, and more where a busy machine slows everything. It starts a process too; then all it needs is at hand."""
+
 _IMPATIENT = Wish(ike="retransmit_timeout: 0.5s, retransmit_tries: 3")
 """An exchange with a peer that forgot its IKE SA is given up after some seconds, not most of a minute."""
 
@@ -86,6 +90,13 @@ def running(tmp_path: Path) -> Iterator[Running]:
             yield Running(sites, paris, tokyo)
 
 
+def command_s(gateway: GatewayProcess) -> float:
+    """Return how long a command takes on this machine, as busy as it is now."""
+    began = time.monotonic()
+    gateway.ctl("status")
+    return time.monotonic() - began
+
+
 def assert_flows_at_the_end(flow: TwoWayFlow) -> None:
     """Check that the last packets sent arrived, both ways."""
     assert flow.b.highest == flow.a.sent
@@ -115,10 +126,13 @@ def test_a_killed_agent_comes_back_with_new_keys_on_the_same_ike_sa(run: Running
         run.paris.kill("agent")
         run.ping()
 
+    commands_s = [command_s(run.paris)]
     flow = run.traffic(kill)
+    commands_s.append(command_s(run.paris))
 
     assert flow.missing > 0, "a software datapath that is dead carries nothing"
-    assert flow.missing < 10_000, "it took more than five seconds to come back"
+    missing_s = flow.missing / 2000
+    assert missing_s < _COMMANDS_TO_COME_BACK * max(commands_s), f"a command takes {commands_s} s"
     assert_flows_at_the_end(flow)
     run.settle()
     assert not spis(run.paris) & before
