@@ -1,15 +1,21 @@
 """Numbers for the entries of an ordered SPD, so that a new one fits between two without renumbering them.
 
 The kernel searches policies by a number of 32 bits, the lowest first; among equal ones, by age. The SPD is
-ordered by priority and name (`gateway.ipsec.policy`).
+ordered by priority and name (`gateway.ipsec.policy`). To give entries other numbers is to tell the kernel
+every policy again, so it must be rare: entries of one priority have room behind them for more of it, since
+new connections mostly come last, and there is room between neighbours for those that do not.
 """
 
 from bisect import bisect_left, insort
+from itertools import groupby
 from typing import Final
 
 _FIRST: Final = 1 << 16
 """Lower numbers are for what must come before the SPD."""
-_STRIDE: Final = 1 << 11
+_STRIDE: Final = 1 << 14
+"""Between an entry and the next one of its priority."""
+_GROUP_STRIDE: Final = 1 << 26
+"""Between the last entry of a priority and the first of the next."""
 _LAST: Final = 1 << 31
 STEPS: Final = 4
 """Each entry has so many numbers of its own, from its label on."""
@@ -42,22 +48,28 @@ class Order:
             label: What it had in a former life; taken if it fits between its neighbours.
 
         Raises:
-            OrderFullError: There is no number left.
+            OrderFullError: There is no number left; nothing is changed.
         """
         if place in self._labels:
             return False
         index = bisect_left(self._places, place)
         before = self._labels[self._places[index - 1]] if index else self._floor - STEPS
-        behind = self._labels[self._places[index]] if index < len(self._places) else None
-        middle = before + (_STRIDE if behind is None else (behind - before) // 2)
-        limit = _LAST if behind is None else behind
-        for wanted in (label, middle):
-            if wanted is not None and before + STEPS <= wanted <= limit - STEPS:
+        behind = self._labels[self._places[index]] if index < len(self._places) else _LAST
+        for wanted in (label, self._between(place, index, before, behind)):
+            if wanted is not None and before + STEPS <= wanted <= behind - STEPS:
                 insort(self._places, place)
                 self._labels[place] = wanted
                 return False
         self._number_anew(sorted((*self._places, place)))
         return True
+
+    def _between(self, place: Place, index: int, before: int, behind: int) -> int:
+        """Return a label between two: far from the next where others of its kind will come, else midway."""
+        middle = before + (behind - before) // 2
+        if index < len(self._places) and self._places[index][0] == place[0]:
+            return middle
+        is_first = not index or self._places[index - 1][0] != place[0]
+        return min(middle, before + (_GROUP_STRIDE if is_first and index else _STRIDE))
 
     def come_after(self, number: int) -> None:
         """Give out no label up to this number any more."""
@@ -69,8 +81,15 @@ class Order:
             del self._places[bisect_left(self._places, place)]
 
     def _number_anew(self, places: list[Place]) -> None:
-        stride = min(_STRIDE, (_LAST - self._floor) // (len(places) + 1))
-        if stride < 2 * STEPS:
-            raise OrderFullError(f"{len(places)} SPD entries are more than there are numbers for")
-        self._places = places
-        self._labels = {place: self._floor + (n + 1) * stride for n, place in enumerate(places)}
+        """Give each priority a part of the numbers, and fill half of it evenly."""
+        groups = [list(group) for _, group in groupby(places, key=lambda place: place[0])]
+        share = (_LAST - self._floor) // (len(places) + len(groups))
+        labels: dict[Place, int] = {}
+        start = self._floor
+        for group in groups:
+            stride = min(_STRIDE, share // 2)
+            if stride < STEPS:
+                raise OrderFullError(f"{len(places)} SPD entries are more than there are numbers for")
+            labels |= {place: start + number * stride for number, place in enumerate(group)}
+            start += share * (len(group) + 1)
+        self._places, self._labels = places, labels

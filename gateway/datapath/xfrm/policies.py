@@ -50,7 +50,8 @@ class PolicyKeeper:
         """
         before = {policy.name: self._spd.get(policy.name) for policy in policies}
         errors: dict[str, DatapathError] = {}
-        for policy in policies:
+        # In the order of the SPD: so its numbers are given out without giving any twice.
+        for policy in sorted(policies, key=lambda policy: (policy.priority, policy.name)):
             try:
                 if not policy.name:
                     raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")

@@ -35,6 +35,23 @@ def test_entries_added_in_their_order_never_change_their_labels() -> None:
     assert not any(renumbered)
 
 
+def test_entries_that_come_before_a_last_one_never_change_their_labels() -> None:
+    made = Order()
+    made.add((2000, "discard all"))
+
+    renumbered = [made.add((1000, f"{number:05}")) for number in range(3000)]
+
+    assert sum(renumbered) <= 1
+
+
+def test_entries_that_come_in_no_order_change_labels_rarely() -> None:
+    made = Order()
+
+    renumbered = [made.add((1000, f"{number * 7919 % 5003:05}")) for number in range(5000)]
+
+    assert sum(renumbered) <= 10
+
+
 def test_entry_between_two_gets_a_label_between_theirs() -> None:
     made = Order()
     made.add((1, "a"))
@@ -46,7 +63,7 @@ def test_entry_between_two_gets_a_label_between_theirs() -> None:
 
 def test_all_are_numbered_anew_when_there_is_no_room_between_two() -> None:
     made = Order()
-    places = [(1000, f"{number:05}") for number in range(30)]
+    places = [(1000, f"{number:05}") for number in range(60)]
     made.add(places[0])
 
     renumbered = [made.add(place) for place in reversed(places[1:])]
@@ -87,13 +104,14 @@ def test_removed_entry_leaves_its_place() -> None:
 
 
 def test_more_entries_than_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(order, "_LAST", order._FIRST + 10 * STEPS)
+    monkeypatch.setattr(order, "_LAST", order._FIRST + 12 * STEPS)
     made = Order()
-    for number in range(4):
-        made.add((number, "x"))
-    before = [made.label((number, "x")) for number in range(4)]
+    places = [(1, name) for name in "abcde"]
+    for place in places:
+        made.add(place)
+    before = labels(made, places)
 
     with pytest.raises(OrderFullError):
-        made.add((4, "x"))
+        made.add((1, "f"))
 
-    assert [made.label((number, "x")) for number in range(4)] == before
+    assert labels(made, places) == before
