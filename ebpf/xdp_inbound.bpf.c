@@ -50,8 +50,10 @@ struct {
 	__uint(max_entries, 16384);
 } gw_ike_sources SEC(".maps");
 
+/* The type of its value is that of its records: for our loader, the kernel wants none. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__type(value, struct gw_event);
 	__uint(max_entries, 65536);
 } gw_events SEC(".maps");
 

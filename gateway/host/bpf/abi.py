@@ -465,6 +465,8 @@ def check_abi(spec: ObjectSpec) -> None:
             found = spec.maps[table.name]
             table.key.check(spec.btf, found.key_type, f"the key of {table.name}")
             table.value.check(spec.btf, found.value_type, f"the value of {table.name}")
+    if "gw_events" in spec.maps:
+        EVENT.check(spec.btf, spec.maps["gw_events"].value_type, "a record of gw_events")
     exits = spec.btf.enum("gw_exit")
     if exits is not None and exits != _numbered_exits():
         differing = sorted(exits.items() ^ _numbered_exits().items())

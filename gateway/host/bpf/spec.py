@@ -351,6 +351,17 @@ def _btf_map(btf: Btf, variable: BtfType) -> MapSpec:
         map_type = MapType(numbers.get("type", 0))
     except ValueError as error:
         raise ObjectFormatError(f"map {variable.name!r} has a type we do not know: {error}") from error
+    if map_type is MapType.RINGBUF:
+        # The kernel wants no sizes here; a type of the value tells what the records are.
+        return MapSpec(
+            name=variable.name,
+            map_type=map_type,
+            key_bytes=0,
+            value_bytes=0,
+            max_entries=numbers.get("max_entries", 0),
+            flags=numbers.get("map_flags", 0),
+            value_type=types.get("value", 0),
+        )
     return MapSpec(
         name=variable.name,
         map_type=map_type,
