@@ -106,12 +106,18 @@ def test_removed_entry_leaves_its_place() -> None:
 def test_more_entries_than_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "_LAST", order._FIRST + 12 * STEPS)
     made = Order()
-    places = [(1, name) for name in "abcde"]
-    for place in places:
-        made.add(place)
-    before = labels(made, places)
+    added: list[Place] = []
 
     with pytest.raises(OrderFullError):
-        made.add((1, "f"))
+        fill(made, added)
 
-    assert labels(made, places) == before
+    assert labels(made, added) == sorted({made.label(place) for place in added})
+    with pytest.raises(KeyError):
+        made.label((1, f"{len(added):02}"))
+
+
+def fill(made: Order, added: list[Place]) -> None:
+    """Add entries, and note those that were taken."""
+    for number in range(50):
+        made.add((1, f"{number:02}"))
+        added.append((1, f"{number:02}"))
