@@ -38,7 +38,7 @@ _A_MOMENT_S = 0.7
 
 _COMMANDS_TO_COME_BACK = 8
 """An agent that was killed is missing for as long as so many commands take, at most: 5 s where nothing else
-runs, and more where a busy machine slows everything. It starts a process too; then all it needs is at hand."""
+runs, and more where a busy machine slows everything. It starts a process too; the rest is at hand then."""
 
 _IMPATIENT = Wish(ike="retransmit_timeout: 0.5s, retransmit_tries: 3")
 """An exchange with a peer that forgot its IKE SA is given up after some seconds, not most of a minute."""
