@@ -367,3 +367,15 @@ def test_ah_larger_than_the_crypto_library_takes_is_refused_alone(worker: Worker
     assert [outcome.drop for outcome in outcomes] == [DropReason.UNSUPPORTED, None]
     large = ip_packet(4, bytes(65480))
     assert worker.seal([(ref, large)])[0].drop is DropReason.TOO_BIG
+
+
+def test_opening_needs_no_room_around_a_packet_but_for_the_esn_of_ah(worker: Worker) -> None:
+    worker.add(association(Direction.INBOUND, esn=True))
+    ah_ref = worker.add(ah_association(Direction.OUTBOUND, esn=True))
+    worker.add(ah_association(Direction.INBOUND, spi=Spi(0x2001), esn=True))
+    (signed,) = worker.seal([(ah_ref, ip_packet())])
+    named = signed.packet[:24] + (0x2001).to_bytes(4, "big") + signed.packet[28:]
+
+    assert worker.open([sealed(ip_packet(), esn=True)], tailroom=0)[0].drop is None
+    assert worker.open([named], tailroom=0)[0].drop is DropReason.UNSUPPORTED
+    assert worker.open([named], tailroom=4)[0].drop is DropReason.INTEGRITY

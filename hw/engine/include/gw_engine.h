@@ -23,10 +23,12 @@
 
 #include "gw_drop_reasons.h"
 
-/* What a packet must have around it, in bytes, beside its own. */
-#define GW_HEADROOM 96
-/* Padding to a block, trailer, the longest ICV, and the four bytes of an ESN; TFC padding is extra.
+/*
+ * What a packet must have around it to be sealed, in bytes. To be opened it needs no room, but for
+ * the four bytes of an ESN behind AH.
  */
+#define GW_HEADROOM 96
+/* Padding to a block, trailer, the longest ICV, the four bytes of an ESN; TFC padding is extra. */
 #define GW_TAILROOM 64
 
 /* Selectors of one SA, both sides together. */
@@ -91,8 +93,7 @@ struct gw_selector {
  */
 struct gw_sa_params {
 	uint32_t spi;
-	uint32_t index; /* outbound: its place in the table, chosen by the caller; inbound: not read
-			 */
+	uint32_t index;    /* outbound: its place in the table, as the caller chose it */
 	uint8_t direction; /* enum gw_direction */
 	uint8_t protocol;  /* 50 ESP, 51 AH */
 	uint8_t mode;      /* enum gw_mode */
@@ -122,8 +123,7 @@ struct gw_sa_params {
 	uint64_t soft_bytes;
 	uint64_t hard_bytes;
 	uint64_t next_sequence;  /* outbound: the first number to send, 1 or more */
-	uint64_t sequence_limit; /* outbound: the first number not reserved; GW_NEVER for no
-				    reservation */
+	uint64_t sequence_limit; /* outbound: the first number not reserved, or GW_NEVER */
 	uint64_t cookie;         /* the caller's, returned in events */
 	struct gw_selector selectors[GW_MAX_SELECTORS]; /* local ones first, then remote */
 };
@@ -183,8 +183,7 @@ struct gw_packet {
 	uint64_t sequence; /* written: the full sequence number; 0 where none was reached */
 	uint16_t headroom; /* free bytes before data; kept up to date */
 	uint16_t tailroom; /* free bytes behind */
-	uint8_t verdict;   /* written: enum gw_drop_reason; a dropped packet's bytes are not to be
-			      sent */
+	uint8_t verdict;   /* written: enum gw_drop_reason; what is dropped must not be sent */
 	uint8_t flags;     /* enum gw_packet_flag */
 	uint16_t reserved;
 };
@@ -194,8 +193,7 @@ struct gw_packet {
 #define GW_NO_REF      0xffffffffu
 
 struct gw_worker_config {
-	uint32_t inbound_bits; /* the inbound table has 2^this places: the low bits of an SPI are
-				  its index */
+	uint32_t inbound_bits; /* so many low bits of an SPI are its index in the inbound table */
 	uint32_t outbound_sas;
 	uint32_t tunnels;
 	uint32_t crypto;  /* enum gw_crypto: what SAs that say AUTO get */

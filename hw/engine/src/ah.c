@@ -129,8 +129,7 @@ enum gw_drop_reason gw_ah_prepare_tunnel(struct gw_worker *worker, struct gw_hot
 	return sign(worker, sa, packet, sa->outer_bytes, op);
 }
 
-/* Headers with options may be such that nobody can tell what the way does to them: find out first.
- */
+/* Nobody can tell what the way does to some options: find out before anything is changed. */
 static enum gw_drop_reason try_cover(const uint8_t *ip, uint32_t bytes)
 {
 	uint8_t copy[GW_AH_MAX_HEADER];

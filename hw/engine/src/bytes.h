@@ -86,8 +86,7 @@ static inline uint16_t gw_fold(uint64_t sum)
 	return (uint16_t)sum;
 }
 
-/* Sum of the 16-bit words of some bytes, an odd last one padded with zero; not folded, below 2^48.
- */
+/* Sum of the 16-bit words of some bytes, an odd last one padded with zero; not folded. */
 static inline uint64_t gw_sum(const uint8_t *at, size_t bytes)
 {
 	uint64_t sum = 0;

@@ -14,8 +14,7 @@
 #define NO_OPERATION   1
 #define COPIED         0x80
 
-/* Blank the options that only the first fragment carries; false where they contradict themselves.
- */
+/* Blank the options of the first fragment alone; false where they contradict themselves. */
 static bool blank_uncopied_options(uint8_t *ip, uint32_t header)
 {
 	uint32_t at = GW_IPV4_BYTES;

@@ -39,8 +39,7 @@ static inline bool gw_replay_reconstruct(uint64_t highest, uint32_t size, uint32
 		if (low < bottom_low && ++high > UINT32_MAX)
 			return false;
 	} else if (low >= bottom_low) {
-		/* Case B: it spans two; this is the left one, and before the first there is none.
-		 */
+		/* Case B: it spans two; before the first there is none. */
 		if (high-- == 0)
 			return false;
 	}
@@ -54,8 +53,7 @@ static inline enum gw_drop_reason gw_replay_test(const struct gw_replay *window,
 {
 	if (window->size == 0 || sequence > highest)
 		return GW_DROP_NONE;
-	/* The first packet of an SA has the number 1 (RFC 4303 §3.3.3): 0 is left of every window.
-	 */
+	/* The first number is 1 (RFC 4303 §3.3.3): 0 is left of every window. */
 	if (sequence == 0 || highest - sequence >= window->size)
 		return GW_DROP_REPLAY_WINDOW;
 	if (window->blocks[sequence / 64 & window->mask] >> sequence % 64 & 1)

@@ -101,8 +101,7 @@ struct gw_sa {
 	uint8_t df; /* enum gw_df */
 	uint8_t ah_bytes;
 	bool esn;
-	/* --- line 1: outer headers, SPI and sequence number, right-justified: they end where the
-	 * IV begins */
+	/* --- line 1: outer headers, SPI, sequence number: they end where the IV begins */
 	alignas(GW_LINE) uint8_t template[GW_LINE];
 	/* --- line 2: inbound */
 	struct gw_replay replay;
@@ -123,7 +122,6 @@ struct gw_sa {
 	uint32_t events;   /* enum gw_event_kind, waiting */
 	uint32_t told;     /* limits told already */
 	uint64_t marks[6]; /* the limits, in the order of gw_event_kind */
-	uint64_t hard_bytes;
 	uint64_t reserve_mark;
 	uint64_t sequence_limit; /* the first number not to be used */
 	uint64_t cookie;

@@ -52,8 +52,7 @@ void gw_udp6_checksum(const uint8_t *ip, uint8_t *udp)
 
 #define ECN_DROP 0xff
 
-/* What the ECN field of the inner packet becomes: RFC 6040 figure 4, [inner][outer] by code point.
- */
+/* What the inner ECN field becomes: RFC 6040 figure 4, [inner][outer] by code point. */
 static const uint8_t ecn_decapsulation[4][4] = {
 	/* outer: Not-ECT, ECT(1), ECT(0), CE; inner: */
 	{0, 0, 0, ECN_DROP}, /* Not-ECT */

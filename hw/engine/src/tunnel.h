@@ -69,8 +69,7 @@ static inline bool gw_outer_df(const struct gw_sa *sa, bool inner_df)
 	return sa->df == GW_DF_COPY ? inner_df : sa->df == GW_DF_SET;
 }
 
-/* Fill in an outer header that was copied from the template; `length` is that of the outer packet.
- */
+/* Fill in an outer header that was copied from the template; `length`: of the outer packet. */
 static inline void gw_fill_ipv4(const struct gw_sa *sa, uint8_t *ip, uint32_t length, uint8_t tos,
 				bool df, uint16_t identification)
 {

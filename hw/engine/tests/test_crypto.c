@@ -72,8 +72,7 @@ static enum gw_error add(struct gw_worker *worker, const struct vector *vector,
 	return gw_sa_add(worker, &params, NULL, ref);
 }
 
-/* Lay the vector out as a packet: SPI and sequence number, IV, text, ICV; AH's data and ICV apart.
- */
+/* Lay the vector out as a packet: SPI, number, IV, text, ICV; AH's data and ICV apart. */
 struct layout {
 	uint8_t bytes[MAX_BYTES];
 	uint8_t iv[16];

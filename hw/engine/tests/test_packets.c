@@ -70,8 +70,7 @@ static bool refuses_spoilt(struct gw_worker *worker, uint32_t ref, const struct 
 	for (uint32_t at = (uint32_t)header; at < sealed.packet.length; at++) {
 		struct sample changed = sample_of(sealed.packet.data, sealed.packet.length, 0, 4);
 
-		/* The ports of UDP are not authenticated, and nor are its length and checksum here.
-		 */
+		/* Nothing of the UDP header is authenticated. */
 		if (sa->udp_source_port && at < header + GW_UDP_BYTES) {
 			free(changed.memory);
 			continue;
