@@ -52,16 +52,14 @@ int gw_cpumap(struct xdp_md *ctx)
 	struct gw_flow *flow = gw_new_flow();
 	struct gw_carrier carrier = {};
 	struct gw_cursor cursor;
-	int reason, verdict;
+	int verdict;
 	__u32 *cpu;
 
 	if (!flow)
 		return XDP_ABORTED;
-	reason = gw_parse_frame(ctx, &cursor, flow);
-	if (reason)
-		return gw_drop(ctx, reason);
-	if (!flow->family)
-		return gw_pass(ctx, GW_EXIT_NOT_IP);
+	verdict = gw_begin(ctx, &cursor, flow);
+	if (verdict != GW_GO_ON)
+		return verdict;
 	if (flow->fragment || gw_classify(&cursor, flow, &carrier) != GW_CARRIED_IPSEC)
 		return gw_pass(ctx, GW_EXIT_OTHER);
 	cpu = bpf_map_lookup_elem(&gw_spi_cpus, &carrier.spi_be);

@@ -167,15 +167,13 @@ int gw_forward(struct xdp_md *ctx)
 	struct gw_carrier carrier = {};
 	struct gw_cursor cursor;
 	struct gw_port *port;
-	int reason;
+	int verdict;
 
 	if (!flow)
 		return XDP_ABORTED;
-	reason = gw_parse_frame(ctx, &cursor, flow);
-	if (reason)
-		return gw_drop(ctx, reason);
-	if (!flow->family)
-		return gw_pass(ctx, GW_EXIT_NOT_IP);
+	verdict = gw_begin(ctx, &cursor, flow);
+	if (verdict != GW_GO_ON)
+		return verdict;
 	key.vlan_id = flow->vlan_id;
 	port = bpf_map_lookup_elem(&gw_ports, &key);
 	if (!port || !gw_is_ours(ctx, port))

@@ -199,15 +199,13 @@ int gw_inbound(struct xdp_md *ctx)
 	struct gw_inbound_sa *sa;
 	struct gw_flow *flow = gw_new_flow();
 	struct gw_cursor cursor;
-	int reason;
+	int verdict;
 
 	if (!flow)
 		return XDP_ABORTED;
-	reason = gw_parse_frame(ctx, &cursor, flow);
-	if (reason)
-		return gw_drop(ctx, reason);
-	if (!flow->family)
-		return gw_pass(ctx, GW_EXIT_NOT_IP);
+	verdict = gw_begin(ctx, &cursor, flow);
+	if (verdict != GW_GO_ON)
+		return verdict;
 	if (!flow->fragment)
 		carried = gw_classify(&cursor, flow, &carrier);
 	if (carried == GW_CARRIED_IPSEC) {

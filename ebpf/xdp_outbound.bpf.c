@@ -30,15 +30,13 @@ int gw_outbound(struct xdp_md *ctx)
 	struct gw_flow *flow = gw_new_flow();
 	struct gw_decision decision;
 	struct gw_cursor cursor;
-	int reason;
+	int verdict;
 
 	if (!flow)
 		return XDP_ABORTED;
-	reason = gw_parse_frame(ctx, &cursor, flow);
-	if (reason)
-		return gw_drop(ctx, reason);
-	if (!flow->family)
-		return gw_pass(ctx, GW_EXIT_NOT_IP);
+	verdict = gw_begin(ctx, &cursor, flow);
+	if (verdict != GW_GO_ON)
+		return verdict;
 	if (gw_is_link_icmpv6(flow) || gw_stays_on_link(flow->family, &flow->destination) ||
 	    gw_is_group_mac(ctx))
 		return gw_pass(ctx, GW_EXIT_LINK_LOCAL);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
-/* How a program ends: always through gw_exit(), which counts, with a named reason. */
+/* How a program begins, and ends: always through gw_exit(), which counts, with a named reason. */
 #ifndef GW_STATS_H
 #define GW_STATS_H
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "gw_abi.h"
+#include "gw_parse.h"
+
+#define GW_GO_ON -1 /* no verdict yet */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -35,6 +37,20 @@ static __always_inline int gw_drop(struct xdp_md *ctx, __u32 reason)
 static __always_inline int gw_pass(struct xdp_md *ctx, enum gw_exit reason)
 {
 	return gw_exit(ctx, reason, XDP_PASS);
+}
+
+/*
+ * Begin: read the frame into `flow`, and leave the cursor at the next layer header. Return the
+ * verdict for what is not sound IP, or GW_GO_ON.
+ */
+static __always_inline int gw_begin(struct xdp_md *ctx, struct gw_cursor *cursor,
+				    struct gw_flow *flow)
+{
+	int reason = gw_parse_frame(ctx, cursor, flow);
+
+	if (reason)
+		return gw_drop(ctx, reason);
+	return flow->family ? GW_GO_ON : gw_pass(ctx, GW_EXIT_NOT_IP);
 }
 
 /*

@@ -39,7 +39,7 @@ from gateway.host.bpf.pins import adopt_link, mount_bpffs, pin, unmount_bpffs
 from gateway.host.bpf.spd import SpdMaps, compile_spd
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
-from tests.ebpf.program_table import OUR_MAC, THEIR_MAC, link, policy
+from tests.ebpf.program_table import OUR_MAC, THEIR_MAC, link, policy, run
 from tests.ebpf.xsk import receiver
 
 US = "192.0.2.1"
@@ -139,6 +139,26 @@ def test_esp_comes_to_the_engines_socket_whole(veth: tuple[str, str]) -> None:
 
         assert received == sent
         assert read_counters(loaded.maps)[Exit.ENGINE].packets == len(sent)
+
+
+def test_a_queue_without_socket_of_its_own_has_no_engine() -> None:
+    """A socket takes frames of its own queue only; that of another queue does not help."""
+    ip("link", "add", "gw2", "numrxqueues", "2", "type", "veth", "peer", "name", "net2")
+    try:
+        with (
+            load_inbound() as loaded,
+            receiver() as engine,
+            attach_xdp(loaded.programs["gw_inbound"], "gw2").link,
+        ):
+            where = {"ifindex": socket.if_nametoindex("gw2"), "queue": 1}
+            loaded.maps["gw_xsks"].update((0).to_bytes(4, "little"), engine.value)
+            _, with_socket_of_queue_0 = run(loaded, esp(0x1001), **where)
+            loaded.maps["gw_xsks"].update((1).to_bytes(4, "little"), engine.value)
+            _, with_socket_of_queue_1 = run(loaded, esp(0x1001), **where)
+    finally:
+        ip("link", "delete", "gw2")
+
+    assert (with_socket_of_queue_0, with_socket_of_queue_1) == (DropReason.NO_ENGINE, Exit.ENGINE)
 
 
 def test_without_an_engine_esp_does_not_reach_the_stack(veth: tuple[str, str]) -> None:
