@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import AbiMismatchError, BpfError, KernelRefusedError
 from gateway.host.bpf.maps import adopt_map, create_map
 from gateway.host.bpf.objects import LoadedObject, load_object
@@ -204,6 +205,18 @@ def test_a_second_life_adopts_the_maps_of_the_first(bpffs: Path) -> None:
     # Constants and variables are of one version, and not pinned.
     pins = [path.name for path in bpffs.iterdir() if path.suffix != ".debug"]  # the kernel's own
     assert pins == ["totals"]
+
+
+@pytest.mark.parametrize("name", ["xdp_cpumap", "xdp_forward", "xdp_inbound", "xdp_outbound"])
+def test_every_map_of_our_programs_can_be_adopted(bpffs: Path, name: str) -> None:
+    spec = read_program(name)
+    with load_object(spec, pinned_in=bpffs) as first:
+        made = set(first.maps)
+
+    with load_object(spec, pinned_in=bpffs) as second:
+        assert set(second.maps) == made
+    pins = {path.name for path in bpffs.iterdir() if path.suffix != ".debug"}
+    assert pins == {item.name for item in spec.maps.values() if item.contents is None}
 
 
 def test_a_pin_of_another_version_is_refused(bpffs: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.host.bpf.errors import AbiMismatchError, BpfError
-from gateway.host.bpf.spec import MapSpec, MapType
+from gateway.host.bpf.spec import BPF_F_RDONLY_PROG, MapSpec, MapType
 from gateway.host.bpf.syscall import (
     NAME_BYTES,
     Buffer,
@@ -31,6 +31,8 @@ _IN_BATCHES: Final = frozenset(
 )
 _BATCH: Final = 1024
 """Entries per call when a whole map is read."""
+_READ_ONLY_FOR_PROGRAMS: Final = frozenset((MapType.DEVMAP, MapType.DEVMAP_HASH))
+"""The kernel adds the flag to these (kernel/bpf/devmap.c)."""
 _INFO_BYTES: Final = 128
 _FLAGS_OF_DESCRIPTOR: Final = (1 << 3) | (1 << 4)
 """BPF_F_RDONLY and BPF_F_WRONLY."""
@@ -190,7 +192,7 @@ def create_map(spec: MapSpec) -> Map:
         spec.map_type,
         spec.key_bytes,
         spec.value_bytes,
-        spec.max_entries or (possible_cpus() if spec.map_type is MapType.CPUMAP else 0),
+        _entries(spec),
         spec.flags,
         0,
         0,
@@ -219,7 +221,8 @@ def adopt_map(path: Path, spec: MapSpec) -> Map:
     except BpfError:
         adopted.close()
         raise
-    wanted = (spec.map_type, spec.key_bytes, spec.value_bytes, spec.max_entries, spec.flags)
+    flags = spec.flags | (BPF_F_RDONLY_PROG if spec.map_type in _READ_ONLY_FOR_PROGRAMS else 0)
+    wanted = (spec.map_type, spec.key_bytes, spec.value_bytes, _entries(spec), flags)
     if found != wanted:
         adopted.close()
         raise AbiMismatchError(
@@ -227,6 +230,10 @@ def adopt_map(path: Path, spec: MapSpec) -> Map:
             f"we want {tuple(map(int, wanted))}"
         )
     return adopted
+
+
+def _entries(spec: MapSpec) -> int:
+    return spec.max_entries or (possible_cpus() if spec.map_type is MapType.CPUMAP else 0)
 
 
 def _describe(opened: Map) -> tuple[int, int, int, int, int]:

@@ -30,7 +30,8 @@ _R_BPF_64_32: Final = 10
 _DATA_PREFIXES: Final = (".rodata", ".data", ".bss")
 _BTF_EXT_CORE_AT: Final = 24
 """Where the header of `.BTF.ext` has the offset and length of the CO-RE relocations."""
-_BPF_F_RDONLY_PROG: Final = 1 << 7
+BPF_F_RDONLY_PROG: Final = 1 << 7
+"""Flag of a map that programs may only read."""
 
 
 class MapType(IntEnum):
@@ -104,7 +105,7 @@ class MapSpec:
     @property
     def is_constant(self) -> bool:
         """Whether it is frozen once it has its contents."""
-        return self.contents is not None and bool(self.flags & _BPF_F_RDONLY_PROG)
+        return self.contents is not None and bool(self.flags & BPF_F_RDONLY_PROG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +259,7 @@ class _ObjectReader:
                     key_bytes=4,
                     value_bytes=len(contents),
                     max_entries=1,
-                    flags=_BPF_F_RDONLY_PROG if section.name.startswith(".rodata") else 0,
+                    flags=BPF_F_RDONLY_PROG if section.name.startswith(".rodata") else 0,
                     contents=contents,
                 )
             )
