@@ -1,6 +1,6 @@
-"""NETLINK_XFRM: how the SAD and the SPD of the Linux kernel are read, changed and watched.
+"""The kernel's ESP and AH: its SAD and SPD, read, changed and watched over NETLINK_XFRM.
 
 `numbers`, `layouts` and `messages` are the wire format on pyroute2's classes, complete up to Linux 6.18;
-`records` and `codec` give it types; `netlink` speaks to the kernel. Not a datapath backend: it decides
-nothing.
+`records` and `codec` give it types; `netlink` speaks to the kernel. None of them decides anything: that is
+for `backend`, which is a `Datapath`, and the files around it (docs/architecture.md).
 """

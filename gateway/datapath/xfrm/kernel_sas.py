@@ -2,16 +2,24 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
-from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, first_wanted
+from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, SoftExpire, first_wanted
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import check_suite
 from gateway.datapath.xfrm.errors import XfrmError
-from gateway.datapath.xfrm.installation import Placing, Whereabouts, kernel_sa, whereabouts_of
+from gateway.datapath.xfrm.installation import (
+    SEQUENCE_SOFT_PACKETS,
+    Placing,
+    Whereabouts,
+    kernel_sa,
+    sequence_number,
+    whereabouts_of,
+)
 from gateway.datapath.xfrm.journal import Journal, SaNote
 from gateway.datapath.xfrm.kernel import delete_sas, move_sa
-from gateway.datapath.xfrm.netlink import XfrmSocket, XfrmThread
+from gateway.datapath.xfrm.netlink import Sa, XfrmSocket, XfrmThread
 from gateway.datapath.xfrm.notifications import from_peer_at, to_peer_at
 from gateway.datapath.xfrm.placing import (
     ENGINES,
@@ -103,7 +111,8 @@ class KernelSas:
         """Install an SA, and the policies that lead to it; one that is there already gets the generation.
 
         Raises:
-            DatapathError: It is not installed, and was never used.
+            DatapathError: It is not installed, and was never used; or POLICY_CONFLICT: the kernel refused the
+                policies, and a packet may have used it by older ones. Its key is spent then.
         """
         there = self._sad.get(sa.sa_id)
         if there is not None:
@@ -117,8 +126,9 @@ class KernelSas:
             self._sad.spend_key(sa)
         try:
             return await self._place(sa, generation)
-        except DatapathError:
-            self._sad.unspend_key(sa)
+        except DatapathError as error:
+            if sa.direction is Direction.OUTBOUND and error.reason is not ErrorReason.POLICY_CONFLICT:
+                self._sad.unspend_key(sa)
             raise
 
     async def _place(self, sa: SecurityAssociation, generation: int) -> Held:
@@ -173,15 +183,17 @@ class KernelSas:
             offload=placed,
             device=device.name if placed is not None and device is not None else "",
         )
+        offloads_before = {carrier.offload for carrier in self._sad.carriers(held.serves).outbound}
         self._sad.add(held)
         refusal = await self._policies.follow(held.serves)
-        if refusal is not None:
-            await self.take_away([held])
-            if held.engine is Engine.NIC_PACKET and device is not None:
-                # Policies that are not offloaded do not lead to such an SA: it was never used.
-                raise policy_refused(refusal, device)
-            raise refusal
-        return held
+        if refusal is None:
+            return held
+        await self.take_away([held])
+        packet_offload = held.carrier().offload
+        if device is not None and packet_offload is not None and packet_offload not in offloads_before:
+            # Policies that are not offloaded do not lead to such an SA: it was never used.
+            raise policy_refused(refusal, device)
+        raise DatapathError(ErrorReason.POLICY_CONFLICT, f"the policies of the SA were refused: {refusal}")
 
     async def _device(self, address: IpAddress) -> Device | None:
         try:
@@ -285,6 +297,26 @@ class KernelSas:
             await self._thread.run(lambda xfrm: xfrm.update_sa(info, attributes))
         self._note(held)
 
+    async def find_worn(self) -> tuple[SoftExpire, ...]:
+        """Find offloaded SAs whose sequence numbers run out (RFC 4303 §3.3.3).
+
+        Of others the kernel tells by their packets; here it counts what the NIC will segment as one.
+        """
+        events = []
+        for held in self._sad:
+            if held.is_inbound or held.sa.esn or held.offload is None or held.is_worn:
+                continue
+            kernel_id = held.kernel_id
+            try:
+                attributes = (await self._thread.run(partial(_get_sa, kernel_id=kernel_id))).attributes
+            except XfrmError:
+                # Gone, as the kernel will tell or `find_lost` find.
+                continue
+            if sequence_number(attributes, Direction.OUTBOUND) >= SEQUENCE_SOFT_PACKETS:
+                held.is_worn = True
+                events.append(SoftExpire(sa_id=held.sa.sa_id, spi=held.sa.spi, limit="sequence"))
+        return tuple(events)
+
     async def find_lost(self, reason: str) -> tuple[SasLost, ...]:
         """Forget SAs that the kernel does not have any more.
 
@@ -306,3 +338,7 @@ class KernelSas:
         return tuple(
             SasLost(sa_ids=tuple(held.sa.sa_id for held in gone), reason=why) for why, gone in lost.items()
         )
+
+
+def _get_sa(xfrm: XfrmSocket, kernel_id: r.SaId) -> Sa:
+    return xfrm.sa(kernel_id)

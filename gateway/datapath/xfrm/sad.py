@@ -32,6 +32,8 @@ class Held:
     """What was read back of the device that carries it."""
     device: str = ""
     """Its name."""
+    is_worn: bool = False
+    """Whether it was told that its sequence numbers run out."""
 
     @property
     def kernel_id(self) -> r.SaId:
