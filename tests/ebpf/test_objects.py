@@ -1,6 +1,8 @@
 """Objects in the kernel: linked programs run, maps are read and written, pins outlive who made them."""
 
 import errno
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +81,37 @@ def test_the_verifiers_words_are_in_the_error() -> None:
 
     assert refused.value.code == errno.EACCES
     assert "R1 offset is outside of the packet" in refused.value.log or "processed" in refused.value.log
+
+
+@pytest.mark.parametrize(
+    ("kept", "outcome"),
+    [
+        (("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"), "loaded"),
+        (("CAP_BPF", "CAP_NET_ADMIN"), "needs CAP_PERFMON"),
+        (("CAP_NET_ADMIN", "CAP_PERFMON"), "Operation not permitted"),
+    ],
+    ids=["all", "without CAP_PERFMON", "without CAP_BPF"],
+)
+def test_loading_needs_three_capabilities(kept: tuple[str, ...], outcome: str) -> None:
+    """CAP_BPF is missed first where maps are made."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_WITH, *kept], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert outcome in done.stdout + done.stderr
+
+
+LOAD_WITH = """
+import sys
+from gateway.host.bpf.compiled import read_program
+from gateway.host.bpf.objects import load_object
+from gateway.host.privileges import Capability, keep_only_capabilities
+
+spec = read_program("xdp_inbound")
+keep_only_capabilities([Capability[name] for name in sys.argv[1:]])
+with load_object(spec):
+    print("loaded")
+"""
 
 
 def test_a_kernel_function_that_is_none_is_named() -> None:

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.host.bpf.errors import AbiMismatchError, BpfError
+from gateway.host.bpf.errors import AbiMismatchError
 from gateway.host.bpf.maps import Map, adopt_map, create_map
 from gateway.host.bpf.pins import pin
 from gateway.host.bpf.programs import Program, find_kernel_functions, load_program
 from gateway.host.bpf.spec import ObjectSpec
+from gateway.host.errors import HostError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def load_object(
     Raises:
         AbiMismatchError: A shared or pinned map looks otherwise.
         KernelRefusedError: The kernel refused a map or a program.
+        MissingCapabilityError: We may not load programs.
     """
     maps: dict[str, Map] = {}
     programs: dict[str, Program] = {}
@@ -64,7 +66,7 @@ def load_object(
         descriptors = {name: item.fd for name, item in maps.items()}
         for name, program in spec.programs.items():
             programs[name] = load_program(program, descriptors, spec.licence, find_kernel_functions(program))
-    except BpfError:
+    except HostError:
         LoadedObject(maps, programs).close()
         raise
     return LoadedObject(maps, programs)
