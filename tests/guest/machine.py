@@ -109,6 +109,13 @@ class Guest:
                 env=os.environ | _preload(kernel),
                 start_new_session=True,
             )
+        # Ends the guest when this process ends in whatever way, and its end of the pipe with it.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'cat; kill -s KILL -- "-$1"', "guard", str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +125,8 @@ class Guest:
 
     def close(self) -> None:
         """End the guest, whatever it does, and remove the share."""
+        self._guard.kill()
+        self._guard.communicate()
         with suppress(ProcessLookupError):
             # Every process of the guest is one of the host's, in this group.
             os.killpg(self._process.pid, signal.SIGKILL)

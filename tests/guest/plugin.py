@@ -22,7 +22,7 @@ SELECTED: Final = "selected-tests"
 EVENTS: Final = "events"
 POLL_S: Final = 0.02
 SILENCE_S: Final = 120.0
-"""A guest of which nothing is heard for so long is taken for dead: no single test may last longer."""
+"""A guest that is silent for so long is taken for dead, unless the test is `guest(timeout_s=...)`."""
 OUTPUT_TAIL_BYTES: Final = 4000
 
 
@@ -99,7 +99,9 @@ class OutsideGuest:
         try:
             if self._run is None:
                 self._run = GuestRun([other for other in item.session.items if _is_for_guest(other)])
-            for data in self._run.reports(item.nodeid):
+            marker = item.get_closest_marker("guest")
+            patience_s = SILENCE_S if marker is None else marker.kwargs.get("timeout_s", SILENCE_S)
+            for data in self._run.reports(item.nodeid, patience_s):
                 yield self._native(data)
         except GuestError as error:
             failure = str(error)
@@ -129,6 +131,8 @@ class GuestRun:
         self._finished: dict[str, list[dict[str, Any]]] = {}
         self._pending: list[dict[str, Any]] = []
         self._running: str | None = None
+        self._explained_at: str | None = None
+        """The test whose failure has all that is known of the end."""
         self._position = 0
         self._end: str | None = None
         """Why nothing more will be heard."""
@@ -149,7 +153,7 @@ class GuestRun:
         """End the guest."""
         self._guest.close()
 
-    def reports(self, nodeid: str) -> list[dict[str, Any]]:
+    def reports(self, nodeid: str, patience_s: float) -> list[dict[str, Any]]:
         """Wait for the end of one test, and return its reports.
 
         Raises:
@@ -169,8 +173,8 @@ class GuestRun:
                 heard_at = time.monotonic()
             elif status is not None:
                 self._end = f"pytest in the guest ended with status {status}"
-            elif self._end is None and time.monotonic() - heard_at > SILENCE_S:
-                self._end = f"nothing was heard of the guest for {SILENCE_S:g} s"
+            elif self._end is None and time.monotonic() - heard_at > patience_s:
+                self._end = f"nothing was heard of the guest for {patience_s:g} s"
                 self._end += f"; the end of its console:\n{self._guest.console_tail()}"
             else:
                 time.sleep(POLL_S)
@@ -198,8 +202,9 @@ class GuestRun:
         return bool(whole)
 
     def _explain(self, nodeid: str) -> str:
-        if nodeid != self._running and self._running is not None:
-            return f"the guest ended before this test could run, see {self._running}"
         state = "while this test ran" if nodeid == self._running else "before this test could run"
+        if self._explained_at is not None:
+            return f"the guest ended before this test could run, see {self._explained_at}"
+        self._explained_at = nodeid
         output = self._guest.output()[-OUTPUT_TAIL_BYTES:].decode(errors="replace").strip()
         return f"{state}: {self._end}\nwhat pytest wrote in the guest:\n{output or '(nothing)'}"
