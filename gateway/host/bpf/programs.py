@@ -35,8 +35,8 @@ class TestRun:
     """A run, on average over the repetitions."""
 
 
-#: To load our programs. CAP_PERFMON, because the verifier lets only its holder add a number it does not know to
-#: the address of a packet, as IPv4 options and extension headers want it. Attaching and maps need only the others.
+#: To load our programs. CAP_PERFMON, because the verifier lets only its holder add a number it does not know
+#: to the address of a packet, as IPv4 options and extension headers want it. Later the others are enough.
 LOAD_CAPABILITIES: Final = (Capability.CAP_BPF, Capability.CAP_NET_ADMIN, Capability.CAP_PERFMON)
 
 
