@@ -425,6 +425,25 @@ async def test_ipv6_neighbours_are_found_under_a_policy_for_everything(
     assert "lladdr" in shown
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.1", "::1", "fd00:1::1", "fd00:9::1"])
+async def test_machine_may_speak_with_itself_whatever_the_spd_says(
+    backend: XfrmBackend, peer: Peer, address: str
+) -> None:
+    for everything in ("0.0.0.0/0", "::/0"):
+        selectors = (TrafficSelector.parse(everything),)
+        await backend.apply_policies(
+            [policy(everything, action=Action.DISCARD, local_ts=selectors, remote_ts=selectors)]
+        )
+    if address == "fd00:9::1":  # one that comes later
+        ip("address", "add", f"{address}/64", "dev", "outside", "nodad")
+        await asyncio.sleep(1)
+
+    with udp(address) as here:
+        here.sendto(b"x", (address, PORT))
+
+        assert await received(here) == b"x"
+
+
 async def test_what_others_put_into_the_kernel_is_left_alone(backend: XfrmBackend, peer: Peer) -> None:
     with XfrmSocket() as stranger:
         theirs = outbound(0x7777)

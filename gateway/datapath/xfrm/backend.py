@@ -167,9 +167,7 @@ class XfrmBackend:
         tag = self._options.number
         found = await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag))
         self._leftovers = adopt(found, self._journal, self._sad, self._spd)
-        refusal = await self._policies.settle()
-        if refusal is not None:
-            raise refusal
+        await self._use_addresses()
         if self._leftovers.policies:
             await self._routes.keep_former()
         await self._policies.steer(self._spd.entries())
@@ -181,6 +179,16 @@ class XfrmBackend:
                 len(found.policies),
                 len(self._leftovers.policies),
             )
+
+    async def _use_addresses(self) -> None:
+        """Have the policies know our addresses, and the kernel the policies."""
+        addresses = await self._network.addresses()
+        self._spd.use_addresses(
+            local.address for local in addresses if local.is_global or local.address.is_loopback
+        )
+        refusal = await self._policies.settle()
+        if refusal is not None:
+            raise refusal
 
     def _decapsulate(self) -> None:
         """Have the kernel take ESP out of the UDP sockets."""
@@ -347,6 +355,10 @@ class XfrmBackend:
         async with self._lock:
             if any(held.offload is not None for held in self._sad):
                 await self._tell_lost("the kernel does not have it any more")
+            try:
+                await self._use_addresses()
+            except (DatapathError, HostError) as error:
+                logger.error("event=addresses_not_followed reason=%r", str(error))
             self._routes.distrust()
             await self._policies.steer(self._spd.entries())
 

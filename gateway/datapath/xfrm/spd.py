@@ -16,7 +16,8 @@ ACQUIRE outbound and is dropped inbound:
 An entry with an interface id is only about the traffic of the XFRM interface that has it.
 
 So it is closed before the first SA and after the last. IPv6 lives on without SAs too: neighbour and multicast
-listener discovery pass before everything else, as long as any entry is about IPv6. Where two entries have a
+listener discovery, and what this machine says to itself, pass before everything else, as long as any entry
+is about IPv6. Where two entries have a
 policy of the same selector, the kernel has room for one: the first in the order of the SPD has it.
 """
 
@@ -234,6 +235,8 @@ _LISTENER_DISCOVERY: Final = (130, 131, 132, 143)
 """RFC 2710 §3, RFC 3810 §5."""
 _LINK_MULTICAST: Final = IPv6Network("ff02::/16")
 _FIRST: Final = KernelPolicy(priority=1)
+_LOOPBACK_LINK: Final = 1
+"""Index of `lo` in every network namespace: nothing from outside comes in by it."""
 
 
 def discovery_policies(tag: int) -> dict[Key, KernelPolicy]:
@@ -253,6 +256,13 @@ def discovery_policies(tag: int) -> dict[Key, KernelPolicy]:
         found[_out(outbound, tag)] = _FIRST
         found[Key(PolicyDirection.IN, inbound.inbound(tag))] = _FIRST
     return found
+
+
+def loopback_policies(address: IPv6Address, tag: int) -> dict[Key, KernelPolicy]:
+    """Return the policies for what this machine says to itself; over IPv4 Linux does not ask the SPD."""
+    here = Cell(IPv6Network(address), IPv6Network(address))
+    inbound = replace(here.inbound(tag), link=_LOOPBACK_LINK)
+    return {_out(here, tag): _FIRST, Key(PolicyDirection.IN, inbound): _FIRST}
 
 
 # --- all of them ----------------------------------------------------------------------------------
@@ -289,7 +299,7 @@ class Spd:
         self._entries: dict[str, Entry] = {}
         self._serving: dict[Serves, dict[str, None]] = {}
         self._claimants: dict[Key, dict[str, None]] = {}
-        self._discovery = discovery_policies(tag)
+        self._exempt = discovery_policies(tag)
         self._ipv6_keys = 0
         self._in_kernel: dict[Key, KernelPolicy] = {}
         self._unsure: dict[Key, None] = {}
@@ -318,6 +328,15 @@ class Spd:
     def has(self, key: Key) -> bool:
         """Return whether a kernel policy of this name is wanted."""
         return self._wanted(key) is not None
+
+    def use_addresses(self, addresses: Iterable[ipsec.IpAddress]) -> None:
+        """Let this machine speak with itself: these are its addresses."""
+        exempt = discovery_policies(self._tag)
+        for address in addresses:
+            if isinstance(address, IPv6Address):
+                exempt |= loopback_policies(address, self._tag)
+        self._unsure.update(dict.fromkeys((*self._exempt, *exempt)))
+        self._exempt = exempt
 
     def come_after(self, number: int) -> None:
         """Number new entries behind this number: what is before is of a former life, and not known."""
@@ -397,7 +416,7 @@ class Spd:
         if key.selector.family == AF_INET6:
             self._ipv6_keys += step
             if self._ipv6_keys in {0, 1}:
-                self._unsure.update(dict.fromkeys(self._discovery))
+                self._unsure.update(dict.fromkeys(self._exempt))
 
     def _first(self, names: Iterable[str]) -> str:
         return min(names, key=lambda name: self._entries[name].place)
@@ -409,9 +428,7 @@ class Spd:
         puts: list[Change] = []
         deletions: list[Change] = []
         # What IPv6 cannot do without comes before what would stop it, and goes after it.
-        for key in sorted(
-            self._unsure, key=lambda key: (key in self._discovery) is not bool(self._ipv6_keys)
-        ):
+        for key in sorted(self._unsure, key=lambda key: (key in self._exempt) is not bool(self._ipv6_keys)):
             wanted = self._wanted(key)
             if wanted == self._in_kernel.get(key):
                 del self._unsure[key]
@@ -420,8 +437,8 @@ class Spd:
         return (*puts, *deletions)
 
     def _wanted(self, key: Key) -> KernelPolicy | None:
-        if self._ipv6_keys and key in self._discovery:
-            return self._discovery[key]
+        if self._ipv6_keys and key in self._exempt:
+            return self._exempt[key]
         owner = self.owner(key)
         if owner is None:
             return None

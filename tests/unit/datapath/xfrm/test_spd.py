@@ -300,5 +300,21 @@ def test_neighbour_discovery_passes_before_all_else_while_an_entry_is_about_ipv6
     assert solicitation.policy == KernelPolicy(priority=1)
 
 
+def test_what_the_machine_says_to_itself_over_ipv6_passes_and_comes_in_by_the_loopback_only() -> None:
+    spd = Spd(TAG)
+    spd.put(ipv6(), 1, NO_SA)
+    settle(spd)
+
+    spd.use_addresses([ip_address("192.0.2.1"), ip_address("fd00::1")])
+    come = settle(spd)
+    spd.use_addresses([])
+    gone = settle(spd)
+
+    assert {(change.key.direction, change.key.selector.link) for change in come} == {(OUT, 0), (IN, 1)}
+    assert {str(change.key.selector.source) for change in come} == {"fd00::1/128"}
+    assert {change.policy for change in come} == {KernelPolicy(priority=1)}
+    assert [change.policy for change in gone] == [None, None]
+
+
 def is_discovery(change: Change) -> bool:
     return change.key.selector.protocol == 58
