@@ -106,7 +106,7 @@ venv: .venv/installed
 $(BUF):
 	@$(STAGE) 'buf $(BUF_VERSION)' npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
 
-deb: venv
+deb: xdp venv
 	@packaging/build-deb dist
 
 lock: venv

@@ -126,4 +126,4 @@ def test_the_wheel_carries_the_profiles_where_the_loader_looks() -> None:
     project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())
 
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert wheel["force-include"] == {"hw/profiles": "gateway/hardware/profile_data"}
+    assert wheel["force-include"]["hw/profiles"] == "gateway/hardware/profile_data"
