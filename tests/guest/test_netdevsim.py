@@ -244,6 +244,21 @@ def test_full_driver_takes_policies(
     assert full.policy_count() == 0
 
 
+def test_full_policy_table_is_told(xfrm: XfrmSocket, full: Device) -> None:
+    def add(number: int) -> None:
+        policy, attributes = host_policy(HERE, PEER + number, PolicyDirection.OUT)
+        xfrm.add_policy(policy, offloaded(attributes, full, OffloadFlag.PACKET))
+
+    for number in range(netdevsim.POLICY_TABLE_SIZE):
+        add(number)
+
+    with pytest.raises(KernelRefusedError) as refused:
+        add(netdevsim.POLICY_TABLE_SIZE)
+
+    assert refused.value.text == "netdevsim: No space for policy"
+    assert full.policy_count() == netdevsim.POLICY_TABLE_SIZE
+
+
 def test_stock_driver_refuses_policies(xfrm: XfrmSocket, stock: Device) -> None:
     policy, attributes = host_policy(HERE, PEER, PolicyDirection.OUT)
 
