@@ -55,6 +55,18 @@ def test_no_todo_is_left_in_the_code() -> None:
     assert offenders == []
 
 
+def test_every_log_line_is_an_event_with_fields() -> None:
+    """Only `gateway.observe` knows Python's `logging`: lines made elsewhere would not be structured."""
+    using = [
+        path.name
+        for path in product_sources()
+        if re.search(r"^(import|from) logging\b", path.read_text(), re.MULTILINE)
+        and path.parent.name != "observe"
+    ]
+
+    assert using == []
+
+
 def test_the_lock_file_pins_every_dependency_by_hash_and_names_no_host() -> None:
     lock = (ROOT / "requirements.lock").read_text()
 

@@ -14,7 +14,6 @@ is served also under a flood.
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import time
@@ -47,9 +46,7 @@ from gateway.datapath.software.sad import (
     Sad,
 )
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
-from gateway.datapath.software.steering import (
-    pairs,
-)
+from gateway.datapath.software.steering import pairs
 from gateway.datapath.software.tun import Tun
 from gateway.datapath.watch import Watch
 from gateway.esp import ah
@@ -75,8 +72,9 @@ from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _BATCH_PACKETS: Final = 32
 _IPV6_MIN_MTU: Final = 1280
@@ -472,7 +470,7 @@ class SoftwareBackend:
             try:
                 packet = self._tun.read()
             except OSError as error:
-                logger.warning("event=tunnel_device_lost device=%s reason=%r", self._tun.name, str(error))
+                _log.warning("tunnel_device_lost", device=self._tun.name, reason=str(error))
                 self._close_tunnel()
                 self._spawn(self._renew_tunnel(), "renew-tunnel")
                 return
@@ -492,11 +490,11 @@ class SoftwareBackend:
                     await self._protection.use_link(self._link, self._forwarder.spd.policies)
                 except (HostError, DatapathError) as error:
                     self._close_tunnel()
-                    logger.warning("event=tunnel_device_not_renewed reason=%r", str(error))
+                    _log.warning("tunnel_device_not_renewed", reason=str(error))
                     await asyncio.sleep(_RENEW_S)
                 else:
                     self._watch_tunnel()
-                    logger.warning("event=tunnel_device_renewed device=%s", self._options.tunnel_device)
+                    _log.warning("tunnel_device_renewed", device=self._options.tunnel_device)
                     return
 
     def _on_raw(self, raw: socket.socket, handle: FromWire) -> None:
@@ -561,7 +559,7 @@ class SoftwareBackend:
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
                 await self._protection.steer_again(self._forwarder.spd.policies)
             except (HostError, DatapathError) as error:
-                logger.warning("event=routing_failed reason=%r", str(error))
+                _log.warning("routing_failed", reason=str(error))
         self._measure_paths()
 
     def _on_refresh(self) -> None:
@@ -607,7 +605,7 @@ class SoftwareBackend:
         try:
             await self._network.set_mtu(self._link, mtu_bytes)
         except HostError as error:
-            logger.warning("event=tunnel_mtu_failed mtu=%d reason=%r", mtu_bytes, str(error))
+            _log.warning("tunnel_mtu_failed", mtu=mtu_bytes, reason=str(error))
 
     # --- what the forwarder needs (Surroundings) ----------------------------------------------------
 

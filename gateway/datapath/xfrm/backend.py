@@ -11,7 +11,6 @@ SAs and policies of others, without our tag, are never touched.
 import asyncio
 import contextlib
 import errno
-import logging
 import os
 import socket
 import time
@@ -34,24 +33,14 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
 from gateway.datapath.xfrm.bad_spi import BadSpiWatch
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
-from gateway.datapath.xfrm.installation import (
-    counters_of,
-)
+from gateway.datapath.xfrm.installation import counters_of
 from gateway.datapath.xfrm.journal import Journal
-from gateway.datapath.xfrm.kernel import (
-    allocate_spis,
-)
+from gateway.datapath.xfrm.kernel import allocate_spis
 from gateway.datapath.xfrm.kernel_sas import KernelSas, ask
 from gateway.datapath.xfrm.netlink import XfrmListener, XfrmThread
-from gateway.datapath.xfrm.notifications import (
-    GROUPS,
-    Meaning,
-    meaning_of,
-)
+from gateway.datapath.xfrm.notifications import GROUPS, Meaning, meaning_of
 from gateway.datapath.xfrm.options import XfrmOptions
-from gateway.datapath.xfrm.placing import (
-    ENGINES,
-)
+from gateway.datapath.xfrm.placing import ENGINES
 from gateway.datapath.xfrm.policies import PolicyKeeper
 from gateway.datapath.xfrm.probe import probe_kernel
 from gateway.datapath.xfrm.routes import Routes
@@ -73,8 +62,9 @@ from gateway.ipsec.sa import (
     SecurityAssociation,
     Spi,
 )
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -172,12 +162,12 @@ class XfrmBackend:
             await self._routes.keep_former()
         await self._policies.steer(self._spd.entries())
         if found.sas or found.policies:
-            logger.warning(
-                "event=leftovers_found sas=%d adopted=%d policies=%d not_known=%d",
-                len(found.sas),
-                len(self._sad),
-                len(found.policies),
-                len(self._leftovers.policies),
+            _log.warning(
+                "leftovers_found",
+                sas=len(found.sas),
+                adopted=len(self._sad),
+                policies=len(found.policies),
+                not_known=len(self._leftovers.policies),
             )
 
     async def _use_addresses(self) -> None:
@@ -358,7 +348,7 @@ class XfrmBackend:
             try:
                 await self._use_addresses()
             except (DatapathError, HostError) as error:
-                logger.error("event=addresses_not_followed reason=%r", str(error))
+                _log.error("addresses_not_followed", reason=str(error))
             self._routes.distrust()
             await self._policies.steer(self._spd.entries())
 
@@ -414,7 +404,7 @@ class XfrmBackend:
                 self._spawn(self._compare_with_kernel("notifications of the kernel were lost"), "compare")
                 continue
             except XfrmDecodeError as error:
-                logger.warning("event=notification_not_understood reason=%r", str(error))
+                _log.warning("notification_not_understood", reason=str(error))
                 continue
             if not messages:
                 return
@@ -442,7 +432,7 @@ class XfrmBackend:
         async with self._lock:
             refusal = await self._policies.follow(serves)
         if refusal is not None:
-            logger.error("event=policies_not_followed reason=%r", str(refusal))
+            _log.error("policies_not_followed", reason=str(refusal))
 
     async def _is_in_kernel(self, kernel_id: r.SaId) -> bool:
         """Return whether the kernel has an SA, whosever; if it does not answer, as if it had."""

@@ -6,7 +6,6 @@ at all other times nothing is copied. ESP in UDP is not seen: only the kernel ge
 """
 
 import asyncio
-import logging
 import socket
 import struct
 import time
@@ -20,8 +19,9 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.statistics import read_statistics
 from gateway.host.sockets import attach_filter
 from gateway.ipsec.sa import MIN_SPI, IpAddress, IpsecProtocol, Spi
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _COUNTER: Final = "XfrmInNoStates"
 _POLL_S: Final = 1.0
@@ -113,7 +113,7 @@ class BadSpiWatch:
         try:
             sockets = [_open(version, protocol) for version in (4, 6) for protocol in IpsecProtocol]
         except OSError as error:
-            logger.debug("event=bad_spi_not_seen reason=%r", str(error))
+            _log.debug("bad_spi_not_seen", reason=str(error))
             return
         loop = asyncio.get_running_loop()
         self._found.clear()

@@ -7,7 +7,6 @@ about is then not adopted, but stays in force until `reconcile`, as everything w
 """
 
 import json
-import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -32,8 +31,9 @@ from gateway.ipsec.sa import (
 )
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 #: One line, or a part of it: what `json` reads and writes.
 Json = dict[str, Any]
@@ -281,7 +281,7 @@ class Journal:
             try:
                 kind, name, body = json.loads(line)
             except ValueError:
-                logger.warning("event=journal_line_passed_over")
+                _log.warning("journal_line_passed_over")
                 continue
             self._keep(f"{kind} {name}", body)
 
@@ -298,7 +298,7 @@ class Journal:
             try:
                 yield parse(body)
             except (ValueError, KeyError, TypeError) as error:
-                logger.warning("event=journal_entry_passed_over name=%s reason=%r", key, str(error))
+                _log.warning("journal_entry_passed_over", name=key, reason=str(error))
                 del self._there[key]
 
     def note_sa(self, note: SaNote) -> None:
@@ -330,7 +330,7 @@ class Journal:
                 self._write_anew()
         except OSError as error:
             # Traffic goes on; the next life will not adopt what is not noted.
-            logger.error("event=journal_not_written path=%s reason=%r", self._path, str(error))
+            _log.error("journal_not_written", path=self._path, reason=str(error))
 
     def _write_anew(self) -> None:
         """Write what is there into a new file, which takes the place of the old one whole."""

@@ -1,6 +1,5 @@
 """Our SAs in the kernel: put there, looked after, and taken away, with the policies that lead to them."""
 
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeVar
@@ -41,8 +40,9 @@ from gateway.host.network import Network
 from gateway.ipsec.algorithms import Integ
 from gateway.ipsec.placement import Engine, PlacementRefusal, in_words
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SecurityAssociation
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -278,11 +278,11 @@ class KernelSas:
         try:
             await self._move(partner, at)
         except XfrmError as error:
-            logger.error("event=peer_not_followed sa_id=%s reason=%r", partner.sa.sa_id, str(error))
+            _log.error("peer_not_followed", sa_id=partner.sa.sa_id, reason=str(error))
             return await self.find_lost(f"it could not follow its peer: {error}")
         refusal = await self._policies.follow(partner.serves)
         if refusal is not None:
-            logger.error("event=policies_not_followed reason=%r", str(refusal))
+            _log.error("policies_not_followed", reason=str(refusal))
         return ()
 
     async def _move(self, held: Held, at: Whereabouts) -> None:
@@ -326,7 +326,7 @@ class KernelSas:
         try:
             listed = await self._thread.run(lambda xfrm: xfrm.sas())
         except XfrmError as error:
-            logger.error("event=sas_not_listed reason=%r", str(error))
+            _log.error("sas_not_listed", reason=str(error))
             return ()
         there = {message.body.id for message in listed}
         lost: dict[str, list[Held]] = {}

@@ -1,6 +1,5 @@
 """Keep the kernel's policies what the SPD and the SAD say they must be."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.datapath.backend import DatapathError, ErrorReason
@@ -13,8 +12,9 @@ from gateway.datapath.xfrm.sad import Sad
 from gateway.datapath.xfrm.spd import Entry, Serves, Spd
 from gateway.host.errors import HostError
 from gateway.ipsec.policy import Policy
+from gateway.observe.logs import get_logger
 
-logger = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def serves_of(policy: Policy) -> Serves:
@@ -119,7 +119,7 @@ class PolicyKeeper:
                 self._spd.put(entry.policy, entry.generation, self._sad.carriers(serves_of(entry.policy)))
         again = await self.settle()
         if again is not None:
-            logger.error("event=policies_not_put_back reason=%r", str(again))
+            _log.error("policies_not_put_back", reason=str(again))
         return refusal
 
     async def steer(self, entries: Iterable[Entry]) -> None:
@@ -136,4 +136,4 @@ class PolicyKeeper:
                 await self._routes.follow(entry.policy, peers)
             await self._routes.put_in_force()
         except HostError as error:
-            logger.warning("event=routing_failed reason=%r", str(error))
+            _log.warning("routing_failed", reason=str(error))
