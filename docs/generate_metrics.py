@@ -22,7 +22,8 @@ of that CA.
 Metrics are made from the desired state: a connection that is configured and down is a visible 0, and one that
 is deleted is gone. Labels take their values from the configuration and from fixed lists, never from what a
 peer sends; what strangers cause is counted under an empty connection name. Counters start at 0 with the
-controller, but those of packets and bytes go on over rekeys.
+controller; those of packets and bytes go on over rekeys and miss nothing, but for SAs that are lost with
+their datapath.
 
 [alerts/ipsecgw.rules.yml](alerts/ipsecgw.rules.yml) has alert rules for Prometheus. A scrape job:
 

@@ -235,13 +235,19 @@ class Dispatcher:
                 for name in self._backends if placed is None else (placed.backend,):
                     by_backend.setdefault(name, []).append(sa_id)
             errors: dict[str, DatapathError] = {}
+            counted: dict[str, SaCounters] = {}
             for name, batch in by_backend.items():
                 for answer in await self._backends[name].remove_sas(batch):
                     if answer.error is None:
                         self._placed.drop(SaId(answer.name))
                     else:
                         errors[answer.name] = answer.error
-            return tuple(ItemResult(name=sa_id, error=errors.get(sa_id)) for sa_id in sa_ids)
+                    if answer.counters is not None:
+                        counted[answer.name] = answer.counters
+            return tuple(
+                ItemResult(name=sa_id, error=errors.get(sa_id), counters=counted.get(sa_id))
+                for sa_id in sa_ids
+            )
 
     async def list_sas(self) -> tuple[InstalledSa, ...]:
         """Return every SA as its backend holds it now, with the operator's wish and the reasons."""

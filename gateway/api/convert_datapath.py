@@ -3,7 +3,8 @@
 Readers leave out what is newer than we are: an engine, an algorithm or an event that we could not use.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from gateway.api.convert import (
     DROP_REASON,
@@ -14,7 +15,9 @@ from gateway.api.convert import (
     PLACEMENT_REASON,
     PROTOCOL,
     read_address,
+    read_item_result,
     write_duration,
+    write_item_result,
     write_timestamp,
 )
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
@@ -27,6 +30,7 @@ from gateway.datapath.backend import (
     Counters,
     DatapathEvent,
     HardExpire,
+    ItemResult,
     MappingChange,
     PlacementChange,
     SaCounters,
@@ -87,40 +91,55 @@ def read_drops(messages: Iterable[spb.DropCount]) -> dict[DropReason, int]:
     return {reason: packets for reason, packets in counts if reason is not None}
 
 
+def write_sa_counters(counted: SaCounters) -> dpb.SaCounters:
+    """Return the counters of one SA."""
+    return dpb.SaCounters(
+        sa_id=counted.sa_id,
+        packets=counted.packets,
+        bytes=counted.bytes,
+        sequence=counted.sequence,
+        drops=write_drops(counted.drops),
+        idle=None if counted.last_used_s_ago is None else write_duration(counted.last_used_s_ago),
+    )
+
+
+def read_sa_counters(message: dpb.SaCounters) -> SaCounters:
+    """Return the counters of one SA."""
+    return SaCounters(
+        sa_id=SaId(message.sa_id),
+        packets=message.packets,
+        bytes=message.bytes,
+        sequence=message.sequence,
+        drops=read_drops(message.drops),
+        last_used_s_ago=message.idle.seconds + message.idle.nanos / 1e9 if message.HasField("idle") else None,
+    )
+
+
 def write_counters(counters: Counters) -> dpb.GetCountersResponse:
     """Return all counters."""
     return dpb.GetCountersResponse(
-        sas=[
-            dpb.SaCounters(
-                sa_id=sa.sa_id,
-                packets=sa.packets,
-                bytes=sa.bytes,
-                sequence=sa.sequence,
-                drops=write_drops(sa.drops),
-                idle=None if sa.last_used_s_ago is None else write_duration(sa.last_used_s_ago),
-            )
-            for sa in counters.sas
-        ],
-        drops=write_drops(counters.drops),
+        sas=[write_sa_counters(sa) for sa in counters.sas], drops=write_drops(counters.drops)
     )
 
 
 def read_counters(message: dpb.GetCountersResponse) -> Counters:
     """Return all counters."""
-    return Counters(
-        sas=tuple(
-            SaCounters(
-                sa_id=SaId(sa.sa_id),
-                packets=sa.packets,
-                bytes=sa.bytes,
-                sequence=sa.sequence,
-                drops=read_drops(sa.drops),
-                last_used_s_ago=sa.idle.seconds + sa.idle.nanos / 1e9 if sa.HasField("idle") else None,
-            )
-            for sa in message.sas
-        ),
-        drops=read_drops(message.drops),
+    return Counters(sas=tuple(read_sa_counters(sa) for sa in message.sas), drops=read_drops(message.drops))
+
+
+def write_removed(results: Sequence[ItemResult]) -> dpb.RemoveSasResponse:
+    """Return the answer for SAs that were removed."""
+    return dpb.RemoveSasResponse(
+        results=[write_item_result(result) for result in results],
+        counters=[write_sa_counters(result.counters) for result in results if result.counters is not None],
     )
+
+
+def read_removed(message: dpb.RemoveSasResponse) -> tuple[ItemResult, ...]:
+    """Return the answer for SAs that were removed."""
+    counted = {sa.sa_id: read_sa_counters(sa) for sa in message.counters}
+    results = (read_item_result(result) for result in message.results)
+    return tuple(replace(result, counters=counted.get(result.name)) for result in results)
 
 
 # --- events -------------------------------------------------------------------------------------

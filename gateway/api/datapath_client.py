@@ -88,7 +88,7 @@ class DatapathClient:
         """Remove SAs."""
         request = dpb.RemoveSasRequest(sa_ids=sa_ids)
         response: dpb.RemoveSasResponse = await self._call(self._stub.RemoveSas, request)
-        return tuple(convert.read_item_result(result) for result in response.results)
+        return convert_datapath.read_removed(response)
 
     async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
         """Install or replace SPD entries."""

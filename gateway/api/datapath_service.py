@@ -55,7 +55,7 @@ class DatapathService(DatapathServiceServicer):
     async def RemoveSas(self, request: dpb.RemoveSasRequest, context: Context) -> dpb.RemoveSasResponse:
         """Remove a batch of SAs."""
         results = await self._datapath.remove_sas([SaId(sa_id) for sa_id in request.sa_ids])
-        return dpb.RemoveSasResponse(results=[convert.write_item_result(result) for result in results])
+        return convert_datapath.write_removed(results)
 
     async def ListSas(self, request: dpb.ListSasRequest, context: Context) -> dpb.ListSasResponse:
         """List the SAD, without keys."""

@@ -52,6 +52,7 @@ from gateway.datapath.backend import (
     Datapath,
     DatapathError,
     InstalledSa,
+    SaCounters,
 )
 from gateway.datapath.watch import Watch
 from gateway.host.sockets import IkePorts
@@ -167,7 +168,7 @@ class Controller:
         self._report = Report(self._core.ike_sa)
         self._stranger_limit = StrangerLimit()
         self._pool = SpiPool(datapath, self._clock)
-        self._binding = SaBinding(datapath, self._pool, self._core.resolve)
+        self._binding = SaBinding(datapath, self._pool, self._core.resolve, self._tally.on_removed)
         self._connections = Connections(
             command=self._core.command,
             clock=self._clock,
@@ -640,20 +641,20 @@ class Controller:
     async def child_sas(self) -> tuple[ChildSaStatus, ...]:
         """Return every Child SA, ordered by id, with counters as far as the datapath answers."""
         listed: dict[SaId, InstalledSa] = {}
-        packets: dict[SaId, tuple[int, int]] = {}
+        counted: dict[SaId, SaCounters] = {}
         if self._upkeep.link.capabilities is not None:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     listed = {item.sa.sa_id: item for item in await self._datapath.list_sas()}
                     counters = await self._datapath.counters()
-                packets = {item.sa_id: (item.packets, item.bytes) for item in counters.sas}
-                self._tally.on_counters(self._core.child_sas(), packets)
+                counted = {item.sa_id: item for item in counters.sas}
+                self._tally.on_counters(self._binding.installed_sas(), counted)
             except (DatapathError, TimeoutError) as error:
                 _log.debug("counters_not_read", error=str(error))
-        return tuple(self._child_status(info, listed, packets) for info in self._core.child_sas())
+        return tuple(self._child_status(info, listed, counted) for info in self._core.child_sas())
 
     def _child_status(
-        self, info: ChildSaInfo, listed: dict[SaId, InstalledSa], packets: dict[SaId, tuple[int, int]]
+        self, info: ChildSaInfo, listed: dict[SaId, InstalledSa], counters: dict[SaId, SaCounters]
     ) -> ChildSaStatus:
         placements: list[SaPlacement | None] = []
         counted: list[tuple[int, int]] = []
@@ -672,7 +673,8 @@ class Controller:
                     refusals=installed.refusals,
                 )
             )
-            counted.append(packets.get(sa.sa_id, (0, 0)))
+            counts = counters.get(sa.sa_id)
+            counted.append((0, 0) if counts is None else (counts.packets, counts.bytes))
             if sa.direction is Direction.OUTBOUND:
                 effective_mtu = installed.effective_mtu
         return ChildSaStatus(
@@ -721,6 +723,7 @@ class Controller:
             _log.debug("counters_not_read", error=str(error))
             return {}
         drops = Counter(counters.drops)
+        drops.update(self._tally.drops_of_removed)
         for counted in counters.sas:
             drops.update(counted.drops)
         return dict(drops)

@@ -249,7 +249,7 @@ class GatewayStatus:
     ike_drops: dict[DropReason, int] = field(default_factory=dict)
     """Datagrams the controller dropped, since start."""
     datapath_drops: dict[DropReason, int] = field(default_factory=dict)
-    """Packets the datapath dropped since its start, those of its present SAs included."""
+    """Packets the datapath dropped since its start, those of SAs that are gone included."""
     warnings: tuple[str, ...] = ()
 
 

@@ -18,7 +18,14 @@ from typing import Final
 
 from gateway.controller.spi_pool import SpiPool
 from gateway.controller.tasks import Tasks
-from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, InstalledSa, ItemResult
+from gateway.datapath.backend import (
+    Datapath,
+    DatapathError,
+    ErrorReason,
+    InstalledSa,
+    ItemResult,
+    SaCounters,
+)
 from gateway.ike.events import Installed, InstallRequest, Refused, RequestId, Result, SpiAllocated, SpiRequest
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
@@ -43,6 +50,7 @@ class SaBinding:
         datapath: Where the SAs go.
         pool: Reserved inbound SPIs.
         resolve: Gives the core its answer.
+        removed: Told what an SA had counted when it was removed; nothing where nobody knows.
     """
 
     def __init__(
@@ -50,10 +58,12 @@ class SaBinding:
         datapath: Datapath,
         pool: SpiPool,
         resolve: Callable[[RequestId, Result], None],
+        removed: Callable[[SecurityAssociation, SaCounters | None], None],
     ) -> None:
         self._datapath = datapath
         self._pool = pool
         self._resolve = resolve
+        self._removed = removed
         self._installed: dict[SaId, InstalledSa] = {}
         self._removals: dict[SaId, None] = {}
         self._removal_task: asyncio.Task[None] | None = None
@@ -92,6 +102,10 @@ class SaBinding:
         """Return what this controller installed and did not remove."""
         return tuple(self._installed)
 
+    def installed_sas(self) -> tuple[SecurityAssociation, ...]:
+        """Return what this controller installed and did not remove, whole."""
+        return tuple(held.sa for held in self._installed.values())
+
     def missing_from(self, present: Iterable[InstalledSa]) -> tuple[SaId, ...]:
         """Return what should be at the datapath but is not among `present`."""
         there = {item.sa.sa_id for item in present}
@@ -110,7 +124,10 @@ class SaBinding:
         lost = []
         for sa_id in sa_ids:
             known = self._installed.pop(sa_id, None)
-            if known is not None and sa_id not in self._removals:
+            if known is None:
+                continue
+            self._removed(known.sa, None)
+            if sa_id not in self._removals:
                 lost.append(known.sa)
         return tuple(lost)
 
@@ -192,7 +209,9 @@ class SaBinding:
                 continue
             for sa_id, answer in zip(batch, answers, strict=True):
                 self._removals.pop(sa_id, None)
-                self._installed.pop(sa_id, None)
+                known = self._installed.pop(sa_id, None)
+                if known is not None:
+                    self._removed(known.sa, answer.counters)
                 if answer.error is not None:
                     _log.warning("sa_not_removed", sa_id=sa_id, error=str(answer.error))
 

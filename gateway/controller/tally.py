@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from gateway.datapath.backend import SaCounters
 from gateway.ike.events import (
     ChildSaFailed,
-    ChildSaInfo,
     ChildSaRekeyed,
     Event,
     IkeSaDeleted,
@@ -21,7 +21,8 @@ from gateway.ike.events import (
     IkeSaInfo,
     IkeSaRekeyed,
 )
-from gateway.ipsec.sa import Direction, SaId
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
 
 ESTABLISHED: Final = "established"
 """The result of a handshake that came through; the others are values of `FailureReason`."""
@@ -81,6 +82,9 @@ class Tally:
     child_sa_failures: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """By connection, child and reason: a Child SA did not come up, or its rekey failed."""
     carried: dict[ChildDirection, Carried] = field(default_factory=dict)
+    """As of the last `on_counters`."""
+    drops_of_removed: Counter[DropReason] = field(default_factory=Counter)
+    """Of SAs that are gone: those that are there have theirs at the datapath."""
     _last_seen: dict[SaId, Carried] = field(default_factory=dict)
 
     def on_event(self, event: Event) -> None:
@@ -104,31 +108,32 @@ class Tally:
             case _:
                 pass
 
-    def on_counters(self, child_sas: Iterable[ChildSaInfo], counters: Mapping[SaId, tuple[int, int]]) -> None:
-        """Take over what the SAs carried since they were read last.
+    def on_counters(self, sas: Iterable[SecurityAssociation], counters: Mapping[SaId, SaCounters]) -> None:
+        """Take over what SAs carried since they were read last.
 
         Args:
-            child_sas: All that the core has.
-            counters: (packets, inner bytes) of each SA at the datapath.
+            sas: Those that this controller has installed.
+            counters: Of the SAs at the datapath.
         """
-        present: set[SaId] = set()
-        for child_sa in child_sas:
-            for sa in (child_sa.inbound, child_sa.outbound):
-                if sa is not None and sa.sa_id in counters:
-                    present.add(sa.sa_id)
-                    self._take_over(
-                        (child_sa.connection, child_sa.child, sa.direction), sa.sa_id, counters[sa.sa_id]
-                    )
-        for sa_id in self._last_seen.keys() - present:
-            del self._last_seen[sa_id]
+        for sa in sas:
+            counted = counters.get(sa.sa_id)
+            if counted is not None:
+                self._take_over(sa, counted)
 
-    def _take_over(self, key: ChildDirection, sa_id: SaId, now: tuple[int, int]) -> None:
-        carried = self.carried.setdefault(key, Carried())
-        before = self._last_seen.get(sa_id, Carried())
+    def on_removed(self, sa: SecurityAssociation, counted: SaCounters | None) -> None:
+        """Take over the rest of what an SA carried that is gone, and what it dropped in its life."""
+        if counted is not None:
+            self._take_over(sa, counted)
+            self.drops_of_removed.update(counted.drops)
+        self._last_seen.pop(sa.sa_id, None)
+
+    def _take_over(self, sa: SecurityAssociation, counted: SaCounters) -> None:
+        carried = self.carried.setdefault((sa.connection, sa.child, sa.direction), Carried())
+        before = self._last_seen.get(sa.sa_id, Carried())
         # A count that went back is that of an agent which began anew.
-        carried.packets += now[0] - before.packets if now[0] >= before.packets else now[0]
-        carried.bytes += now[1] - before.bytes if now[1] >= before.bytes else now[1]
-        self._last_seen[sa_id] = Carried(*now)
+        carried.packets += counted.packets - (before.packets if counted.packets >= before.packets else 0)
+        carried.bytes += counted.bytes - (before.bytes if counted.bytes >= before.bytes else 0)
+        self._last_seen[sa.sa_id] = Carried(counted.packets, counted.bytes)
 
     def keep_only(self, connections: Collection[str]) -> None:
         """Forget the connections that are no longer configured, so that names do not pile up."""
@@ -150,6 +155,7 @@ class Tally:
             child_sa_rekeys=self.child_sa_rekeys.copy(),
             child_sa_failures=self.child_sa_failures.copy(),
             carried={key: Carried(had.packets, had.bytes) for key, had in self.carried.items()},
+            drops_of_removed=self.drops_of_removed.copy(),
         )
 
 

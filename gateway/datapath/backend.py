@@ -87,6 +87,21 @@ def first_wanted(wish: Placement, engines: Sequence[Engine]) -> Engine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SaCounters:
+    """Monotonic counters of one SA."""
+
+    sa_id: SaId
+    packets: int
+    bytes: int
+    """Inner bytes: of the packets that were protected, not of ESP."""
+    sequence: int
+    """Outbound: last number sent. Inbound: highest accepted. 64 bits with ESN."""
+    drops: dict[DropReason, int] = field(default_factory=dict)
+    last_used_s_ago: float | None = None
+    """Seconds since the last packet; `None` if there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
     """The answer for one item of a batch, in the order of the batch."""
 
@@ -99,6 +114,9 @@ class ItemResult:
     """Why not somewhere better, in words."""
     refusals: tuple[PlacementRefusal, ...] = ()
     """The same engine by engine, the best first."""
+
+    counters: SaCounters | None = None
+    """What an SA had counted when it was removed; `None` where it was not there."""
 
     @property
     def ok(self) -> bool:
@@ -124,21 +142,6 @@ class Capabilities:
     counters_survive_restart: bool
     """Whether SAs and their sequence numbers outlive the agent process (kernel, espd, pinned maps)."""
     max_sas: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SaCounters:
-    """Monotonic counters of one SA."""
-
-    sa_id: SaId
-    packets: int
-    bytes: int
-    """Inner bytes: of the packets that were protected, not of ESP."""
-    sequence: int
-    """Outbound: last number sent. Inbound: highest accepted. 64 bits with ESN."""
-    drops: dict[DropReason, int] = field(default_factory=dict)
-    last_used_s_ago: float | None = None
-    """Seconds since the last packet; `None` if there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +269,7 @@ class Datapath(Protocol):
         """
 
     async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
-        """Remove SAs; one that is not there is a success."""
+        """Remove SAs, and tell what each had counted; one that is not there is a success."""
 
     async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
         """Install or replace SPD entries by name, fail closed: protection is in force before the reply."""

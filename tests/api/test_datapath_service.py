@@ -179,13 +179,18 @@ async def test_every_reason_of_a_refusal_comes_through(
     assert [str(result.error) for result in results] == [f"because of {r.value}" for r in ErrorReason]
 
 
-async def test_removing_is_idempotent(datapath: DatapathClient, fake_datapath: FakeDatapath) -> None:
+async def test_removing_is_idempotent_and_tells_once_what_was_counted(
+    datapath: DatapathClient, fake_datapath: FakeDatapath
+) -> None:
     await datapath.install_sas([PLAIN_SA])
 
-    first = await datapath.remove_sas([PLAIN_SA.sa_id])
+    first = await datapath.remove_sas([SaId("in:esp:192.0.2.1:0000dead"), PLAIN_SA.sa_id])
     again = await datapath.remove_sas([PLAIN_SA.sa_id])
 
-    assert first == again == (ItemResult(name=PLAIN_SA.sa_id),)
+    counted = SaCounters(sa_id=PLAIN_SA.sa_id, packets=0, bytes=0, sequence=0)
+    nothing = ItemResult(name=SaId("in:esp:192.0.2.1:0000dead"))
+    assert first == (nothing, ItemResult(name=PLAIN_SA.sa_id, counters=counted))
+    assert again == (ItemResult(name=PLAIN_SA.sa_id),)
     assert not fake_datapath.sad.sas
 
 

@@ -130,6 +130,8 @@ async def test_removed_sas_are_gone_and_removing_is_idempotent(datapath: Datapat
     assert reasons(first) == [None, None]
     assert reasons(second) == [None]
     assert await datapath.list_sas() == ()
+    # What it had counted is told once, when it goes.
+    assert [result.counters and result.counters.packets for result in (*first, *second)] == [0, None, None]
 
 
 async def test_counters_of_a_new_sa_are_zero(datapath: Datapath) -> None:

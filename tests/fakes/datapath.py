@@ -82,7 +82,8 @@ class FakeSad:
             self.history.append(Change("remove", gone.sa))
             if gone.sa.direction is Direction.INBOUND:
                 self.reserved.discard(gone.sa.spi)
-        return ItemResult(name=sa_id)
+        counters = None if gone is None else SaCounters(sa_id=sa_id, packets=0, bytes=0, sequence=0)
+        return ItemResult(name=sa_id, counters=counters)
 
     def inbound(self, spi: Spi) -> SecurityAssociation | None:
         """Return the inbound SA with this SPI."""

@@ -103,12 +103,13 @@ def test_an_alert_fires_for_a_tunnel_taken_down_and_ends_when_it_is_back(
         wait_until(lambda: value(at, up) == 1, what=lambda: log(paris, tmp_path))
         assert firing(at) == set()
         packets = 'gw_child_packets_total{connection="paris-tokyo", direction="outbound"}'
-        assert (value(at, packets) or 0) > 0
+        wait_until(lambda: value(at, packets) == 3, what=lambda: log(paris, tmp_path))
 
         tokyo.ctl("down", "paris-tokyo")
 
         wait_until(lambda: "IpsecChildDown" in firing(at), what=lambda: log(paris, tmp_path))
         assert value(at, up) == 0
+        assert value(at, packets) == 3, "what an SA carried goes with it"
 
         paris.ctl("up", "paris-tokyo")
 

@@ -342,11 +342,14 @@ class SoftwareBackend:
 
     async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
         """Remove SAs."""
-        for sa_id in sa_ids:
-            self._sad.remove(sa_id)
+        now = self.now()
+        gone = [self._sad.remove(sa_id) for sa_id in sa_ids]
         self._hear_own_sas()
-        self._forwarder.sas_changed(self.now())
-        return tuple(ItemResult(name=sa_id) for sa_id in sa_ids)
+        self._forwarder.sas_changed(now)
+        return tuple(
+            ItemResult(name=sa_id, counters=None if entry is None else _count(entry, now))
+            for sa_id, entry in zip(sa_ids, gone, strict=True)
+        )
 
     async def list_sas(self) -> tuple[InstalledSa, ...]:
         """Return every installed SA."""

@@ -26,6 +26,7 @@ from gateway.datapath.backend import (
     ErrorReason,
     InstalledSa,
     ItemResult,
+    SaCounters,
 )
 from gateway.datapath.events import EventHub
 from gateway.datapath.watch import Watch
@@ -35,9 +36,9 @@ from gateway.datapath.xfrm.bad_spi import BadSpiWatch
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
 from gateway.datapath.xfrm.installation import counters_of
 from gateway.datapath.xfrm.journal import Journal
-from gateway.datapath.xfrm.kernel import allocate_spis
+from gateway.datapath.xfrm.kernel import allocate_spis, read_sas
 from gateway.datapath.xfrm.kernel_sas import KernelSas, ask
-from gateway.datapath.xfrm.netlink import XfrmListener, XfrmThread
+from gateway.datapath.xfrm.netlink import Sa, XfrmListener, XfrmThread
 from gateway.datapath.xfrm.notifications import GROUPS, Meaning, meaning_of
 from gateway.datapath.xfrm.options import XfrmOptions
 from gateway.datapath.xfrm.placing import ENGINES
@@ -286,8 +287,27 @@ class XfrmBackend:
         """Remove SAs; policies that led to them ask for others first."""
         async with self._lock:
             there = [held for sa_id in sa_ids if (held := self._sad.get(sa_id)) is not None]
+            counted = await self._count(there)
             refusal = await self._sas.take_away(there)
-        return tuple(ItemResult(name=sa_id, error=refusal) for sa_id in sa_ids)
+        return tuple(ItemResult(name=sa_id, error=refusal, counters=counted.get(sa_id)) for sa_id in sa_ids)
+
+    async def _count(self, wanted: Sequence[Held]) -> dict[SaId, SaCounters]:
+        """Return what SAs have counted so far, of those that the kernel tells."""
+        ids = [held.kernel_id for held in wanted]
+        try:
+            found = await ask(self._thread, lambda xfrm: read_sas(xfrm, ids))
+        except DatapathError as error:
+            _log.warning("counters_not_read", reason=str(error))
+            return {}
+        return {
+            held.sa.sa_id: self._counters_of(held, found[held.kernel_id])
+            for held in wanted
+            if held.kernel_id in found
+        }
+
+    @staticmethod
+    def _counters_of(held: Held, message: Sa) -> SaCounters:
+        return counters_of(held.sa.sa_id, held.sa.direction, message.body, message.attributes, time.time())
 
     async def list_sas(self) -> tuple[InstalledSa, ...]:
         """Return every SA that was installed here."""
@@ -380,13 +400,11 @@ class XfrmBackend:
     async def counters(self) -> Counters:
         """Return a snapshot of all counters; those without an SA are of the whole network namespace."""
         listed, statistics = await ask(self._thread, lambda xfrm: (xfrm.sas(), read_statistics()))
-        now_s = time.time()
-        found = []
-        for message in listed:
-            held = self._sad.of_kernel(message.body.id)
-            if held is not None:
-                sa = held.sa
-                found.append(counters_of(sa.sa_id, sa.direction, message.body, message.attributes, now_s))
+        found = [
+            self._counters_of(held, message)
+            for message in listed
+            if (held := self._sad.of_kernel(message.body.id)) is not None
+        ]
         return Counters(sas=tuple(found), drops=drops_of(statistics))
 
     def events(self) -> Watch[DatapathEvent]:

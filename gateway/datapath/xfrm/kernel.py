@@ -1,5 +1,6 @@
 """Several requests to the kernel that belong together; each function runs whole in the netlink thread."""
 
+import contextlib
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -54,6 +55,15 @@ def delete_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> None:
     """Delete SAs; one that is not there is no error."""
     for kernel_id in kernel_ids:
         _tolerate(errno.ESRCH, xfrm.delete_sa, kernel_id)
+
+
+def read_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> dict[r.SaId, Sa]:
+    """Return SAs as the kernel has them; those that are not there are left out."""
+    found = {}
+    for kernel_id in kernel_ids:
+        with contextlib.suppress(KernelRefusedError):
+            found[kernel_id] = xfrm.sa(kernel_id)
+    return found
 
 
 def delete_policies(xfrm: XfrmSocket, keys: Iterable[Key]) -> None:

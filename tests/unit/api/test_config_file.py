@@ -666,7 +666,7 @@ def found(text: str) -> tuple[Problem, ...]:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_explained(text: str) -> None:
-    """Or it is a configuration, and the same one when it is written again (`connections: []` is tried too)."""
+    """Or it is a configuration, and the same when it is written again: `connections: []` is tried too."""
     if not found(text):
         read = parse_config(text, "gw.yaml", HERE)
         assert parse_config(to_yaml(read.message), "gw.yaml", HERE).message == read.message

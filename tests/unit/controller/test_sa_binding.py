@@ -5,9 +5,9 @@ import pytest
 
 from gateway.controller.sa_binding import SaBinding
 from gateway.controller.spi_pool import SpiPool
-from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.backend import DatapathError, ErrorReason, SaCounters
 from gateway.ike.events import Installed, InstallRequest, Refused, RequestId, Result, SpiAllocated, SpiRequest
-from gateway.ipsec.sa import Direction
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
 from tests.fakes.datapath import FakeDatapath
 from tests.fakes.records import make_sa
 from tests.fakes.virtual_loop import pass_time
@@ -61,9 +61,20 @@ def core() -> Core:
 
 
 @pytest.fixture
-async def binding(datapath: Datapath, core: Core) -> AsyncIterator[SaBinding]:
+def removed() -> list[tuple[SaId, int | None]]:
+    """What was told of SAs that are gone: their packets, where the datapath knows."""
+    return []
+
+
+@pytest.fixture
+async def binding(
+    datapath: Datapath, core: Core, removed: list[tuple[SaId, int | None]]
+) -> AsyncIterator[SaBinding]:
+    def note(sa: SecurityAssociation, counters: SaCounters | None) -> None:
+        removed.append((sa.sa_id, None if counters is None else counters.packets))
+
     pool = SpiPool(datapath, asyncio.get_running_loop().time)
-    binding = SaBinding(datapath, pool, core.resolve)
+    binding = SaBinding(datapath, pool, core.resolve, note)
     yield binding
     await binding.close()
     await pool.close()
@@ -202,3 +213,18 @@ async def test_reserved_spis_grow_old(datapath: Datapath) -> None:
     await pass_time(1)
     assert len(pool) == 4
     await pool.close()
+
+
+async def test_what_an_sa_had_counted_is_told_once_when_it_goes(
+    binding: SaBinding, removed: list[tuple[SaId, int | None]]
+) -> None:
+    binding.install(install(1))
+    binding.install(install(2, OUTBOUND))
+    await pass_time(1)
+
+    binding.remove([INBOUND.sa_id])
+    binding.remove([INBOUND.sa_id])
+    await pass_time(1)
+    binding.forget_lost([OUTBOUND.sa_id])
+
+    assert removed == [(INBOUND.sa_id, 0), (OUTBOUND.sa_id, None)]

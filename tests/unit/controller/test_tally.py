@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.controller.tally import ESTABLISHED, LATENCY_BOUNDS_S, Carried, Latency, Tally
+from gateway.datapath.backend import SaCounters
 from gateway.ike.events import (
     ChildSaFailed,
     ChildSaRekeyed,
@@ -13,7 +14,8 @@ from gateway.ike.events import (
     IkeSaFailed,
     IkeSaRekeyed,
 )
-from gateway.ipsec.sa import Direction, SaId
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
 from tests.fakes.records import make_child_sa, make_ike_sa
 
 NO_PROPOSAL = Failure(reason=FailureReason.NO_PROPOSAL_CHOSEN, detail="nothing in common")
@@ -21,11 +23,23 @@ OURS = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail="by hand")
 IN, OUT = ("paris", "lan", Direction.INBOUND), ("paris", "lan", Direction.OUTBOUND)
 
 
-def ids(child_sa_id: int, spi_in: int, spi_out: int) -> tuple[SaId, SaId]:
+def halves(child_sa_id: int, spi_in: int, spi_out: int) -> tuple[SecurityAssociation, SecurityAssociation]:
+    """Return the inbound and the outbound SA of a Child SA."""
     child_sa = make_child_sa(child_sa_id, spi_in=spi_in, spi_out=spi_out)
     assert child_sa.inbound is not None
     assert child_sa.outbound is not None
-    return child_sa.inbound.sa_id, child_sa.outbound.sa_id
+    return child_sa.inbound, child_sa.outbound
+
+
+def count(sa: SecurityAssociation, packets: int, drops: dict[DropReason, int] | None = None) -> SaCounters:
+    """Return the counters of an SA whose packets have 100 bytes."""
+    return SaCounters(
+        sa_id=sa.sa_id, packets=packets, bytes=100 * packets, sequence=packets, drops=drops or {}
+    )
+
+
+def counted(*packets: tuple[SecurityAssociation, int]) -> dict[SaId, SaCounters]:
+    return {sa.sa_id: count(sa, number) for sa, number in packets}
 
 
 def test_handshakes_are_counted_by_role_and_result() -> None:
@@ -74,43 +88,61 @@ def test_ends_rekeys_and_failures_are_counted() -> None:
     assert tally.child_sa_failures == {("paris", "lan", "no_proposal_chosen"): 1}
 
 
-def test_what_a_child_carried_goes_on_over_a_rekey() -> None:
+def test_what_a_child_carried_goes_on_over_a_rekey_and_misses_nothing() -> None:
     tally = Tally()
-    old, new = (
-        make_child_sa(1, spi_in=0x1001, spi_out=0x2001),
-        make_child_sa(2, spi_in=0x1002, spi_out=0x2002),
-    )
-    old_in, old_out = ids(1, 0x1001, 0x2001)
-    new_in, new_out = ids(2, 0x1002, 0x2002)
+    old_in, old_out = halves(1, 0x1001, 0x2001)
+    new_in, new_out = halves(2, 0x1002, 0x2002)
 
-    tally.on_counters([old], {old_in: (10, 1000), old_out: (20, 2000)})
+    tally.on_counters([old_in, old_out], counted((old_in, 10), (old_out, 20)))
     tally.on_counters(
-        [old, new], {old_in: (11, 1100), old_out: (20, 2000), new_in: (0, 0), new_out: (5, 500)}
+        [old_in, old_out, new_in, new_out], counted((old_in, 11), (old_out, 20), (new_in, 0), (new_out, 5))
     )
-    tally.on_counters([new], {new_in: (3, 300), new_out: (6, 600)})
+    # What came between the last reading and the removal.
+    tally.on_removed(old_in, count(old_in, 13))
+    tally.on_removed(old_out, count(old_out, 20))
+    tally.on_counters([new_in, new_out], counted((new_in, 3), (new_out, 6)))
 
-    assert tally.carried == {IN: Carried(14, 1400), OUT: Carried(26, 2600)}
+    assert tally.carried == {IN: Carried(16, 1600), OUT: Carried(26, 2600)}
+
+
+def test_an_sa_that_nobody_ever_read_is_counted_when_it_goes() -> None:
+    tally = Tally()
+    inbound, _ = halves(1, 0x1001, 0x2001)
+
+    tally.on_removed(inbound, count(inbound, 7))
+
+    assert tally.carried == {IN: Carried(7, 700)}
+
+
+def test_what_sas_dropped_stays_when_they_are_gone() -> None:
+    tally = Tally()
+    inbound, _ = halves(1, 0x1001, 0x2001)
+
+    tally.on_removed(inbound, count(inbound, 7, {DropReason.REPLAY: 3}))
+    tally.on_removed(inbound, count(inbound, 1, {DropReason.REPLAY: 1}))
+
+    assert tally.drops_of_removed == {DropReason.REPLAY: 4}
 
 
 def test_a_count_that_went_back_is_a_new_beginning() -> None:
     tally = Tally()
-    child_sa = make_child_sa(1)
-    assert child_sa.inbound is not None
+    inbound, _ = halves(1, 0x1001, 0x2001)
 
-    tally.on_counters([child_sa], {child_sa.inbound.sa_id: (10, 1000)})
-    tally.on_counters([child_sa], {child_sa.inbound.sa_id: (2, 200)})
+    tally.on_counters([inbound], counted((inbound, 10)))
+    tally.on_counters([inbound], counted((inbound, 2)))
 
     assert tally.carried == {IN: Carried(12, 1200)}
 
 
-def test_an_sa_that_went_away_and_came_back_is_not_counted_twice_from_memory() -> None:
+def test_an_sa_that_is_gone_is_not_remembered_and_one_that_was_lost_keeps_what_was_read() -> None:
     tally = Tally()
-    child_sa = make_child_sa(1)
-    assert child_sa.inbound is not None
-    tally.on_counters([child_sa], {child_sa.inbound.sa_id: (10, 1000)})
+    inbound, _ = halves(1, 0x1001, 0x2001)
+    tally.on_counters([inbound], counted((inbound, 10)))
 
-    tally.on_counters([], {})
+    tally.on_removed(inbound, None)
+
     assert not tally._last_seen
+    assert tally.carried == {IN: Carried(10, 1000)}
 
 
 def test_connections_that_are_gone_are_forgotten_but_not_strangers() -> None:
@@ -118,7 +150,8 @@ def test_connections_that_are_gone_are_forgotten_but_not_strangers() -> None:
     for name in ("paris", "oslo", ""):
         tally.on_event(IkeSaFailed(ike_sa=make_ike_sa(1, connection=name), failure=NO_PROPOSAL))
     tally.on_event(IkeSaRekeyed(old=make_ike_sa(1), new=make_ike_sa(2)))
-    tally.on_counters([make_child_sa(1)], dict.fromkeys(ids(1, 0x1001, 0x2001), (1, 1)))
+    inbound, _ = halves(1, 0x1001, 0x2001)
+    tally.on_counters([inbound], counted((inbound, 1)))
 
     tally.keep_only(["oslo"])
 
@@ -130,13 +163,13 @@ def test_connections_that_are_gone_are_forgotten_but_not_strangers() -> None:
 def test_a_copy_does_not_change_with_its_original() -> None:
     tally = Tally()
     tally.on_event(IkeSaEstablished(ike_sa=make_ike_sa(1)))
-    child_sa = make_child_sa(1)
-    tally.on_counters([child_sa], dict.fromkeys(ids(1, 0x1001, 0x2001), (1, 1)))
+    inbound, _ = halves(1, 0x1001, 0x2001)
+    tally.on_counters([inbound], counted((inbound, 1)))
 
     copy = tally.copy()
     tally.on_event(IkeSaEstablished(ike_sa=make_ike_sa(2)))
-    tally.on_counters([child_sa], dict.fromkeys(ids(1, 0x1001, 0x2001), (9, 9)))
+    tally.on_counters([inbound], counted((inbound, 9)))
 
     assert copy.handshakes["paris", "initiator", ESTABLISHED] == 1
     assert sum(copy.latency["initiator"].counts) == 1
-    assert copy.carried[IN] == Carried(1, 1)
+    assert copy.carried[IN] == Carried(1, 100)

@@ -15,6 +15,7 @@ from gateway.controller.facade import (
     SaPlacement,
 )
 from gateway.controller.tally import Tally
+from gateway.datapath.backend import SaCounters
 from gateway.ike.events import Failure, FailureReason, IkeSaEstablished, IkeSaFailed
 from gateway.ipsec.connection import Child
 from gateway.ipsec.drop_reason import DropReason
@@ -108,7 +109,8 @@ def test_a_connection_that_is_up_says_so_and_where_its_sas_are() -> None:
     tally = Tally()
     tally.on_event(IkeSaEstablished(ike_sa=make_ike_sa(1, began_at=99.0, established_at=99.2)))
     assert child_sa.inbound is not None
-    tally.on_counters([child_sa], {child_sa.inbound.sa_id: (3, 300)})
+    counted = SaCounters(sa_id=child_sa.inbound.sa_id, packets=3, bytes=300, sequence=3)
+    tally.on_counters([child_sa.inbound], {child_sa.inbound.sa_id: counted})
 
     page = scrape(
         reading(

@@ -91,10 +91,12 @@ class RemoveSasRequest(_message.Message):
     def __init__(self, sa_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemoveSasResponse(_message.Message):
-    __slots__ = ("results",)
+    __slots__ = ("results", "counters")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[_status_pb2.ItemResult]
-    def __init__(self, results: _Optional[_Iterable[_Union[_status_pb2.ItemResult, _Mapping]]] = ...) -> None: ...
+    counters: _containers.RepeatedCompositeFieldContainer[SaCounters]
+    def __init__(self, results: _Optional[_Iterable[_Union[_status_pb2.ItemResult, _Mapping]]] = ..., counters: _Optional[_Iterable[_Union[SaCounters, _Mapping]]] = ...) -> None: ...
 
 class ListSasRequest(_message.Message):
     __slots__ = ()
