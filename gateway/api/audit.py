@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from gateway.api.control.v1 import control_pb2 as cpb
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
+from gateway.api.log.v1 import log_pb2 as lpb
 from gateway.observe.logs import get_logger
 
 MAX_NAMES: Final = 20
@@ -62,5 +63,6 @@ _DESCRIBE: Final[Mapping[type[Message], Callable[[Any], list[str]]]] = {
     dpb.RemoveSasRequest: lambda request: list(request.sa_ids),
     dpb.ApplyPoliciesRequest: lambda request: [policy.name for policy in request.policies],
     dpb.RemovePoliciesRequest: lambda request: list(request.names),
+    lpb.SetLogLevelsRequest: lambda request: [request.levels],
     dpb.ReconcileRequest: lambda request: [f"generation {request.generation}"],
 }

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.api.control.v1 import control_pb2
 from gateway.api.datapath.v1 import datapath_pb2
+from gateway.api.log.v1 import log_pb2
 from gateway.ipsec.errors import GatewayError
 
 
@@ -41,8 +42,9 @@ _INCLUDED: Final[Mapping[Role, frozenset[Role]]] = {
 
 CONTROL: Final = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
 DATAPATH: Final = datapath_pb2.DESCRIPTOR.services_by_name["DatapathService"].full_name
+LOG: Final = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
-_HIGHEST: Final[Mapping[str, Role]] = {CONTROL: Role.ADMIN, DATAPATH: Role.DATAPATH}
+_HIGHEST: Final[Mapping[str, Role]] = {CONTROL: Role.ADMIN, DATAPATH: Role.DATAPATH, LOG: Role.ADMIN}
 
 _NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
     CONTROL: {
@@ -68,6 +70,7 @@ _NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
         # Whoever watches a datapath keeps its SAs alive: that is for those who install them.
         "WatchEvents": Role.DATAPATH,
     },
+    LOG: {"GetLogLevels": Role.VIEWER},
 }
 
 

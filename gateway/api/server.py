@@ -37,7 +37,9 @@ from gateway.api.control_service import ControlService
 from gateway.api.datapath.v1.datapath_pb2_grpc import add_DatapathServiceServicer_to_server
 from gateway.api.datapath_service import DatapathService
 from gateway.api.interceptor import CallInterceptor
-from gateway.api.roles import CONTROL, DATAPATH, EVERY_ROLE, Caller, Role
+from gateway.api.log.v1.log_pb2_grpc import add_LogServiceServicer_to_server
+from gateway.api.log_service import LogService
+from gateway.api.roles import CONTROL, DATAPATH, EVERY_ROLE, LOG, Caller, Role
 from gateway.api.tls_reload import TlsReload
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
@@ -97,7 +99,7 @@ class ApiServer:
         self._control = control
         self._datapath = datapath
         services = [name for name, behind in ((CONTROL, control), (DATAPATH, datapath)) if behind is not None]
-        self._services = (health.OVERALL_HEALTH, *services)
+        self._services = (health.OVERALL_HEALTH, *services, LOG)
         self._health = health.aio.HealthServicer()
         self._limit = CallLimit()
         # One server for each listener: gRPC does not tell by which a call came, and roles depend on it.
@@ -116,6 +118,7 @@ class ApiServer:
             add_ControlServiceServicer_to_server(ControlService(self._control), server)  # type: ignore[no-untyped-call]
         if self._datapath is not None:
             add_DatapathServiceServicer_to_server(DatapathService(self._datapath), server)  # type: ignore[no-untyped-call]
+        add_LogServiceServicer_to_server(LogService(), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = [*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(reflected, server)

@@ -20,6 +20,7 @@ from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath_client import DatapathClient
+from gateway.api.log_client import log_levels
 from gateway.api.plain import to_json, to_plain
 from gateway.app.access import usable_control
 from gateway.app.arguments import count, seconds
@@ -92,6 +93,12 @@ def add_commands(commands: Commands) -> None:
     command = _json(_add(commands, "status", "the gateway at a glance", _status))
     command.add_argument("--watch", action="store_true", help="print it again every second")
 
+    command = _add(commands, "log-level", "show or set what is logged while the gateway runs")
+    command.add_argument(
+        "levels", nargs="?", metavar="LEVELS", help="as info,ike=debug: of all, then of single subsystems"
+    )
+    command.add_argument("--agent", action="store_true", help="of the datapath agent, not of the controller")
+    command.set_defaults(act=_log_level)
     command = _json(_add(commands, "events", "print events as they happen", _events))
     command.add_argument("--after", type=count, metavar="N", help="begin with the kept event after number N")
 
@@ -280,6 +287,15 @@ async def _list_policies(client: DatapathClient, args: argparse.Namespace) -> in
     policies = await client.list_policies()
     message = dpb.ListPoliciesResponse(policies=[convert.write_policy(policy) for policy in policies])
     return _show(message, args, tables.policies(policies))
+
+
+def _log_level(args: argparse.Namespace) -> int:
+    places = _places(args)
+    address = places.datapath if args.agent else usable_control(places.control)
+    what, advice = ("agent", "start one") if args.agent else ("controller", "start `ipsecgw run`")
+    _check_socket(address, what, advice)
+    print(asyncio.run(log_levels(address, args.levels, tls=tls_files(args))))
+    return 0
 
 
 async def _status(client: ControlClient, args: argparse.Namespace) -> int:

@@ -201,15 +201,37 @@ def configure(
     Raises:
         VocabularyError: `levels` is not what `parse_levels` reads.
     """
-    default, subsystems = parse_levels(levels)
+    parse_levels(levels)  # A mistake changes nothing.
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else HumanFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    set_levels(levels)
+
+
+def set_levels(levels: str) -> None:
+    """Set the level of all our subsystems, and of those that have another.
+
+    Raises:
+        VocabularyError: `levels` is not what `parse_levels` reads; nothing was changed.
+    """
+    default, subsystems = parse_levels(levels)
     for name in list(logging.Logger.manager.loggerDict):
         if name.startswith(f"{ROOT}."):
             logging.getLogger(name).setLevel(logging.NOTSET)
     logging.getLogger(ROOT).setLevel(LEVELS[default])
     for subsystem, level in subsystems.items():
         logging.getLogger(f"{ROOT}.{subsystem}").setLevel(LEVELS[level])
+
+
+def levels_in_force() -> str:
+    """Return the levels in the form that `parse_levels` reads."""
+    names = {number: name for name, number in LEVELS.items()}
+    default = logging.getLogger(ROOT).getEffectiveLevel()
+    parts = [names.get(default, "info")]
+    for logger_name in sorted(logging.Logger.manager.loggerDict):
+        level = logging.getLogger(logger_name).level
+        if logger_name.startswith(f"{ROOT}.") and level in names:
+            parts.append(f"{logger_name.removeprefix(f'{ROOT}.')}={names[level]}")
+    return ",".join(parts)

@@ -322,6 +322,7 @@ async def test_reflection_lists_the_services_and_their_files(tmp_path: Path) -> 
     assert services == {
         "gateway.api.control.v1.ControlService",
         "gateway.api.datapath.v1.DatapathService",
+        "gateway.api.log.v1.LogService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.api.control.v1 import control_pb2
 from gateway.api.datapath.v1 import datapath_pb2
+from gateway.api.log.v1 import log_pb2
 from gateway.api.roles import (
     CONTROL,
     DATAPATH,
@@ -20,6 +21,7 @@ METHODS = [
     for service in (
         control_pb2.DESCRIPTOR.services_by_name["ControlService"],
         datapath_pb2.DESCRIPTOR.services_by_name["DatapathService"],
+        log_pb2.DESCRIPTOR.services_by_name["LogService"],
     )
     for method in service.methods
 ]
