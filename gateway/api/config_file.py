@@ -6,7 +6,7 @@ the values, and its violations find their way back to line and column. Secret re
 relative to the file's directory, so that only `value` leaves this process.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from gateway.api.config_error import ConfigError, Problem
 from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.convert import write_duration
 from gateway.api.convert_authentication import out_of_date
@@ -27,7 +28,6 @@ from gateway.api.plain import DURATION, AnyDescriptor, AnyField, enum_spellings
 from gateway.api.sources import resolve_sources
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import WantedConnection
-from gateway.ipsec.errors import GatewayError
 
 MAX_DEPTH: Final = 32
 """Of nested lists and mappings; ours needs ten."""
@@ -50,35 +50,6 @@ _INTEGERS: Final = {
     FieldDescriptor.TYPE_UINT32: 2**32 - 1,
     FieldDescriptor.TYPE_UINT64: 2**64 - 1,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Problem:
-    """One thing wrong with a file."""
-
-    file: str
-    line: int
-    """From 1; 0 where the whole file is meant."""
-    column: int
-    """From 1, in characters."""
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
-
-
-class ConfigError(GatewayError):
-    """A configuration file cannot be used.
-
-    Attributes:
-        problems: Everything that is wrong with it, in the order of the file.
-    """
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(problems))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

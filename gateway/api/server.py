@@ -37,9 +37,10 @@ from gateway.api.control_service import ControlService
 from gateway.api.datapath.v1.datapath_pb2_grpc import add_DatapathServiceServicer_to_server
 from gateway.api.datapath_service import DatapathService
 from gateway.api.interceptor import CallInterceptor
+from gateway.api.listener import Listener
 from gateway.api.log.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from gateway.api.log_service import LogService
-from gateway.api.roles import CONTROL, DATAPATH, EVERY_ROLE, LOG, Caller, Role
+from gateway.api.roles import CONTROL, DATAPATH, LOG, Caller
 from gateway.api.tls_reload import TlsReload
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
@@ -65,23 +66,6 @@ _PROBE_TIMEOUT_S: Final = 1.0
 
 class ListenError(GatewayError):
     """A listener cannot be opened; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
-    """One place to listen at."""
-
-    address: Address
-    mode: int = 0o600
-    """Of a Unix socket: who may write to it may use the service."""
-    owner: int | str | None = None
-    """Owner of a Unix socket, by ID or name; `None` leaves the process's user."""
-    group: int | str | None = None
-    """Group of a Unix socket, by ID or name; `None` leaves the process's group."""
-    roles: frozenset[Role] = EVERY_ROLE
-    """What everybody may do who can write to a Unix socket; at a TCP port certificates tell."""
-    tls: TlsFiles | None = None
-    """Of a TCP port, which must have it."""
 
 
 class ApiServer:

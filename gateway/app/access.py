@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.api.address import Address, TlsFiles, UnixAddress
+from gateway.api.listener import Listener
 from gateway.api.roles import Role
-from gateway.api.server import Listener
 
 #: What stands behind the name of the first socket, in the order of what they allow.
 _SUFFIXES: Final = {Role.ADMIN: "", Role.OPERATOR: "-operator", Role.VIEWER: "-viewer"}

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gateway.agent.agent import DEFAULT_GRACE_S, Agent
 from gateway.api.address import Address, TlsFiles, UnixAddress
-from gateway.api.server import ApiServer, Listener
+from gateway.api.listener import Listener
+from gateway.api.server import ApiServer
 from gateway.app.arguments import count, seconds
 from gateway.app.backends import make_datapath
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
@@ -44,8 +45,6 @@ from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
 _log = get_logger("app")
-
-HELP = "run a datapath agent alone"
 
 #: It opens UDP port 500, and carries packets.
 _CAPABILITIES = (Capability.CAP_NET_BIND_SERVICE, *AGENT_CAPABILITIES)
@@ -207,7 +206,7 @@ async def _close(agent: Agent, backend: StartedDatapath, *, remove_protection: b
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the agent as a process of its own (`python -m gateway.app.agent`)."""
-    parser = argparse.ArgumentParser(prog="ipsecgw agent", description=HELP)
+    parser = argparse.ArgumentParser(prog="ipsecgw agent")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 

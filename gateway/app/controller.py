@@ -52,8 +52,6 @@ from gateway.web.server import HttpsFiles, MetricsServer
 
 _log = get_logger("app")
 
-HELP = "run a controller alone, with a datapath agent that runs already"
-
 DISTRIBUTION = "ipsec-gateway"
 
 #: Of one call to the datapath; the controller has shorter ones of its own where it matters.
@@ -221,7 +219,7 @@ def _ports_from(datapath: Address, stack: contextlib.AsyncExitStack) -> Callable
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the controller as a process of its own (`python -m gateway.app.controller`)."""
-    parser = argparse.ArgumentParser(prog="ipsecgw controller", description=HELP)
+    parser = argparse.ArgumentParser(prog="ipsecgw controller")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 

@@ -5,7 +5,7 @@ import faulthandler
 import sys
 from typing import Final
 
-from gateway.api.config_file import ConfigError
+from gateway.api.config_error import ConfigError
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import LogFormat, configure
 

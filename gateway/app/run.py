@@ -47,8 +47,6 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger("app")
 
-HELP = "run a gateway: its own datapath agent, and a controller that speaks IKEv2"
-
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
 #: A child that served this long has earned a short wait again.
@@ -375,7 +373,7 @@ async def _readable(descriptor: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a gateway (`python -m gateway.app.run`)."""
-    parser = argparse.ArgumentParser(prog="ipsecgw run", description=HELP)
+    parser = argparse.ArgumentParser(prog="ipsecgw run")
     add_arguments(parser)
     return run(parser.parse_args(argv))
 

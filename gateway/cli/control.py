@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
 from gateway.api import convert
 from gateway.api.address import UnixAddress
-from gateway.api.config_file import load_config
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
@@ -28,6 +27,9 @@ from gateway.app.places import Places, find_places
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.cli import tables
 from gateway.ipsec.errors import GatewayError
+
+if TYPE_CHECKING:
+    from gateway.api.config_file import LoadedConfig
 
 Act = Callable[[ControlClient, argparse.Namespace], Awaitable[int]]
 #: What `add_subparsers` returns has no public name.
@@ -127,6 +129,13 @@ def _json(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return command
 
 
+def _load(path: Path) -> "LoadedConfig":
+    # What reads configurations takes as long to load as the other commands to run.
+    from gateway.api.config_file import load_config  # noqa: PLC0415 - see above
+
+    return load_config(path, at_time=time.time())
+
+
 # --- reaching the services ----------------------------------------------------------------------
 
 
@@ -185,7 +194,7 @@ def _with_datapath(
 
 
 def _validate(args: argparse.Namespace) -> int:
-    loaded = load_config(args.file, at_time=time.time())
+    loaded = _load(args.file)
     names = ", ".join(item.connection.name for item in loaded.connections) or "no connections"
     for warning in loaded.warnings:
         print(f"{args.file}: warning: {warning}", file=sys.stderr)
@@ -194,7 +203,7 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 async def _apply(client: ControlClient, args: argparse.Namespace) -> int:
-    loaded = load_config(args.file, at_time=time.time())
+    loaded = _load(args.file)
     results = await client.apply(loaded.message.connections, validate_only=args.dry_run, prune=args.prune)
     for result in results:
         would = "would be " if args.dry_run and result.applied in _CHANGES else ""

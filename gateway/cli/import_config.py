@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from gateway.api.config_file import ConfigError, parse_config
+from gateway.api.config_error import ConfigError
+from gateway.api.config_file import parse_config
 from gateway.config.foreign.draft import Imported
 from gateway.config.foreign.output import SecretFiles, has_secrets, to_text, value_of, write_private
 from gateway.config.foreign.read import Format, import_config

@@ -8,14 +8,20 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 
-from gateway.api.config_file import ConfigError
-from gateway.app import agent, controller, run
+from gateway.api.config_error import ConfigError
 from gateway.cli import control
 from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import configure
+
+#: The processes of a gateway; what they are made of takes longer to load than most commands to run.
+_PROCESSES = (
+    ("run", "gateway.app.run", "run a gateway: its own datapath agent, and a controller that speaks IKEv2"),
+    ("agent", "gateway.app.agent", "run a datapath agent alone"),
+    ("controller", "gateway.app.controller", "run a controller alone, with an agent that runs already"),
+)
 
 #: Sub-commands whose code is loaded only when they are used: decoding and the demo need a lot of it.
 _LATER = (
@@ -38,24 +44,21 @@ def build_parser(used: str | None = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ipsecgw", description="An IPsec gateway: IKEv2 and its datapath.")
     parser.add_argument("--version", action="version", version=f"ipsecgw {version('ipsec-gateway')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, help_text, add_arguments, act in (
-        ("run", run.HELP, run.add_arguments, run.run),
-        ("agent", agent.HELP, agent.add_arguments, agent.run),
-        ("controller", controller.HELP, controller.add_arguments, controller.run),
-    ):
-        command = commands.add_parser(name, help=help_text, description=help_text)
-        add_arguments(command)
-        command.set_defaults(act=act)
+    _add_later(commands, _PROCESSES, used)
     control.add_commands(commands)
-    for name, module, help_text in _LATER:
+    _add_later(commands, _LATER, used)
+    command = commands.add_parser("version", help="print the version")
+    command.set_defaults(act=_print_version)
+    return parser
+
+
+def _add_later(commands: control.Commands, entries: Iterable[tuple[str, str, str]], used: str | None) -> None:
+    for name, module, help_text in entries:
         command = commands.add_parser(name, help=help_text, description=help_text)
         if used in (None, name):
             loaded = importlib.import_module(module)
             loaded.add_arguments(command)
             command.set_defaults(act=loaded.run)
-    command = commands.add_parser("version", help="print the version")
-    command.set_defaults(act=_print_version)
-    return parser
 
 
 def _print_version(_args: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ import pytest
 from gateway.api.address import UnixAddress
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath_client import DatapathClient
-from gateway.api.server import ApiServer, Listener
+from gateway.api.listener import Listener
+from gateway.api.server import ApiServer
 from tests.api.fake_controller import FakeController
 from tests.fakes.datapath import FakeDatapath
 

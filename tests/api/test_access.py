@@ -18,8 +18,9 @@ from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.errors import ApiError
+from gateway.api.listener import Listener
 from gateway.api.roles import Role
-from gateway.api.server import ApiServer, Listener
+from gateway.api.server import ApiServer
 from gateway.app.access import control_listeners, role_sockets
 from gateway.datapath.backend import DatapathError
 from gateway.observe.logs import JsonFormatter

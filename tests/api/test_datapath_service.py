@@ -13,7 +13,8 @@ from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceStub
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.errors import api_error
-from gateway.api.server import ApiServer, Listener
+from gateway.api.listener import Listener
+from gateway.api.server import ApiServer
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.datapath.backend import (
     Acquire,

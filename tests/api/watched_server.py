@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gateway.agent.agent import Agent
 from gateway.api.address import UnixAddress
-from gateway.api.server import ApiServer, Listener
+from gateway.api.listener import Listener
+from gateway.api.server import ApiServer
 from gateway.controller.facade import DatapathAvailability
 from gateway.controller.history import History
 from gateway.datapath.backend import PlacementChange

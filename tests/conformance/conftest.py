@@ -10,7 +10,8 @@ import pytest
 from gateway.agent.agent import Agent
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
-from gateway.api.server import ApiServer, Listener
+from gateway.api.listener import Listener
+from gateway.api.server import ApiServer
 from gateway.app.backends import make_datapath
 from gateway.datapath.backend import Datapath
 from gateway.datapath.registry import AUTO, BackendOptions

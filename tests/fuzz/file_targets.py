@@ -9,7 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from gateway.api.config_file import ConfigError, parse_config
+from gateway.api.config_error import ConfigError
+from gateway.api.config_file import parse_config
 from gateway.ike.crypto.certificate import CertificateProblem, name_text, read_certificate
 from gateway.ike.crypto.chain import TrustStore
 from gateway.ike.crypto.revocation import read_crl

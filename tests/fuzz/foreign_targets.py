@@ -5,7 +5,8 @@ import json
 import re
 from dataclasses import replace
 
-from gateway.api.config_file import ConfigError, parse_config
+from gateway.api.config_error import ConfigError
+from gateway.api.config_file import parse_config
 from gateway.config.foreign.output import to_text, value_of
 from gateway.config.foreign.read import Format, import_config
 from gateway.config.foreign.statement import ForeignConfigError

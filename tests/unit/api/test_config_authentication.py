@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from gateway.api.config_file import ConfigError, LoadedConfig, parse_config
+from gateway.api.config_error import ConfigError
+from gateway.api.config_file import LoadedConfig, parse_config
 from gateway.api.convert_connection import read_connections, write_connection
 from gateway.ike.crypto.signature import key_hash
 from gateway.ipsec.authentication import AuthMethod, Revocation, SignatureScheme

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.config_file import ConfigError, Problem, load_config, parse_config
+from gateway.api.config_error import ConfigError, Problem
+from gateway.api.config_file import load_config, parse_config
 from gateway.api.convert_connection import write_connection
 from gateway.api.plain import to_yaml
 from gateway.ipsec.connection import (
