@@ -5,6 +5,7 @@ from functools import partial
 from typing import TypeVar
 
 from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, SoftExpire, first_wanted
+from gateway.datapath.select import our_address
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import check_suite
 from gateway.datapath.xfrm.errors import XfrmError
@@ -27,7 +28,6 @@ from gateway.datapath.xfrm.placing import (
     engine_of,
     find_device,
     offload_of,
-    our_address,
     place,
     policy_refused,
 )

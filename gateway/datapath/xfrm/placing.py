@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.select import our_address
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.errors import KernelRefusedError, XfrmError
 from gateway.datapath.xfrm.kernel import Placed, delete_sas, put_sa
@@ -18,7 +19,7 @@ from gateway.datapath.xfrm.netlink import Sa, XfrmSocket
 from gateway.datapath.xfrm.numbers import OffloadFlag
 from gateway.datapath.xfrm.probe import explain_refusal
 from gateway.ipsec.placement import Engine, PlacementReason
-from gateway.ipsec.sa import Direction, IpAddress, SecurityAssociation
+from gateway.ipsec.sa import Direction, SecurityAssociation
 
 ENGINES: Final = (Engine.NIC_PACKET, Engine.NIC_CRYPTO, Engine.KERNEL)
 """What the kernel can be asked for."""
@@ -43,11 +44,6 @@ def find_device(name: str) -> Device | None:
         return Device(name, socket.if_nametoindex(name))
     except OSError:
         return None
-
-
-def our_address(sa: SecurityAssociation) -> IpAddress:
-    """Return which of an SA's outer addresses is ours."""
-    return sa.destination if sa.direction is Direction.INBOUND else sa.source
 
 
 def offload_of(sa: SecurityAssociation, engine: Engine, device: Device | None) -> r.Offload | None:
