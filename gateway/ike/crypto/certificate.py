@@ -288,7 +288,7 @@ def split_crls(material: bytes) -> tuple[bytes, ...]:
 
 
 def read_public_key_material(material: bytes) -> PublicKey:
-    """Return the public key of a PEM or DER SubjectPublicKeyInfo, or of a certificate.
+    """Return the public key of a SubjectPublicKeyInfo or a certificate, each in PEM or DER.
 
     Raises:
         KeyProblem: It is none.
@@ -300,9 +300,16 @@ def read_public_key_material(material: bytes) -> PublicKey:
             raise KeyProblem("is a private key; the peer's public key is expected here")
         if b"-----BEGIN" in material:
             return public_key_of(serialization.load_pem_public_key(material))
-        return public_key_of(serialization.load_der_public_key(material))
+        return _der_public_key(material)
     except LIBRARY_ERRORS:
-        raise KeyProblem("is no public key in PEM or DER") from None
+        raise KeyProblem("is neither a public key nor a certificate, in PEM or DER") from None
+
+
+def _der_public_key(der: bytes) -> PublicKey:
+    try:
+        return public_key_of(serialization.load_der_public_key(der))
+    except LIBRARY_ERRORS:
+        return public_key_of(x509.load_der_x509_certificate(der).public_key())
 
 
 _L = TypeVar("_L", x509.Certificate, x509.CertificateRevocationList)

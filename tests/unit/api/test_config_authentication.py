@@ -59,6 +59,8 @@ def folder(tmp_path: Path) -> Path:
         "ca.crl": crl(CA),
         "peer.pub": PEER.public_pem,
         "peer.pem": PEER.pem,
+        "peer-pub.der": PEER.public.der,
+        "peer.der": PEER.der,
         "garbage": b"garbage",
         "empty": b"",
         "nothing.pem": b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
@@ -160,7 +162,7 @@ def test_several_certificates_have_several_keys(folder: Path) -> None:
     assert {key.public for key in wanted.private_keys} == keys
 
 
-@pytest.mark.parametrize("shown", ["peer.pub", "peer.pem"])
+@pytest.mark.parametrize("shown", ["peer.pub", "peer.pem", "peer-pub.der", "peer.der"])
 def test_raw_public_keys_are_read_from_keys_and_from_certificates(folder: Path, shown: str) -> None:
     (wanted,) = load(
         folder,
@@ -360,7 +362,12 @@ WRONG: dict[str, tuple[dict[str, str], list[tuple[str, str]]]] = {
     ),
     "no public key": (
         {"remote": "public_key: {keys: [{file: garbage}]}"},
-        [("connections[0].remote.auth.public_key.keys[0]", "is no public key in PEM or DER")],
+        [
+            (
+                "connections[0].remote.auth.public_key.keys[0]",
+                "is neither a public key nor a certificate, in PEM or DER",
+            )
+        ],
     ),
     "no public keys at all": (
         {"remote": "public_key: {}"},
