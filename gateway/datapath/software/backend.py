@@ -60,12 +60,8 @@ from gateway.esp.outbound import OutboundSa, Sealed
 from gateway.esp.replay import MAX_WINDOW_PACKETS
 from gateway.esp.transform import supported_encryption, supported_integrity
 from gateway.host.errors import HostError
-from gateway.host.network import (
-    Network,
-    drain_change_monitor,
-    open_change_monitor,
-    probe_path,
-)
+from gateway.host.network import Network, probe_path
+from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Limit
@@ -83,7 +79,6 @@ _DEFAULT_TUNNEL_MTU: Final = 1400
 _PATH_REFRESH_S: Final = 5.0
 _LEARNT_MTU_S: Final = 600.0
 """As long as Linux believes what it learnt by itself; RFC 8201 §4 wants 5 minutes or more."""
-_SETTLE_S: Final = 0.2
 _RENEW_S: Final = 1.0
 _MAX_SPIS_AT_ONCE: Final = 10_000
 
@@ -127,14 +122,13 @@ class SoftwareBackend:
         self._protection = Protection(self._network, self._options)
         self._tun: Tun | None = None
         self._outer: OuterSockets | None = None
-        self._monitor: socket.socket | None = None
+        self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._forwarder = Forwarder(self._sad, self, self._options.limits)
         self._spd_lock = asyncio.Lock()
         self._link = 0
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._settling: asyncio.TimerHandle | None = None
         self._refresher: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -156,8 +150,9 @@ class SoftwareBackend:
                 self._esp_sockets, mark=self._options.mark, clear_mark=self._options.clear_mark
             )
             self._hear_own_sas()
-            self._monitor = open_change_monitor()
-            await self._protection.start(self._link)
+            self._watch.start()
+            async with self._spd_lock:
+                await self._protection.start(self._link)
         except BaseException:
             await self.close()
             raise
@@ -170,7 +165,6 @@ class SoftwareBackend:
             loop.add_reader(icmp.fileno(), self._on_icmp, icmp)
         for udp in self._outer.udp:
             loop.add_reader(udp.fileno(), self._on_udp, udp)
-        loop.add_reader(self._monitor.fileno(), self._on_change)
         self._refresher = loop.call_later(_PATH_REFRESH_S, self._on_refresh)
 
     async def _open_tunnel(self) -> None:
@@ -197,9 +191,9 @@ class SoftwareBackend:
             return
         self._is_closed = True
         loop = asyncio.get_running_loop()
-        for timer in (self._settling, self._refresher):
-            if timer is not None:
-                timer.cancel()
+        self._watch.close()
+        if self._refresher is not None:
+            self._refresher.cancel()
         for task in tuple(self._tasks):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -210,9 +204,6 @@ class SoftwareBackend:
             for sock in (*outer.raw, *outer.raw_ah, *outer.icmp, *outer.udp):
                 loop.remove_reader(sock.fileno())
             self._outer.close()
-        if self._monitor is not None:
-            loop.remove_reader(self._monitor.fileno())
-            self._monitor.close()
         for entry in self._sad:
             self._sad.remove(entry.sa.sa_id)
         await self._network.close()
@@ -542,17 +533,6 @@ class SoftwareBackend:
             except OSError:
                 self._measure_paths()
                 return
-
-    def _on_change(self) -> None:
-        """Look again after links, addresses or routes changed and have settled."""
-        assert self._monitor is not None
-        drain_change_monitor(self._monitor)
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().call_later(_SETTLE_S, self._on_settled)
-
-    def _on_settled(self) -> None:
-        self._settling = None
-        self._spawn(self._follow_network(), "follow-network")
 
     async def _follow_network(self) -> None:
         """Put back what the kernel took away with a link or an address, and measure paths anew."""

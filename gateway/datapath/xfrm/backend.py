@@ -50,7 +50,8 @@ from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.statistics import drops_of, read_statistics
 from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
-from gateway.host.network import Network, drain_change_monitor, open_change_monitor, probe_path
+from gateway.host.network import Network, probe_path
+from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import Capability, require_capabilities
 from gateway.host.sockets import UDP_ENCAP, UDP_ENCAP_ESPINUDP
 from gateway.ipsec.placement import in_words
@@ -72,7 +73,6 @@ T = TypeVar("T")
 _MAX_SPIS_AT_ONCE: Final = 10_000
 _DEFAULT_PATH_MTU: Final = 1500
 _MESSAGES_AT_ONCE: Final = 64
-_SETTLE_S: Final = 0.2
 _SEQUENCES_S: Final = 10.0
 """At 100 Gb/s a quarter of 2**32 packets of 1400 bytes takes two minutes."""
 
@@ -114,8 +114,7 @@ class XfrmBackend:
             has_udp=bool(self._esp_sockets),
         )
         self._bad_spis = BadSpiWatch(self._is_in_kernel, self._hub.emit)
-        self._monitor: socket.socket | None = None
-        self._settling: asyncio.TimerHandle | None = None
+        self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._lock = asyncio.Lock()
         self._listener: XfrmListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,9 +137,10 @@ class XfrmBackend:
                 lambda xfrm: probe_kernel(xfrm, lambda: self._sad.reserve(now))
             )
             self._listener = XfrmListener(GROUPS)
-            self._monitor = open_change_monitor(with_routes=False)
             self._decapsulate()
-            await self._adopt()
+            self._watch.start(with_routes=False)
+            async with self._lock:
+                await self._adopt()
         except (XfrmError, DatapathError, OSError) as error:
             await self.close()
             raise HostError(str(error)) from error
@@ -149,7 +149,6 @@ class XfrmBackend:
             raise
         loop = asyncio.get_running_loop()
         loop.add_reader(self._listener.fileno(), self._on_notification)
-        loop.add_reader(self._monitor.fileno(), self._on_change)
         self._bad_spis.start()
         self._spawn(self._watch_sequences(), "watch-sequences")
 
@@ -195,12 +194,10 @@ class XfrmBackend:
             return
         self._is_closed = True
         loop = asyncio.get_running_loop()
-        for watched in (self._listener, self._monitor):
-            if watched is not None:
-                loop.remove_reader(watched.fileno())
-                watched.close()
-        if self._settling is not None:
-            self._settling.cancel()
+        if self._listener is not None:
+            loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+        self._watch.close()
         for task in tuple(self._tasks):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -348,17 +345,6 @@ class XfrmBackend:
         return tuple(entry.policy for entry in self._spd.entries())
 
     # --- routes ---------------------------------------------------------------------------------------
-
-    def _on_change(self) -> None:
-        """Look again after links or addresses changed and have settled."""
-        assert self._monitor is not None
-        drain_change_monitor(self._monitor)
-        if self._settling is None:
-            self._settling = asyncio.get_running_loop().call_later(_SETTLE_S, self._on_settled)
-
-    def _on_settled(self) -> None:
-        self._settling = None
-        self._spawn(self._follow_network(), "follow-network")
 
     async def _follow_network(self) -> None:
         """Find what went with a link: SAs that it carried, and routes."""
