@@ -17,7 +17,7 @@ BIN := .venv/bin
 # Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
 ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest
-C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h)
+C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h)
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
