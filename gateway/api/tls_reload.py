@@ -1,18 +1,12 @@
 """Certificates of a TCP listener that are replaced on disk are used from the next connection on."""
 
-from typing import Final
-
 import grpc
 
 from gateway.api.address import AddressError, TlsFiles
+from gateway.host.file_stamps import FileStamps
 from gateway.observe.logs import get_logger
 
 _log = get_logger("api")
-
-Stamps = tuple[tuple[int, int, int], ...]
-"""Inode, change time and size of each file."""
-
-NOTHING: Final[Stamps] = ()
 
 
 class TlsReload:
@@ -24,7 +18,7 @@ class TlsReload:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self._seen = NOTHING
+        self._stamps = FileStamps(files.certificate, files.key, files.ca)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials that look at the files at each new connection.
@@ -32,7 +26,7 @@ class TlsReload:
         Raises:
             AddressError: They cannot be used now.
         """
-        self._seen = self._stamps()
+        self._stamps.have_changed()
         # The types that come with grpc leave out that None means "as before".
         return grpc.dynamic_ssl_server_credentials(
             self._read(),
@@ -46,10 +40,8 @@ class TlsReload:
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return what is to be used from now on; None: what was used so far. gRPC calls it in its threads."""
-        stamps = self._stamps()
-        if stamps == self._seen:
+        if not self._stamps.have_changed():
             return None
-        self._seen = stamps
         try:
             configuration = self._read()
         except AddressError as error:
@@ -57,13 +49,3 @@ class TlsReload:
             return None
         _log.info("certificates_reloaded", certificate=str(self._files.certificate))
         return configuration
-
-    def _stamps(self) -> Stamps:
-        found = []
-        for path in (self._files.certificate, self._files.key, self._files.ca):
-            try:
-                status = path.stat()
-            except OSError:
-                return NOTHING
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)

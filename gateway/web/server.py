@@ -1,7 +1,7 @@
 """The metrics page: `GET /metrics` over HTTP, or over HTTPS with certificates of both ends.
 
-The HTTP server of prometheus-client runs in a thread of its own; what it shows is read in the controller's
-event loop and rendered in that thread, so that a page of ten thousand connections holds up no datagram.
+What it shows is read in the controller's event loop and rendered in a thread, so that a page of ten thousand
+connections holds up no datagram.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from threading import Thread
 from typing import Final
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.registry import Collector
 
 from gateway.controller.facade import ControlFacade
 from gateway.ipsec.errors import GatewayError
 from gateway.web.metrics import families, read
+from gateway.web.page_server import Https, PageServer
 
 #: A scrape that waits longer for the controller fails; Prometheus gives up after 10 s by default.
 READ_TIMEOUT_S: Final = 8.0
@@ -74,7 +74,7 @@ class MetricsServer:
         self._host = host
         self._port = port
         self._https = https
-        self._server: WSGIServer | None = None
+        self._server: PageServer | None = None
         self._thread: Thread | None = None
 
     @property
@@ -97,17 +97,15 @@ class MetricsServer:
         registry.register(_ControllerCollector(self._controller, asyncio.get_running_loop()))
         files = self._https
         try:
-            self._server, self._thread = start_http_server(
-                self._port,
-                self._host,
-                registry,
-                certfile=None if files is None else str(files.certificate),
-                keyfile=None if files is None else str(files.key),
-                client_cafile=None if files is None else str(files.ca),
-                client_auth_required=files is not None,
-            )
+            https = None if files is None else Https(files.certificate, files.key, files.ca)
+        except OSError as error:
+            raise WebError(f"the certificates of the metrics page cannot be used: {error}") from error
+        try:
+            self._server = PageServer(self._host, self._port, make_wsgi_app(registry), https)
         except OSError as error:
             raise WebError(_in_words(self._host, self._port, error)) from error
+        self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     async def stop(self) -> None:
         """End serving; pages that are being rendered are not waited for."""
