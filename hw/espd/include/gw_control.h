@@ -140,16 +140,16 @@ struct gw_control_configure {
 	uint16_t cpus[GW_MAX_WORKERS]; /* where each is pinned, or GW_ANY_CPU */
 	uint8_t busy_poll;             /* spin where there is nothing to do, instead of sleeping */
 	uint8_t crypto;                /* enum gw_crypto: of SAs that say AUTO */
-	uint32_t
-		inbound_bits; /* so many low bits of an SPI tell our SAs apart; see gw_worker_config */
+	uint32_t inbound_bits; /* so many low bits of an SPI are its index: no two SAs share them */
 	uint32_t outbound_sas; /* at each worker */
 	uint32_t tunnels;      /* tunnels are numbered from 1 to this */
-	uint32_t mark;         /* SO_MARK of what is sent through sockets */
+	uint32_t mark;         /* SO_MARK of protected packets that leave through sockets, */
+	uint32_t clear_mark;   /* and of clear ones: BYPASS, ICMP errors */
 	uint32_t frames;       /* of each worker's pool */
-	uint32_t
-		frame_bytes; /* power of two from 2048: MTU + 338 must fit; AF_XDP takes up to 4096 */
-	uint16_t batch_low;  /* packets of one round when idle, and when there are more than that */
-	uint16_t batch_high; /* up to 256 */
+	uint32_t frame_bytes;  /* a power of two from 2048, at least MTU + 338; AF_XDP: to 4096 */
+	uint16_t batch_low;    /* packets of one round, at first */
+	uint16_t batch_high;   /* and under load; up to 256 */
+	uint32_t reserved;
 };
 
 /* --- devices ---------------------------------------------------------------------------------- */
@@ -161,27 +161,27 @@ enum gw_io_kind {
 	GW_IO_LIVE_FRAME = 3, /* sends only */
 	GW_IO_PACKET = 4,     /* AF_PACKET */
 	GW_IO_TUN = 5,
-	GW_IO_RAW =
-		6, /* raw sockets of one device or, with ifindex 0, of all: ESP and AH in, any IP
-			* packet out, which the kernel routes */
+	/* Raw sockets of one device or, with ifindex 0, of all: ESP and AH come in; any IP packet goes
+	 * out, and the kernel routes it. */
+	GW_IO_RAW = 6,
 	GW_IO_COUNT,
 };
 
 enum gw_device_flag {
-	GW_DEVICE_PROTECTED =
-		1 << 0,           /* ESP and AH come in here; what comes in clear is checked against
-				       * the SPD (RFC 4301 §5.2) */
-	GW_DEVICE_CLEAR = 1 << 1, /* what is to be protected comes in here */
-	GW_DEVICE_SLOW_PATH =
-		1 << 2, /* a TUN device: decrypted packets without a known next hop go to
-				       * the kernel here */
-	GW_DEVICE_FALLBACK =
-		1 << 3, /* GW_IO_RAW: protected packets without a known next hop leave here */
-	GW_DEVICE_ALL_FRAMES =
-		1 << 4, /* AF_PACKET: see all frames, not IPsec's only; for machines that
-					* do nothing else with this device */
-	GW_DEVICE_STEERING = 1 << 5, /* descriptor 0 is the device's XSKMAP (gw_xsks) */
-	GW_DEVICE_OFFLOAD = 1 << 6,  /* TUN: super-frames, by IFF_VNET_HDR */
+	/* ESP and AH come in here; what comes in clear is checked against the SPD (RFC 4301 §5.2). */
+	GW_DEVICE_PROTECTED = 1 << 0,
+	/* What is to be protected comes in here. */
+	GW_DEVICE_CLEAR = 1 << 1,
+	/* A TUN device: decrypted packets without a known next hop go to the kernel here. */
+	GW_DEVICE_SLOW_PATH = 1 << 2,
+	/* GW_IO_RAW: what we send ourselves and know no next hop for leaves here. */
+	GW_DEVICE_FALLBACK = 1 << 3,
+	/* AF_PACKET: see all frames, not IPsec's only; for a device with no other use. */
+	GW_DEVICE_ALL_FRAMES = 1 << 4,
+	/* Descriptor 0 of DEVICE_SET is the device's XSKMAP (gw_xsks). */
+	GW_DEVICE_STEERING = 1 << 5,
+	/* TUN and AF_PACKET: super-frames, by a virtio_net_hdr. */
+	GW_DEVICE_OFFLOAD = 1 << 6,
 };
 #define GW_DEVICE_FLAGS 0x7f
 
@@ -195,10 +195,10 @@ struct gw_control_device {
 	uint32_t mtu;    /* of IP packets */
 	uint16_t queues; /* 1 or more */
 	uint8_t mac[6];  /* zero where there is none */
-	uint8_t receive_methods
-		[GW_MAX_METHODS]; /* enum gw_io_kind, the best first, 0 behind the last; */
-	uint8_t send_methods[GW_MAX_METHODS]; /* none: not used in this direction */
-	uint8_t address4[4];                  /* source of our ICMP errors; zero: none are sent */
+	/* enum gw_io_kind, the best first, 0 behind the last; none: not used in this direction. */
+	uint8_t receive_methods[GW_MAX_METHODS];
+	uint8_t send_methods[GW_MAX_METHODS];
+	uint8_t address4[4]; /* source of our ICMP errors; zero: none are sent */
 	uint8_t address6[16];
 };
 

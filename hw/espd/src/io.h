@@ -96,6 +96,9 @@ int gw_pool_init(struct gw_pool *pool, uint32_t frames, uint32_t frame_bytes);
  */
 void gw_pool_clear(struct gw_pool *pool);
 
+/* In packet.flags, for `send`: it leaves in clear, as the SPD says, or is an ICMP error of ours. */
+#define GW_PACKET_CLEAR 0x80
+
 /* --- methods ---------------------------------------------------------------------------------- */
 
 /* What a packet begins with, where a method receives and sends it. */
@@ -199,7 +202,6 @@ struct gw_io {
 	struct gw_pool *pool;
 };
 
-/* AF_XDP (io_xdp.c) says with these options which of its kinds is asked for. */
 extern const struct gw_io_method gw_io_packet;   /* io_packet.c: AF_PACKET */
 extern const struct gw_io_method gw_io_tun;      /* io_tun.c: TUN with IFF_VNET_HDR */
 extern const struct gw_io_method gw_io_raw;      /* io_raw.c: raw sockets, the kernel routes */
