@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,14 +35,20 @@ def default_mark() -> int:
 
 def _make_software(options: BackendOptions) -> StartedDatapath:
     from gateway.datapath.software.backend import SoftwareBackend  # noqa: PLC0415 - loaded when it is used
-    from gateway.datapath.software.options import SoftwareOptions  # noqa: PLC0415 - as above
+    from gateway.datapath.software.options import (  # noqa: PLC0415 - as above
+        DEFAULT_PROTECTION,
+        SoftwareOptions,
+    )
 
     return SoftwareBackend(
         SoftwareOptions(
-            tunnel_device=options.tunnel_device,
-            tag=options.tag,
-            mark=options.mark,
-            udp_ports=options.udp_ports,
+            protection=replace(
+                DEFAULT_PROTECTION,
+                tunnel_device=options.tunnel_device,
+                tag=options.tag,
+                mark=options.mark,
+                udp_ports=options.udp_ports,
+            ),
             is_alone=options.is_alone,
         ),
         options.esp_sockets,

@@ -147,7 +147,7 @@ async def _serve(descriptor: int) -> None:
             answer: Any = None
             if name == "start":
                 (options,) = arguments
-                ports = open_ports(PortOptions(mark=options.mark))
+                ports = open_ports(PortOptions(mark=options.protection.mark))
                 backend = SoftwareBackend(options, ports.esp)
                 await backend.start()
                 collector = asyncio.create_task(collect(backend.events()))

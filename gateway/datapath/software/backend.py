@@ -32,10 +32,10 @@ from gateway.datapath.backend import (
     first_wanted,
 )
 from gateway.datapath.events import EventHub
+from gateway.datapath.protection import Protection
 from gateway.datapath.software.forwarder import Forwarder, SendResult
 from gateway.datapath.software.options import SoftwareOptions
 from gateway.datapath.software.outer import FromWire, OuterSockets
-from gateway.datapath.software.protection import Protection
 from gateway.datapath.software.sad import (
     MAX_SAS,
     Entry,
@@ -46,8 +46,8 @@ from gateway.datapath.software.sad import (
     Sad,
 )
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
-from gateway.datapath.software.steering import pairs
 from gateway.datapath.software.tun import Tun
+from gateway.datapath.steering import pairs
 from gateway.datapath.watch import Watch
 from gateway.esp import ah
 from gateway.esp.ah_inbound import AhInboundSa
@@ -119,7 +119,8 @@ class SoftwareBackend:
         self._hub = EventHub()
         self._sad = Sad(entropy)
         self._network = Network()
-        self._protection = Protection(self._network, self._options)
+        self._place = self._options.protection
+        self._protection = Protection(self._network, self._place)
         self._tun: Tun | None = None
         self._outer: OuterSockets | None = None
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
@@ -147,7 +148,7 @@ class SoftwareBackend:
         try:
             await self._open_tunnel()
             self._outer = OuterSockets(
-                self._esp_sockets, mark=self._options.mark, clear_mark=self._options.clear_mark
+                self._esp_sockets, mark=self._place.mark, clear_mark=self._place.clear_mark
             )
             self._hear_own_sas()
             self._watch.start()
@@ -168,10 +169,10 @@ class SoftwareBackend:
         self._refresher = loop.call_later(_PATH_REFRESH_S, self._on_refresh)
 
     async def _open_tunnel(self) -> None:
-        self._tun = Tun(self._options.tunnel_device)
-        link = await self._network.link_index(self._options.tunnel_device)
+        self._tun = Tun(self._place.tunnel_device)
+        link = await self._network.link_index(self._place.tunnel_device)
         if link is None:
-            raise HostError(f"the link {self._options.tunnel_device} vanished as soon as it was made")
+            raise HostError(f"the link {self._place.tunnel_device} vanished as soon as it was made")
         self._link = link
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
 
@@ -488,7 +489,7 @@ class SoftwareBackend:
                     await asyncio.sleep(_RENEW_S)
                 else:
                     self._watch_tunnel()
-                    _log.warning("tunnel_device_renewed", device=self._options.tunnel_device)
+                    _log.warning("tunnel_device_renewed", device=self._place.tunnel_device)
                     return
 
     def _on_raw(self, raw: socket.socket, handle: FromWire) -> None:
@@ -559,7 +560,7 @@ class SoftwareBackend:
 
     def _measure_path(self, entry: OutboundEntry) -> None:
         """Ask the kernel for the path MTU of an SA, what ICMP taught it included."""
-        path = probe_path(entry.core.destination, source=entry.sa.source, mark=self._options.mark)
+        path = probe_path(entry.core.destination, source=entry.sa.source, mark=self._place.mark)
         if path is not None:
             entry.path_mtu = path.mtu_bytes
         if entry.learnt_until > self.now():
@@ -610,7 +611,7 @@ class SoftwareBackend:
 
     def source_towards(self, destination: IpAddress) -> IpAddress | None:
         """Return our address towards a host."""
-        path = probe_path(destination, mark=self._options.mark)
+        path = probe_path(destination, mark=self._place.mark)
         return None if path is None else path.source
 
     def emit(self, event: DatapathEvent) -> None:

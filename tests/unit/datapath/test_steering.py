@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from gateway.datapath.backend import DatapathError, ErrorReason
-from gateway.datapath.software.steering import (
+from gateway.datapath.steering import (
     UNREACHABLE_METRIC,
     SteeringOptions,
     frame_rules,

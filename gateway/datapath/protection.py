@@ -6,11 +6,10 @@ keeps it in force beside its own. When it is told that it has every policy, it t
 """
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
 
-from gateway.datapath.backend import DatapathError, ErrorReason
-from gateway.datapath.software.options import SoftwareOptions
-from gateway.datapath.software.steering import (
+from gateway.datapath.backend import DEFAULT_MARK, DatapathError, ErrorReason
+from gateway.datapath.steering import (
     MAX_RULES,
     SteeringOptions,
     frame_rules,
@@ -42,8 +41,29 @@ from gateway.host.nftables import (
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress
 
-ROUTING_PROTOCOL: Final = 45
-"""rtm_protocol of our rules and routes: a number that nobody has in /etc/iproute2/rt_protos."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionOptions:
+    """How a backend with a tunnel device sits in its machine: two in one network namespace differ in each."""
+
+    tunnel_device: str
+    tag: str
+    """Ends the name of the nftables table."""
+    table: int
+    """Routing table of the protected prefixes."""
+    first_preference: int
+    """Of the policy rules that lead there."""
+    routing_protocol: int
+    """rtm_protocol of our rules and routes: a number that nobody has in /etc/iproute2/rt_protos."""
+    mark: int = DEFAULT_MARK
+    """Of what is protected, and of IKE; the guard lets it pass. The one number that all share."""
+    udp_ports: tuple[int, ...] = (500, 4500)
+    """Where IKE and UDP-encapsulated ESP come in; the guard lets them."""
+
+    @property
+    def clear_mark(self) -> int:
+        """Return the mark of what is sent on in clear: it is not steered again, but it is guarded."""
+        return self.mark + 1
 
 
 class Protection:
@@ -54,7 +74,7 @@ class Protection:
         options: Names and numbers; the same in each life of the agent.
     """
 
-    def __init__(self, network: Network, options: SoftwareOptions) -> None:
+    def __init__(self, network: Network, options: ProtectionOptions) -> None:
         self._network = network
         self._options = options
         self._guard = Guard(
@@ -91,7 +111,7 @@ class Protection:
         self._former_lives = await find_lives(self._guard)
         self._life = max(self._former_lives, default=0) + 1
         self._counters_before = await read_counters(self._guard)
-        self._former_rules = await self._network.rules(ROUTING_PROTOCOL)
+        self._former_rules = await self._network.rules(self._options.routing_protocol)
         self._former_routes = frozenset(
             route for route in await self._network.routes(self._options.table) if route.link is None
         )
@@ -146,7 +166,7 @@ class Protection:
             rules={*frame, *rules, *self._former_rules},
             routes={*routes, *self._former_routes},
             table=self._options.table,
-            protocol=ROUTING_PROTOCOL,
+            protocol=self._options.routing_protocol,
         )
 
     async def use_link(self, link: int, policies: Sequence[Policy]) -> None:
@@ -197,6 +217,6 @@ class Protection:
         """
         self._is_removed = True
         await self._network.sync_routing(
-            rules=(), routes=(), table=self._options.table, protocol=ROUTING_PROTOCOL
+            rules=(), routes=(), table=self._options.table, protocol=self._options.routing_protocol
         )
         await remove_guard(self._guard)
