@@ -108,6 +108,7 @@ class LinkState:
     """One interface, by its name."""
 
     name: str
+    index: int
     is_up: bool
     """By its administrator; a cable need not be in it."""
 
@@ -311,7 +312,9 @@ def _attributes(message: Any) -> Attributes:
 def _parse_link(message: Any) -> LinkState:
     iff_up = 0x1
     return LinkState(
-        name=str(_attributes(message)["IFLA_IFNAME"]), is_up=bool(int(message["flags"]) & iff_up)
+        name=str(_attributes(message)["IFLA_IFNAME"]),
+        index=int(message["index"]),
+        is_up=bool(int(message["flags"]) & iff_up),
     )
 
 

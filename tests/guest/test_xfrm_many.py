@@ -16,6 +16,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.netlink import XfrmSocket
 from gateway.datapath.xfrm.numbers import Mode, PolicyDirection
+from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import SecurityAssociation
 from gateway.ipsec.selectors import TrafficSelector
@@ -113,9 +114,14 @@ def wanted(number: int) -> Policy:
 
 
 def installed(number: int) -> SecurityAssociation:
-    """Return the outbound SA of one of many policies."""
-    remote = wanted(number).remote_ts
-    return outbound(0x10000 + number, child=str(number), child_sa_id=number + 1, remote_ts=remote)
+    """Return the outbound SA of one of many policies, as the dispatcher asks a backend for it."""
+    return outbound(
+        0x10000 + number,
+        child=str(number),
+        child_sa_id=number + 1,
+        remote_ts=wanted(number).remote_ts,
+        placement=Placement(require=Engine.KERNEL),
+    )
 
 
 def note(

@@ -310,6 +310,20 @@ def test_changes_of_the_spd_and_sad_are_told(xfrm: XfrmSocket) -> None:
     assert gone.attributes.sa.id == made.body.id
 
 
+def test_only_the_kinds_that_were_asked_for_are_told(xfrm: XfrmSocket) -> None:
+    policy, attributes, _ = POLICIES[0]
+    kinds = (MessageType.DELSA, MessageType.DELPOLICY)
+
+    with XfrmListener([Group.POLICY, Group.SA], kinds=kinds) as listener:
+        xfrm.add_policy(policy, attributes)
+        xfrm.delete_policy(r.PolicyId(direction=policy.direction, selector=policy.selector))
+        made = xfrm.allocate_spi(r.SpiRange(sa=LARVAL, lowest=0x2000, highest=0x2000))
+        xfrm.delete_sa(made.body.id)
+        heard = drain(listener)
+
+    assert [message.type for message in heard] == [MessageType.DELPOLICY, MessageType.DELSA]
+
+
 def test_lost_notifications_are_an_error_and_later_ones_arrive(xfrm: XfrmSocket) -> None:
     policy, attributes, _ = POLICIES[0]
 

@@ -8,8 +8,9 @@ import pytest
 
 from gateway.datapath.xfrm.options import XfrmOptions
 from gateway.datapath.xfrm.routes import Routes
-from gateway.host.network import Network
+from gateway.host.network import Network, NextHop
 from gateway.ipsec.policy import Action
+from gateway.ipsec.sa import IpAddress
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.namespace import fresh_network_namespace
 from tests.conformance.sas import PEER, policy
@@ -87,6 +88,29 @@ async def test_destination_waits_for_a_peer_whose_address_is_known(routes: Route
     await routes.follow(policy(), [PEER])
 
     assert not routes.misses("paris/lan")
+
+
+async def test_machine_is_asked_once_about_the_peer_of_many_destinations(
+    routes: Routes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    next_hop = Network.next_hop
+
+    async def noted(network: Network, destination: IpAddress, *, mark: int = 0) -> NextHop | None:
+        asked.append(destination)
+        return await next_hop(network, destination, mark=mark)
+
+    monkeypatch.setattr(Network, "next_hop", noted)
+
+    for number in range(5):
+        remote = TrafficSelector.parse(f"10.2.{number}.0/24")
+        await routes.follow(policy(f"to-{number}", remote_ts=(remote,)), [PEER])
+    await routes.put_in_force()
+    assert len(table()) == 5
+    assert asked == [PEER]
+
+    await routes.follow(policy(), [PEER])
+    assert asked == [PEER, PEER]
 
 
 async def test_route_stays_as_long_as_one_entry_needs_it(routes: Routes) -> None:

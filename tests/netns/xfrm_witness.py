@@ -25,7 +25,9 @@ def told(listener: XfrmListener, body: type[B], *, timeout_s: float = 5.0) -> r.
     raise AssertionError(f"the kernel did not tell any {body.__name__}")
 
 
-def drain(listener: XfrmListener) -> None:
+def drain(listener: XfrmListener) -> list[r.Message[r.Body]]:
     """Read what waits."""
-    while listener.receive():
-        pass
+    read: list[r.Message[r.Body]] = []
+    while messages := listener.receive():
+        read += messages
+    return read

@@ -33,13 +33,14 @@ from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
 from gateway.datapath.xfrm.bad_spi import BadSpiWatch
+from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
 from gateway.datapath.xfrm.installation import counters_of
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel import allocate_spis, read_sas
 from gateway.datapath.xfrm.kernel_sas import KernelSas, ask
 from gateway.datapath.xfrm.netlink import Sa, XfrmListener, XfrmThread
-from gateway.datapath.xfrm.notifications import GROUPS, Meaning, meaning_of
+from gateway.datapath.xfrm.notifications import GROUPS, KINDS, Meaning, meaning_of
 from gateway.datapath.xfrm.options import XfrmOptions
 from gateway.datapath.xfrm.placing import ENGINES
 from gateway.datapath.xfrm.policies import PolicyKeeper
@@ -102,13 +103,14 @@ class XfrmBackend:
         self._spd = Spd(self._options.number)
         self._network = Network()
         self._routes = Routes(self._network, self._options)
+        self._devices = Devices(self._network)
         self._journal = Journal(self._options.journal)
         self._policies = PolicyKeeper(self._thread, self._spd, self._sad, self._routes, self._journal)
         self._sas = KernelSas(
             self._thread,
             self._sad,
             self._policies,
-            self._network,
+            self._devices,
             self._journal,
             tag=self._options.number,
             has_udp=bool(self._esp_sockets),
@@ -136,7 +138,7 @@ class XfrmBackend:
             self._sas.ability = await self._thread.run(
                 lambda xfrm: probe_kernel(xfrm, lambda: self._sad.reserve(now))
             )
-            self._listener = XfrmListener(GROUPS)
+            self._listener = XfrmListener(GROUPS, kinds=KINDS)
             self._decapsulate()
             self._watch.start(with_routes=False)
             async with self._lock:
@@ -265,7 +267,9 @@ class XfrmBackend:
     ) -> tuple[ItemResult, ...]:
         """Install SAs, and the policies that lead to them."""
         async with self._lock:
-            return tuple([await self._install_one(sa, generation) for sa in sas])
+            results = tuple([await self._install_one(sa, generation) for sa in sas])
+            await self._policies.steer(())
+            return results
 
     async def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         try:
@@ -348,6 +352,7 @@ class XfrmBackend:
 
     async def _follow_network(self) -> None:
         """Find what went with a link: SAs that it carried, and routes."""
+        self._devices.distrust()
         async with self._lock:
             if any(held.offload is not None for held in self._sad):
                 await self._tell_lost("the kernel does not have it any more")

@@ -8,6 +8,7 @@ from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, SoftEx
 from gateway.datapath.select import our_address
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import check_suite
+from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import XfrmError
 from gateway.datapath.xfrm.installation import (
     SEQUENCE_SOFT_PACKETS,
@@ -26,7 +27,6 @@ from gateway.datapath.xfrm.placing import (
     Device,
     Request,
     engine_of,
-    find_device,
     offload_of,
     place,
     policy_refused,
@@ -36,7 +36,6 @@ from gateway.datapath.xfrm.probe import KernelAbility, missing_option
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.spd import Serves
 from gateway.host.errors import HostError
-from gateway.host.network import Network
 from gateway.ipsec.algorithms import Integ
 from gateway.ipsec.placement import Engine, PlacementRefusal, in_words
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SecurityAssociation
@@ -66,7 +65,7 @@ class KernelSas:
         thread: To the kernel.
         sad: What is ours.
         policies: Led to what is installed.
-        network: Says which interface has an address.
+        devices: Says which interface has an address.
         journal: Remembers what is installed.
         tag: In the selectors of what is ours.
         has_udp: Whether there are sockets for ESP in UDP.
@@ -77,7 +76,7 @@ class KernelSas:
         thread: XfrmThread,
         sad: Sad,
         policies: PolicyKeeper,
-        network: Network,
+        devices: Devices,
         journal: Journal,
         *,
         tag: int,
@@ -86,7 +85,7 @@ class KernelSas:
         self._thread = thread
         self._sad = sad
         self._policies = policies
-        self._network = network
+        self._devices = devices
         self._journal = journal
         self._tag = tag
         self._has_udp = has_udp
@@ -197,10 +196,9 @@ class KernelSas:
 
     async def _device(self, address: IpAddress) -> Device | None:
         try:
-            link = (await self._network.links_by_address()).get(address)
+            return await self._devices.of(address)
         except HostError as error:
             raise DatapathError(ErrorReason.SYSTEM, str(error)) from error
-        return None if link is None else find_device(link.name)
 
     def _placing(self, serves: Serves, offload: r.Offload | None = None) -> Placing:
         return Placing(

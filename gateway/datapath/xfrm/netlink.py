@@ -9,7 +9,7 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, Self, TypeVar
@@ -31,6 +31,7 @@ from gateway.datapath.xfrm.messages import (
     message_class,
 )
 from gateway.datapath.xfrm.numbers import Group, MessageType
+from gateway.host.sockets import BpfInstruction, attach_filter
 
 T = TypeVar("T")
 
@@ -57,6 +58,12 @@ _NLM_F_ACK_TLVS: Final = 0x200
 _NLMSGERR_ATTR_MSG: Final = 1
 _NLMSGERR_ATTR_OFFS: Final = 2
 _NLMSGERR_ATTR_MISS_TYPE: Final = 5
+
+# <linux/bpf_common.h>
+_BPF_LOAD_TYPE: Final = (0x28, 0, 0, 4)
+"""BPF_LD | BPF_H | BPF_ABS of `nlmsg_type`."""
+_BPF_JEQ_K: Final = 0x15
+_BPF_RET_K: Final = 0x06
 
 # <asm/socket.h>
 _SO_RCVBUFFORCE: Final = 33
@@ -415,11 +422,19 @@ def _only(messages: tuple[r.Message[r.Body], ...], body: type[B]) -> r.Message[B
     return found[0]
 
 
+def _filter(kinds: Sequence[MessageType]) -> tuple[BpfInstruction, ...]:
+    """Return the classic BPF program that lets messages of these types pass."""
+    # BPF reads network order, netlink has the order of the host.
+    tests = ((_BPF_JEQ_K, len(kinds) - number, 0, socket.htons(kind)) for number, kind in enumerate(kinds))
+    return (_BPF_LOAD_TYPE, *tests, (_BPF_RET_K, 0, 0, 0), (_BPF_RET_K, 0, 0, _RECEIVE_BYTES))
+
+
 class XfrmListener:
     """A socket for notifications; made readable by the kernel, read without blocking.
 
     Args:
         groups: What to be told.
+        kinds: What of it; everything without any.
         buffer_bytes: How much may wait to be read; the kernel doubles it, and without CAP_NET_ADMIN it is at
             most net.core.rmem_max.
 
@@ -427,13 +442,17 @@ class XfrmListener:
         NoSocketError: The kernel gives no such socket, or does not know a group.
     """
 
-    def __init__(self, groups: Iterable[Group], *, buffer_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self, groups: Iterable[Group], *, kinds: Sequence[MessageType] = (), buffer_bytes: int = 1 << 20
+    ) -> None:
         with _opening() as self._socket:
             self._socket.setblocking(False)
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_bytes)
             except PermissionError:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+            if kinds:
+                attach_filter(self._socket, _filter(kinds))
             for group in groups:
                 self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
 

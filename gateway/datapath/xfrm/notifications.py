@@ -17,7 +17,7 @@ from gateway.datapath.backend import (
 )
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.installation import Whereabouts, reached_limit
-from gateway.datapath.xfrm.numbers import Group, PolicyDirection
+from gateway.datapath.xfrm.numbers import Group, MessageType, PolicyDirection
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.spd import Key, Spd
 from gateway.ipsec.policy import Action
@@ -25,6 +25,14 @@ from gateway.ipsec.sa import IpAddress, Mode, UdpEncapsulation
 
 GROUPS: Final = (Group.ACQUIRE, Group.EXPIRE, Group.SA, Group.MAPPING)
 """What must be listened to."""
+KINDS: Final = (
+    MessageType.ACQUIRE,
+    MessageType.EXPIRE,
+    MessageType.DELSA,
+    MessageType.FLUSHSA,
+    MessageType.MAPPING,
+)
+"""What of it means anything. What the groups tell beside it, new SAs, comes with their keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,9 @@
 
 The kernel searches policies by a number of 32 bits, the lowest first; among equal ones, by age. The SPD is
 ordered by priority and name (`gateway.ipsec.policy`). To give entries other numbers is to tell the kernel
-every policy again, so it must be rare: entries of one priority have room behind them for more of it, since
-new connections mostly come last, and there is room between neighbours for those that do not.
+every policy again, so it must be rare: entries of one priority have room before and behind them for more of
+it, since new connections mostly come last, or first; and there is room between neighbours for those that do
+neither.
 """
 
 from bisect import bisect_left, insort
@@ -66,10 +67,11 @@ class Order:
     def _between(self, place: Place, index: int, before: int, behind: int) -> int:
         """Return a label between two: far from the next where others of its kind will come, else midway."""
         middle = before + (behind - before) // 2
-        if index < len(self._places) and self._places[index][0] == place[0]:
-            return middle
         is_first = not index or self._places[index - 1][0] != place[0]
-        return min(middle, before + (_GROUP_STRIDE if is_first and index else _STRIDE))
+        is_last = index == len(self._places) or self._places[index][0] != place[0]
+        if is_last:
+            return min(middle, before + (_GROUP_STRIDE if is_first else _STRIDE))
+        return max(middle, behind - _STRIDE) if is_first else middle
 
     def come_after(self, number: int) -> None:
         """Give out no label up to this number any more."""
@@ -81,7 +83,7 @@ class Order:
             del self._places[bisect_left(self._places, place)]
 
     def _number_anew(self, places: list[Place]) -> None:
-        """Give each priority a part of the numbers, and fill half of it evenly."""
+        """Give each priority a part of the numbers, and fill the middle half of it evenly."""
         groups = [list(group) for _, group in groupby(places, key=lambda place: place[0])]
         share = (_LAST - self._floor) // (len(places) + len(groups))
         labels: dict[Place, int] = {}
@@ -90,6 +92,8 @@ class Order:
             stride = min(_STRIDE, share // 2)
             if stride < STEPS:
                 raise OrderFullError(f"{len(places)} SPD entries are more than there are numbers for")
-            labels |= {place: start + number * stride for number, place in enumerate(group)}
-            start += share * (len(group) + 1)
+            room = share * (len(group) + 1)
+            first = start + (room - stride * len(group)) // 2
+            labels |= {place: first + number * stride for number, place in enumerate(group)}
+            start += room
         self._places, self._labels = places, labels

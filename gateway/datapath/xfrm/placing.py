@@ -6,7 +6,6 @@ installed a packet may use it, and then it must not be made anew elsewhere (RFC 
 """
 
 import errno
-import socket
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -36,14 +35,6 @@ class Device:
 
     name: str
     index: int
-
-
-def find_device(name: str) -> Device | None:
-    """Return an interface of this thread's network namespace."""
-    try:
-        return Device(name, socket.if_nametoindex(name))
-    except OSError:
-        return None
 
 
 def offload_of(sa: SecurityAssociation, engine: Engine, device: Device | None) -> r.Offload | None:

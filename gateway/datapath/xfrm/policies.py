@@ -39,6 +39,8 @@ class PolicyKeeper:
         self._sad = sad
         self._routes = routes
         self._journal = journal
+        self._missing_route: dict[str, None] = {}
+        """Entries whose SAs changed since no route was found for want of a known peer."""
 
     async def apply(
         self, policies: Sequence[Policy], generation: int
@@ -81,7 +83,10 @@ class PolicyKeeper:
         return refusal
 
     async def follow(self, serves: Serves) -> DatapathError | None:
-        """Have the policies of a (connection, child) lead to the SAs it has now."""
+        """Have the policies of a (connection, child) lead to the SAs it has now.
+
+        A new SA may tell how to reach what nothing leads to: `steer` finds out.
+        """
         entries = self._spd.entries_of(serves)
         if not entries:
             return None
@@ -91,9 +96,10 @@ class PolicyKeeper:
                 self._spd.follow(entry.policy.name, carriers)
         except DatapathError as error:
             return error
-        refusal = await self.settle()
-        await self.steer(entry for entry in entries if self._routes.misses(entry.policy.name))
-        return refusal
+        self._missing_route.update(
+            dict.fromkeys(entry.policy.name for entry in entries if self._routes.misses(entry.policy.name))
+        )
+        return await self.settle()
 
     async def settle(self) -> DatapathError | None:
         """Tell the kernel what it has not heard yet; return its refusal, if it refused."""
@@ -123,12 +129,14 @@ class PolicyKeeper:
         return refusal
 
     async def steer(self, entries: Iterable[Entry]) -> None:
-        """See that the routing finds a way for the traffic of these entries.
+        """See that the routing finds a way for the traffic of these entries, and of those `follow` was about.
 
         Where it finds none the traffic is unreachable, not in clear: that is told, and no error.
         """
+        waiting = [self._spd.get(name) for name in self._missing_route]
+        self._missing_route = {}
         try:
-            for entry in entries:
+            for entry in (*entries, *(entry for entry in waiting if entry is not None)):
                 outbound = self._sad.carriers(serves_of(entry.policy)).outbound
                 peers = [carrier.destination for carrier in outbound]
                 if entry.policy.remote_address is not None:

@@ -54,6 +54,8 @@ class Routes:
         """Whether nothing else of ours is in the kernel; a former life may have left something."""
         self._addresses: Sequence[LocalAddress] | None = None
         self._unreachable: set[str] = set()
+        self._links_towards: dict[IpAddress, NextHop | None] = {}
+        """By the address of a peer; of what is followed until all is put in force."""
 
     def misses(self, name: str) -> bool:
         """Return whether an SPD entry has a destination that nothing leads to, for want of a known peer."""
@@ -111,6 +113,7 @@ class Routes:
         Raises:
             HostError: This machine refused.
         """
+        self._links_towards.clear()
         if not self._is_sure or bool(self._wishes) is not bool(self._in_force):
             await self._put_all_in_force()
             return
@@ -216,7 +219,9 @@ class Routes:
     async def _towards(self, peers: Sequence[IpAddress]) -> NextHop | None:
         """Return the link towards the peer; its next hop may be of the other address family."""
         for peer in peers:
-            hop = await self._network.next_hop(peer, mark=self._options.mark)
+            if peer not in self._links_towards:
+                self._links_towards[peer] = await self._network.next_hop(peer, mark=self._options.mark)
+            hop = self._links_towards[peer]
             if hop is not None:
                 return NextHop(link=hop.link)
         return None

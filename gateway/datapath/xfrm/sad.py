@@ -168,8 +168,6 @@ class Sad:
 
     def reserve(self, now: float) -> Spi:
         """Reserve an SPI that no inbound SA of ours has, and nobody was given in the last minutes."""
-        if len(self._reserved) > len(self._held) + 1024:
-            self._reserved = {spi: until for spi, until in self._reserved.items() if until > now}
         while True:
             spi = Spi(int.from_bytes(self._entropy(4), "big"))
             if spi >= MIN_SPI and spi not in self._taken and self.note_reserved(spi, now):
@@ -177,7 +175,10 @@ class Sad:
 
     def note_reserved(self, spi: Spi, now: float) -> bool:
         """Reserve this SPI; return whether it was free."""
-        if self._reserved.get(spi, now) > now:
+        # All are reserved for the same time: the oldest comes first.
+        while self._reserved and (oldest := next(iter(self._reserved.items())))[1] <= now:
+            del self._reserved[oldest[0]]
+        if spi in self._reserved:
             return False
         self._reserved[spi] = now + RESERVATION_S
         return True

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.datapath.backend import DatapathError, ErrorReason, SoftExpire
 from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import KernelRefusedError
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel_sas import KernelSas
@@ -19,7 +20,6 @@ from gateway.datapath.xfrm.probe import KernelAbility
 from gateway.datapath.xfrm.routes import Routes
 from gateway.datapath.xfrm.sad import Sad
 from gateway.datapath.xfrm.spd import Spd
-from gateway.host.network import Network
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.sa import IpsecProtocol, SecurityAssociation, Spi
@@ -93,7 +93,7 @@ async def sas(kernel: Kernel) -> KernelSas:
     sad, spd, journal = Sad(bytes), Spd(TAG), Journal(None)
     thread = cast("XfrmThread", Thread(kernel))
     policies = PolicyKeeper(thread, spd, sad, cast("Routes", NoRoutes()), journal)
-    made = KernelSas(thread, sad, policies, cast("Network", None), journal, tag=TAG, has_udp=False)
+    made = KernelSas(thread, sad, policies, cast("Devices", None), journal, tag=TAG, has_udp=False)
     made.ability = KernelAbility(
         encryption=((Encr.AES_GCM_16, 256),),
         integrity=(),

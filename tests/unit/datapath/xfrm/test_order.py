@@ -52,6 +52,14 @@ def test_entries_that_come_in_no_order_change_labels_rarely() -> None:
     assert sum(renumbered) <= 10
 
 
+def test_entries_that_come_backwards_change_labels_rarely() -> None:
+    made = Order()
+
+    renumbered = [made.add((1000, f"{number:05}")) for number in reversed(range(5000))]
+
+    assert sum(renumbered) <= 2
+
+
 def test_entry_between_two_gets_a_label_between_theirs() -> None:
     made = Order()
     made.add((1, "a"))
