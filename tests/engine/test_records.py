@@ -1,9 +1,7 @@
 """The Python records against what the C compiler makes of gw_engine.h; the lists against the Python enums."""
 
-import ctypes
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,6 +9,7 @@ from gateway.datapath.engine import records
 from gateway.datapath.engine.core import Crypto, EngineLibrary, EventKind, Refusal
 from gateway.ipsec.drop_reason import DropReason
 from tests.engine.conftest import ENGINE
+from tests.engine.layout_as_c import INCLUDE, compile_layout, fields_in_header, layout
 
 RECORDS = {
     "gw_selector": records.Selector,
@@ -36,31 +35,9 @@ NUMBERS = {
 }
 
 
-def layout(record: Any) -> dict[str, int]:
-    offsets = {name: getattr(record, name).offset for name, *_ in record._fields_}
-    return {"": ctypes.sizeof(record), **offsets}
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    folder = tmp_path_factory.mktemp("layout")
-    lines = [f'printf("{name} %lld\\n", (long long)({name}));' for name in NUMBERS]
-    for name, record in RECORDS.items():
-        lines.append(f'printf("{name}. %zu\\n", sizeof(struct {name}));')
-        lines += [
-            f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));'
-            for field in layout(record)
-            if field
-        ]
-    source = folder / "layout.c"
-    source.write_text(
-        "#include <stdio.h>\n#include <gw_engine.h>\nint main(void)\n{\n" + "\n".join(lines) + "\n}\n"
-    )
-    include = [f"-I{ENGINE / 'include'}", f"-I{ENGINE.parents[1] / 'ebpf' / 'include'}"]
-    program = folder / "layout"
-    subprocess.run(["gcc", "-std=c11", *include, source, "-o", program], check=True, timeout=60)
-    printed = subprocess.run([program], check=True, capture_output=True, text=True, timeout=10).stdout
-    return {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
+    return compile_layout(tmp_path_factory.mktemp("layout"), "gw_engine.h", RECORDS, NUMBERS)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -71,12 +48,9 @@ def test_a_record_has_the_layout_of_its_struct(compiled: dict[str, int], name: s
 
 
 def test_no_field_of_a_struct_is_missing_in_its_record() -> None:
-    header = (ENGINE / "include" / "gw_engine.h").read_text()
     for name, record in RECORDS.items():
-        body = header.split(f"struct {name} {{\n", 1)[1].split("\n};", 1)[0]
-        fields = [line.split(";")[0] for line in body.splitlines() if ";" in line and line.startswith("\t")]
-        names = [field.replace("*", " ").split()[-1].split("[")[0] for field in fields]
-        assert names == [field for field, *_ in record._fields_], name
+        written = fields_in_header(ENGINE / "include" / "gw_engine.h", name)
+        assert written == [field for field, *_ in record._fields_], name
 
 
 def test_numbers_are_those_of_the_header(compiled: dict[str, int]) -> None:
@@ -88,7 +62,6 @@ def test_drop_reasons_have_the_names_of_the_one_list(library: EngineLibrary) -> 
 
 
 def test_the_public_header_stands_alone(tmp_path: Path) -> None:
-    include = [f"-I{ENGINE / 'include'}", f"-I{ENGINE.parents[1] / 'ebpf' / 'include'}"]
     source = tmp_path / "alone.c"
     source.write_text("#include <gw_engine.h>\n")
 
@@ -100,7 +73,7 @@ def test_the_public_header_stands_alone(tmp_path: Path) -> None:
             "-Wextra",
             "-Werror",
             "-pedantic",
-            *include,
+            *INCLUDE,
             "-c",
             source,
             "-o",
