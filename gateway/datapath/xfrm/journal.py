@@ -38,6 +38,8 @@ _log = get_logger(__name__)
 #: One line, or a part of it: what `json` reads and writes.
 Json = dict[str, Any]
 
+_MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
+"""What a line raises that says something else than it should."""
 _SPARE_LINES: Final = 1000
 """The file is written anew when it has so many lines more than twice what is there."""
 
@@ -270,7 +272,7 @@ class Journal:
         if self._path is None:
             return (), ()
         if self._path.exists():
-            self._read(self._path.read_text().splitlines())
+            self._read(self._path.read_text(errors="replace").splitlines())
         sas = tuple(self._parsed("sa", parse_sa))
         policies = tuple(self._parsed("policy", parse_policy))
         self._write_anew()
@@ -280,7 +282,7 @@ class Journal:
         for line in lines:
             try:
                 kind, name, body = json.loads(line)
-            except ValueError:
+            except _MALFORMED:
                 _log.warning("journal_line_passed_over")
                 continue
             self._keep(f"{kind} {name}", body)
@@ -297,7 +299,7 @@ class Journal:
                 continue
             try:
                 yield parse(body)
-            except (ValueError, KeyError, TypeError) as error:
+            except _MALFORMED as error:
                 _log.warning("journal_entry_passed_over", name=key, reason=str(error))
                 del self._there[key]
 

@@ -107,14 +107,26 @@ def test_every_line_is_written_at_once(tmp_path: Path) -> None:
     assert Journal(tmp_path / "journal").open()[0] == SA_NOTES[:1]
 
 
-@pytest.mark.parametrize(
-    "line", ["", "nonsense", "[1, 2]", '["sa", "x", {"spi": 1}]', '["policy", "p", {"name": 5}]', '["sa"']
-)
-def test_line_that_makes_no_sense_is_passed_over(tmp_path: Path, line: str) -> None:
+SENSELESS = {
+    "nothing": b"",
+    "no JSON": b"nonsense",
+    "not three": b"[1, 2]",
+    "no list": b"5",
+    "cut short": b'["sa"',
+    "not UTF-8": b"\xff\xfe",
+    "an SA without most": b'["sa", "x", {"spi": 1}]',
+    "an SA that is a number": b'["sa", "x", 5]',
+    "a policy of other types": b'["policy", "p", {"name": 5}]',
+    "a policy with numbers for selectors": b'["policy", "p", {"name": "p", "action": "protect", "local_ts": [5]}]',
+}
+
+
+@pytest.mark.parametrize("line", SENSELESS.values(), ids=SENSELESS)
+def test_line_that_makes_no_sense_is_passed_over(tmp_path: Path, line: bytes) -> None:
     first = opened(tmp_path / "journal")
     first.note_sa(SA_NOTES[0])
     first.close()
-    with (tmp_path / "journal").open("a") as file:
+    with (tmp_path / "journal").open("ab") as file:
         file.write(line)
 
     assert Journal(tmp_path / "journal").open() == (SA_NOTES[:1], ())
