@@ -117,7 +117,7 @@ SENSELESS = {
     "an SA without most": b'["sa", "x", {"spi": 1}]',
     "an SA that is a number": b'["sa", "x", 5]',
     "a policy of other types": b'["policy", "p", {"name": 5}]',
-    "a policy with numbers for selectors": b'["policy", "p", {"name": "p", "action": "protect", "local_ts": [5]}]',
+    "a number as a selector": b'["policy", "p", {"name": "p", "action": "protect", "local_ts": [5]}]',
 }
 
 
