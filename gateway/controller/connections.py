@@ -18,7 +18,7 @@ One entry per configured PROTECT child, or one for the IKE SA alone where a conn
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 
 from gateway.controller.driver import Command
@@ -40,6 +40,7 @@ from gateway.ike.events import (
     IkeSaInfo,
     ReauthenticationDue,
 )
+from gateway.ike.v2.change import Effect, change_of
 from gateway.ipsec.connection import Child, Connection, LossAction, Start, Unique
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress
@@ -112,6 +113,7 @@ class Connections:
         whereabouts: Where the peers are.
         before_attempt: Is told of each connection that is about to be attempted.
         refused: Takes the failure of an attempt that the core would not even begin.
+        touched: Told of each connection whose attempts begin or end.
         timing: The back-off.
     """
 
@@ -124,6 +126,7 @@ class Connections:
         whereabouts: Whereabouts,
         before_attempt: Callable[[Connection], None],
         refused: Callable[[ChildSaFailed], None],
+        touched: Callable[[str], None] = lambda _: None,
         timing: RetryTiming = RetryTiming(),
     ) -> None:
         self._command = command
@@ -132,9 +135,12 @@ class Connections:
         self._whereabouts = whereabouts
         self._before_attempt = before_attempt
         self._refused = refused
+        self._touched = touched
         self._timing = timing
         self._connections: dict[str, Connection] = {}
         self._entries: dict[ChildKey, _Entry] = {}
+        #: The keys of the entries, by connection.
+        self._children: dict[str, list[ChildKey]] = {}
         self._running = False
         self._failures: dict[str, tuple[Failure, float]] = {}
         self._superseded_timer: asyncio.TimerHandle | None = None
@@ -142,37 +148,64 @@ class Connections:
 
     # --- configuration and commands -------------------------------------------------------------
 
-    def configure(self, connections: Iterable[Connection]) -> None:
-        """Make `connections` the whole configuration; call it after the core's own `configure`.
+    def update(self, changed: Iterable[Connection], removed: Iterable[str]) -> None:
+        """Take new and changed connections and forget others; call it after the core's own `update`.
 
-        An unchanged child keeps its history; a new or changed one starts afresh.
+        A child that is brought up as before keeps its history; another one starts afresh.
         """
-        new = {connection.name: connection for connection in connections}
-        for key in tuple(self._entries):
-            if self._connections.get(key[0]) != new.get(key[0]):
-                self._forget(key)
-        for name in tuple(self._failures):
-            if name not in new:
-                del self._failures[name]
-        for name, connection in self._connections.items():
-            if new.get(name) != connection:
-                self._whereabouts.forget(name)
-        self._connections = new
-        for connection in new.values():
+        for name in tuple(removed):
+            self._forget_connection(name)
+            self._failures.pop(name, None)
+            del self._children[name], self._connections[name]
+        for connection in changed:
+            before = self._connections.get(connection.name)
+            kept = {} if before is None else self._kept_entries(before, connection)
+            self._forget_connection(connection.name, keep=kept)
+            self._connections[connection.name] = connection
             for name, start in _wanted_children(connection):
+                if name in kept:
+                    continue
+                entry = _Entry(start=start, initiates=connection.remote.is_known)
+                entry.wanted = start is Start.START and entry.initiates
+                entry.armed = start is Start.ON_TRAFFIC
                 key = (connection.name, name)
-                if key not in self._entries:
-                    entry = _Entry(start=start, initiates=connection.remote.is_known)
-                    entry.wanted = start is Start.START and entry.initiates
-                    entry.armed = start is Start.ON_TRAFFIC
-                    self._entries[key] = entry
-                    if entry.wanted:
-                        self._ask(key, entry)
+                self._entries[key] = entry
+                self._children[connection.name].append(key)
+                entry.asked = entry.wanted
+
+    def _kept_entries(self, before: Connection, connection: Connection) -> Collection[str]:
+        change = change_of(before, connection)
+        if change.ike is Effect.RESTART:
+            return ()
+        wanted = dict(_wanted_children(connection))
+        return {
+            name
+            for name, start in _wanted_children(before)
+            if wanted.get(name) is start and change.of_child(name) < Effect.RESTART
+        }
+
+    def _forget_connection(self, name: str, *, keep: Collection[str] = ()) -> None:
+        kept = []
+        for key in self._children.get(name, ()):
+            if key[1] in keep:
+                kept.append(key)
+            else:
+                self._cancel_timer(self._entries.pop(key))
+        if not keep:
+            self._whereabouts.forget(name)
+        self._children[name] = kept
 
     def begin(self) -> None:
         """The datapath is ready: make the attempts that wait."""
         self._running = True
-        due = [(k, e) for k, e in self._entries.items() if e.asked or (e.wanted and not self.is_up(k))]
+        self._begin(self._entries.items())
+
+    def begin_for(self, connections: Iterable[str]) -> None:
+        """Make the attempts that wait for these connections, while the datapath is ready."""
+        self._begin([item for name in connections for item in self._entries_of(name)])
+
+    def _begin(self, entries: Iterable[tuple[ChildKey, _Entry]]) -> None:
+        due = [(k, e) for k, e in entries if e.asked or (e.wanted and not self.is_up(k))]
         new = sum(entry.is_new for _, entry in due)
         spread_s = min(self._timing.spread_cap_s, self._timing.spread_each_s * max(0, new - 1))
         for key, entry in due:
@@ -216,6 +249,7 @@ class Connections:
             entry.asked = False
             entry.attempting = False
             self._cancel_timer(entry)
+            self._touched(key[0])
 
     def revive(self, key: ChildKey) -> None:
         """A Child SA was lost without anybody wanting it: bring it up again, whatever its start mode."""
@@ -245,9 +279,7 @@ class Connections:
     def is_trying_on(self, connection: str) -> bool:
         """Say whether another address of the peer is tried after one that failed: nothing is final yet."""
         return self._whereabouts.has_more(connection) and any(
-            entry.asked and not entry.attempting
-            for key, entry in self._entries.items()
-            if key[0] == connection
+            entry.asked and not entry.attempting for _, entry in self._entries_of(connection)
         )
 
     def child(self, key: ChildKey) -> Child | None:
@@ -257,20 +289,27 @@ class Connections:
             return None
         return next((child for child in connection.children if child.name == key[1]), None)
 
+    def _entries_of(self, connection: str) -> Iterator[tuple[ChildKey, _Entry]]:
+        return ((key, self._entries[key]) for key in self._children.get(connection, ()))
+
+    def wanted_up(self, connection: str) -> tuple[ChildKey, ...]:
+        """Return the children of a connection that are to be up now, whether they are or not."""
+        return tuple(key for key, entry in self._entries_of(connection) if entry.wanted)
+
     def is_attempting(self, connection: str) -> bool:
         """Say whether an attempt for any child of the connection is under way."""
-        return any(entry.attempting for key, entry in self._entries.items() if key[0] == connection)
+        return any(entry.attempting for _, entry in self._entries_of(connection))
 
     def has_failed(self, connection: str) -> bool:
         """Say whether the last attempt for any child of the connection failed."""
-        return any(entry.failures > 0 for key, entry in self._entries.items() if key[0] == connection)
+        return any(entry.failures > 0 for _, entry in self._entries_of(connection))
 
     def next_attempt_in_s(self, connection: str) -> float | None:
         """Return in how many seconds the next attempt is due; None if none is planned."""
         due = [
             entry.timer.when() - asyncio.get_running_loop().time()
-            for key, entry in self._entries.items()
-            if key[0] == connection and entry.timer is not None
+            for _, entry in self._entries_of(connection)
+            if entry.timer is not None
         ]
         return max(0.0, min(due)) if due else None
 
@@ -331,6 +370,7 @@ class Connections:
             return
         entry.attempting = False
         entry.failures += 1
+        self._touched(key[0])
         entry.blocked_until = self._clock() + self._back_off(entry.failures)
         if entry.wanted and failure.reason is not FailureReason.DELETED_BY_OPERATOR:
             self._ask(key, entry)
@@ -338,8 +378,8 @@ class Connections:
     def _connection_failed(self, connection: str, failure: Failure) -> None:
         failed = [
             (key, entry)
-            for key, entry in self._entries.items()
-            if key[0] == connection and entry.attempting and not self.is_up(key)
+            for key, entry in self._entries_of(connection)
+            if entry.attempting and not self.is_up(key)
         ]
         if failed and self._running and self._whereabouts.has_more(connection):
             wait_s = self._rng.uniform(0.0, self._timing.next_address_s)
@@ -401,6 +441,7 @@ class Connections:
         if self.is_up(key):
             return
         entry.attempting = True
+        self._touched(key[0])
         connection = self._connections[key[0]]
         if self._has_ike_sa(connection.name) or not self._whereabouts.needs_names(connection):
             self._begin_attempt(key, connection)
@@ -474,10 +515,6 @@ class Connections:
     def is_up(self, key: ChildKey) -> bool:
         """Say whether a Child SA carries this child's traffic; of no child, whether there is an IKE SA."""
         return self._command(lambda endpoint, _now: endpoint.is_carried(*key))
-
-    def _forget(self, key: ChildKey) -> None:
-        entry = self._entries.pop(key)
-        self._cancel_timer(entry)
 
     @staticmethod
     def _cancel_timer(entry: _Entry) -> None:

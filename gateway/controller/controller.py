@@ -6,22 +6,25 @@ It wires the rooms of this package and answers for them; what happens between co
 
 import asyncio
 import random
+import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from gateway.controller.applying import Applying, DesiredStore, Kept
+from gateway.controller.conditions import Standing, Transitions, conditions_of
 from gateway.controller.connections import ChildKey, Connections, RetryTiming
 from gateway.controller.core import Core
 from gateway.controller.credentials import Credentials
 from gateway.controller.datapath_link import CALL_TIMEOUT_S
+from gateway.controller.desired import Desired, DesiredState
 from gateway.controller.explain import explain_connection
 from gateway.controller.facade import (
-    Applied,
+    NO_ETAGS,
     ApplyResult,
     ChildSaStatus,
     ClockReading,
-    ConnectionApplied,
     ConnectionState,
     ConnectionStatus,
     ControlError,
@@ -33,11 +36,12 @@ from gateway.controller.facade import (
     OperationFinished,
     SaPlacement,
     Target,
+    Tenure,
     WantedConnection,
 )
 from gateway.controller.history import History
+from gateway.controller.ledger import Ledger, connection_of
 from gateway.controller.operations import Operations
-from gateway.controller.policies import conflicts
 from gateway.controller.protection import Protection
 from gateway.controller.report import Report
 from gateway.controller.sa_binding import SaBinding
@@ -80,7 +84,6 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import Path
 from gateway.ike.v2.states import ChildSaState
-from gateway.ipsec.authentication import AuthMethod
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
@@ -88,6 +91,8 @@ from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
+
+_NAMES_SHOWN = 20
 
 
 class KeyLog(Protocol):
@@ -108,6 +113,10 @@ class ControllerOptions:
     datapath_address: str = "in-process"
     endpoint: EndpointOptions = EndpointOptions()
     retry: RetryTiming = RetryTiming()
+    node: str = ""
+    """The name of this gateway among its like."""
+    desired_state: str = "memory"
+    """Where the connections are kept, for people: `file:PATH`, `state:PATH` or `memory`."""
     patience_s: float = 5.0
     """How long an operation waits for a datapath that is just (re)starting."""
     stop_s: float = 2.0
@@ -125,6 +134,7 @@ class Controller:
         wall_clock: Unix time.
         options: Behaviour.
         key_log: Takes keys for packet analysers, or None.
+        store: Keeps the desired state, or None.
         make_transport: Makes what carries the datagrams.
         resolve: Finds the addresses of a host name.
     """
@@ -139,6 +149,7 @@ class Controller:
         wall_clock: Callable[[], float],
         options: ControllerOptions = ControllerOptions(),
         key_log: KeyLog | None = None,
+        store: DesiredStore | None = None,
         make_transport: TransportFactory = UdpTransport,
         resolve: Resolve = resolve_by_system,
     ) -> None:
@@ -148,7 +159,9 @@ class Controller:
         self._options = options
         self._datapath = datapath
         self._key_log = key_log
-        self._wanted: dict[str, Connection] = {}
+        self._desired = DesiredState()
+        self._ledger = Ledger(secrets.token_hex(4), self._clock)
+        self._transitions = Transitions(self._ledger.touched_at)
         self._drops: Counter[DropReason] = Counter()
         self._tally = Tally()
         self._stopping = False
@@ -176,6 +189,7 @@ class Controller:
             whereabouts=Whereabouts(source_address, resolve),
             before_attempt=self._refresh_policies,
             refused=self.on_event,
+            touched=self._ledger.touch_if_there,
             timing=options.retry,
         )
         self._upkeep = SaUpkeep(
@@ -188,16 +202,47 @@ class Controller:
             connections=self._connections,
             transport=self._transport,
             history=self._history,
-            configured=self._wanted.values,
+            configured=self._desired.connections,
             obtain_ports=obtain_ports,
             wall_clock=wall_clock,
+            availability_changed=self._on_availability,
+        )
+        self._applying = Applying(
+            desired=self._desired,
+            store=store,
+            core=self._core,
+            connections=self._connections,
+            credentials=self._credentials,
+            protection=self._protection,
+            history=self._history,
+            ledger=self._ledger,
+            tally=self._tally,
+            has_datapath=lambda: self._upkeep.link.capabilities is not None,
         )
 
     # --- life -----------------------------------------------------------------------------------
 
-    async def start(self, wanted: Sequence[WantedConnection] = ()) -> tuple[ApplyResult, ...]:
-        """Take the first configuration and begin to look for the datapath."""
-        results = await self.apply(wanted)
+    async def start(
+        self,
+        wanted: Sequence[WantedConnection] = (),
+        *,
+        kept: Sequence[Kept] = (),
+        generation: int = 0,
+    ) -> tuple[ApplyResult, ...]:
+        """Take the first configuration and begin to look for the datapath.
+
+        Args:
+            wanted: The connections.
+            kept: What a `DesiredStore` knows of those that come from it; they are not written again.
+            generation: The highest one that was applied, as the store knows it.
+        """
+        results = await self._applying.apply(
+            wanted,
+            validate_only=False,
+            prune=False,
+            generation=generation,
+            kept={item.name: item for item in kept} if kept else None,
+        )
         self._upkeep.start()
         return results
 
@@ -277,9 +322,16 @@ class Controller:
                 if is_told:
                     self._history.record(event)
                 self._connections.on_event(event)
+                self._ledger.touch_if_there(connection_of(event))
                 if not isinstance(event, IkeSaFailed) or not self._is_trying_on(event.ike_sa):
                     self._operations.observe(event)
                 self._upkeep.on_event(event)
+
+    def _on_availability(self, available: bool) -> None:
+        """The datapath was met, with all policies, or lost: that is part of every connection's status."""
+        if available:
+            self._applying.note_all_in_force()
+        self._ledger.touch_all()
 
     def _is_trying_on(self, ike_sa: IkeSaInfo) -> bool:
         """Say whether the peer of an IKE SA that failed is tried at another address."""
@@ -296,186 +348,106 @@ class Controller:
         return ClockReading(monotonic=self._clock(), wall=self._wall_clock())
 
     async def apply(
-        self, wanted: Sequence[WantedConnection], *, validate_only: bool = False, prune: bool = False
+        self,
+        wanted: Sequence[WantedConnection],
+        *,
+        validate_only: bool = False,
+        prune: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
     ) -> tuple[ApplyResult, ...]:
         """Create or update connections; see `ControlFacade.apply`."""
+        self._check_not_stopping()
+        async with self._upkeep.changing:
+            return await self._applying.apply(
+                wanted, validate_only=validate_only, prune=prune, generation=generation, etags=etags
+            )
+
+    async def delete(
+        self,
+        names: Sequence[str],
+        *,
+        validate_only: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
+    ) -> tuple[ApplyResult, ...]:
+        """Terminate and forget connections; see `ControlFacade.delete`."""
+        self._check_not_stopping()
+        async with self._upkeep.changing:
+            return await self._applying.delete(
+                names, validate_only=validate_only, generation=generation, etags=etags
+            )
+
+    def _check_not_stopping(self) -> None:
         if self._stopping:
             raise ControlError(ControlErrorReason.SHUTTING_DOWN, "the controller is shutting down")
-        async with self._upkeep.changing:
-            return await self._apply(wanted, validate_only=validate_only, prune=prune)
-
-    async def _apply(
-        self, wanted: Sequence[WantedConnection], *, validate_only: bool, prune: bool
-    ) -> tuple[ApplyResult, ...]:
-        refused = self._refusals(wanted, prune=prune)
-        accepted = {item.connection.name: item for item in wanted if item.connection.name not in refused}
-        if not validate_only:
-            refused |= await self._protect(accepted)
-            accepted = {name: item for name, item in accepted.items() if name not in refused}
-        named = {item.connection.name for item in wanted}
-        doomed = [name for name in self._wanted if prune and name not in named]
-        results = [
-            ApplyResult(
-                name=item.connection.name, applied=Applied.REFUSED, error=refused[item.connection.name]
-            )
-            if item.connection.name in refused
-            else ApplyResult(name=item.connection.name, applied=self._difference(item))
-            for item in wanted
-        ]
-        results += [ApplyResult(name=name, applied=Applied.DELETED) for name in doomed]
-        if not validate_only:
-            await self._commit(accepted, doomed)
-            for result in results:
-                if result.applied in (Applied.CREATED, Applied.UPDATED, Applied.DELETED):
-                    _log.info("connection_applied", connection=result.name, applied=result.applied.value)
-                    self._history.record(ConnectionApplied(name=result.name, applied=result.applied))
-        return tuple(results)
-
-    def _difference(self, item: WantedConnection) -> Applied:
-        name = item.connection.name
-        if name not in self._wanted:
-            return Applied.CREATED
-        held = self._credentials
-        is_same = (
-            self._wanted[name] == item.connection
-            and (item.psk is None or held.is_psk(name, item.psk))
-            and (item.crls is None or held.are_crls(name, item.crls))
-        )
-        # Private keys are known by their public halves, which are part of the connection.
-        return Applied.UNCHANGED if is_same else Applied.UPDATED
-
-    def _refusals(self, wanted: Sequence[WantedConnection], *, prune: bool) -> dict[str, ControlError]:
-        refused: dict[str, ControlError] = {}
-        future = {} if prune else dict(self._wanted)
-        for item in wanted:
-            name = item.connection.name
-            missing = self._missing_credential(item)
-            if missing is not None:
-                refused[name] = missing
-            future[name] = item.connection
-        for name, why in conflicts(future).items():
-            if any(item.connection.name == name for item in wanted):
-                refused.setdefault(name, ControlError(ControlErrorReason.CONFLICT, why))
-        return refused
-
-    def _missing_credential(self, item: WantedConnection) -> ControlError | None:
-        """Return what is wrong with what a connection says to keep."""
-        connection, held = item.connection, self._credentials
-        methods = (connection.local.auth.method, connection.remote.auth.method)
-        if AuthMethod.PSK in methods and item.psk is None and not held.has_psk(connection.name):
-            return ControlError(
-                ControlErrorReason.NO_PSK,
-                f"connection {connection.name} says to keep its pre-shared key, but none is held: give one",
-            )
-        if item.private_keys is None and not held.can_sign(connection):
-            return ControlError(
-                ControlErrorReason.NO_CREDENTIAL,
-                f"connection {connection.name} says to keep its private key, but none is held that fits",
-            )
-        if item.crls is None and not held.has_crls(connection.name):
-            return ControlError(
-                ControlErrorReason.NO_CREDENTIAL,
-                f"connection {connection.name} says to keep its CRLs, but none is held: give them",
-            )
-        return None
-
-    async def _protect(self, accepted: dict[str, WantedConnection]) -> dict[str, ControlError]:
-        """Put the policies of what is about to be configured in force; return what the datapath refuses."""
-        if self._upkeep.link.capabilities is None:
-            return {}
-        changed = {
-            policy.name: policy
-            for policy in self._protection.changes(item.connection for item in accepted.values())
-        }
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                refused = await self._protection.put_in_force(tuple(changed.values()))
-                # A connection is taken whole or not at all: what it had before must not lose its protection.
-                halves = {changed[name].connection for name in refused}
-                await self._protection.put_back(
-                    [policy for policy in changed.values() if policy.connection in halves]
-                )
-        except (DatapathError, TimeoutError) as error:
-            # It is done when the datapath is met again, before anything else.
-            _log.warning("policies_not_applied_yet", policies=sorted(changed), error=str(error))
-            return {}
-        return {
-            changed[name].connection: ControlError(
-                ControlErrorReason.DATAPATH_REFUSED, f"policy {name}: {error}"
-            )
-            for name, error in refused.items()
-        }
-
-    async def _commit(self, accepted: dict[str, WantedConnection], doomed: Sequence[str]) -> None:
-        with_new_crls = [
-            name
-            for name, item in accepted.items()
-            if item.crls is not None and not self._credentials.are_crls(name, item.crls)
-        ]
-        for name, item in accepted.items():
-            self._wanted[name] = item.connection
-            self._credentials.configure(item.connection, item.private_keys, item.crls)
-            if item.psk is not None:
-                self._credentials.set_psk(name, item.psk)
-        for name in doomed:
-            del self._wanted[name]
-        self._core.command(lambda endpoint, now: endpoint.configure(self._wanted.values(), now))
-        self._review_trust(with_new_crls)
-        self._connections.configure(self._wanted.values())
-        for name in doomed:
-            self._credentials.forget(name)
-        self._protection.configure(self._wanted.values())
-        if doomed:
-            self._tally.keep_only(self._wanted)
-        if self._upkeep.link.capabilities is not None:
-            await self._protection.withdraw()
-            self._connections.begin()
-
-    def _review_trust(self, connections: Sequence[str]) -> None:
-        """Cut off peers whose certificates are revoked by now."""
-        for ike_sa in self.ike_sas() if connections else ():
-            if ike_sa.connection in connections and self._credentials.may_be_revoked(
-                ike_sa.connection, ike_sa.remote_certificates
-            ):
-                self._core.review_trust(ike_sa.ike_sa_id)
-
-    async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
-        """Terminate and forget connections."""
-        async with self._upkeep.changing:
-            doomed = [name for name in dict.fromkeys(names) if name in self._wanted]
-            await self._commit({}, doomed)
-        for name in doomed:
-            _log.info("connection_applied", connection=name, applied=Applied.DELETED.value)
-            self._history.record(ConnectionApplied(name=name, applied=Applied.DELETED))
-        return tuple(
-            ApplyResult(name=name, applied=Applied.DELETED if name in doomed else Applied.UNCHANGED)
-            for name in names
-        )
 
     def connections(self) -> tuple[ConnectionStatus, ...]:
         """Return every connection, ordered by name."""
-        return tuple(self._status_of(self._wanted[name]) for name in sorted(self._wanted))
+        return tuple(status for name in self.names() if (status := self.connection(name)) is not None)
 
-    def _status_of(self, connection: Connection) -> ConnectionStatus:
-        ike_sas = [sa for sa in self.ike_sas() if sa.connection == connection.name]
-        child_sas = self._core.child_sas()
-        failure = self._connections.last_failure(connection.name)
+    def connection(self, name: str) -> ConnectionStatus | None:
+        """Return one connection; `None` where there is none of that name."""
+        desired = self._desired.get(name)
+        return None if desired is None else self._status_of(desired)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the name of every connection, sorted."""
+        return self._desired.names()
+
+    def etag(self, name: str) -> str:
+        """Return the etag of a connection; empty where there is none of that name."""
+        desired = self._desired.get(name)
+        return "" if desired is None else desired.etag
+
+    def ledger(self) -> Ledger:
+        """Return which connection changed when."""
+        return self._ledger
+
+    def tenure(self) -> Tenure:
+        """Return who has the SAs of this controller."""
+        node = self._options.node
+        return Tenure(node=node, owner=node, generation=self._binding.generation)
+
+    def _status_of(self, desired: Desired) -> ConnectionStatus:
+        connection = desired.connection
+        name = connection.name
+        ike_sas, child_sas = self._core.sas_of(name)
+        failure = self._connections.last_failure(name)
         state = ConnectionState.DOWN
         if any(is_serving(sa) for sa in ike_sas):
             state = ConnectionState.UP
-        elif self._connections.is_attempting(connection.name):
+        elif self._connections.is_attempting(name):
             state = ConnectionState.CONNECTING
-        elif self._connections.has_failed(connection.name):
+        elif self._connections.has_failed(name):
             state = ConnectionState.FAILED
+        carrying = {sa.child for sa in child_sas if is_carrying(sa)}
+        standing = Standing(
+            state=state,
+            failure=None if failure is None else failure[0],
+            has_datapath=self._upkeep.link.capabilities is not None,
+            datapath_problem=self._upkeep.link.problem,
+            policy_problems=self._protection.problems_of(name),
+            missing=tuple(
+                child for _, child in self._connections.wanted_up(name) if child and child not in carrying
+            ),
+        )
         return ConnectionStatus(
             connection=connection,
-            psk_is_set=self._credentials.has_psk(connection.name),
-            crls_are_set=self._credentials.has_crls(connection.name),
+            psk_is_set=self._credentials.has_psk(name),
+            crls_are_set=self._credentials.has_crls(name),
             state=state,
             ike_sas=tuple(sa.ike_sa_id for sa in ike_sas),
-            child_sas=tuple(sa.child_sa_id for sa in child_sas if sa.connection == connection.name),
-            last_failure=None if failure is None else failure[0],
+            child_sas=tuple(sa.child_sa_id for sa in child_sas),
+            last_failure=standing.failure,
             last_failure_at=None if failure is None else failure[1],
+            etag=desired.etag,
+            generation=desired.generation,
+            observed_generation=self._applying.observed_generation(name),
+            conditions=tuple(
+                replace(condition, changed_at=self._transitions.since(name, condition))
+                for condition in conditions_of(standing)
+            ),
         )
 
     # --- facade: operations ---------------------------------------------------------------------------
@@ -570,12 +542,14 @@ class Controller:
         return await self._operations.wait(operation_id, wait_s)
 
     def _connection_of(self, target: Target) -> Connection:
-        connection = self._wanted.get(target.connection)
+        connection = self._desired.connection(target.connection)
         if connection is None:
-            known = ", ".join(sorted(self._wanted)) or "none"
+            names = self._desired.names()
+            known = ", ".join(names[:_NAMES_SHOWN]) or "none"
+            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
             raise ControlError(
                 ControlErrorReason.CONNECTION_NOT_FOUND,
-                f"no connection {target.connection!r}; configured: {known}",
+                f"no connection {target.connection!r}; configured: {known}{more}",
             )
         return connection
 
@@ -697,7 +671,7 @@ class Controller:
             datapath_address=self._options.datapath_address,
             datapath=self._upkeep.link.capabilities,
             datapath_problem=self._upkeep.link.problem,
-            connections=len(self._wanted),
+            connections=len(self._desired),
             ike_sas=sum(is_serving(sa) for sa in ike_sas),
             half_open_ike_sas=sum(sa.established_at is None and not sa.is_initiator for sa in ike_sas),
             child_sas=sum(is_carrying(sa) for sa in self._core.child_sas()),
@@ -706,6 +680,9 @@ class Controller:
             warnings=tuple(
                 f"policy {name}: {why}" for name, why in sorted(self._protection.problems.items())
             ),
+            node=self._options.node,
+            desired_state=self._options.desired_state,
+            generation=self._desired.generation,
         )
 
     def tally(self) -> Tally:
@@ -732,16 +709,15 @@ class Controller:
         """Return why a connection is (not) up, and where its SAs landed."""
         configured = self._connection_of(Target(connection=connection))
         child_sas = [sa for sa in await self.child_sas() if sa.info.connection == connection]
+        status = self.connection(connection)
+        if status is None:  # deleted while the datapath was asked
+            return ()
         return explain_connection(
-            status=self._status_of(configured),
-            ike_sas=[sa for sa in self.ike_sas() if sa.connection == connection],
+            status=status,
+            ike_sas=self._core.sas_of(connection)[0],
             child_sas=child_sas,
             datapath_problem=self._upkeep.link.problem,
-            policy_problems={
-                name: why
-                for name, why in self._protection.problems.items()
-                if name.partition("/")[0] == connection
-            },
+            policy_problems=self._protection.problems_of(connection),
             next_attempt_in_s=self._connections.next_attempt_in_s(connection),
             resolved={n: self._connections.resolved(n) for n in configured.remote.names},
             now=self._clock(),

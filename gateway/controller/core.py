@@ -146,8 +146,12 @@ class Core:
 
     def ike_sa(self, ike_sa_id: IkeSaId) -> IkeSaInfo | None:
         """Return one IKE SA; None when it is gone."""
-        return next((sa for sa in self._driver.endpoint.ike_sas() if sa.ike_sa_id == ike_sa_id), None)
+        return self._driver.endpoint.ike_sa(ike_sa_id)
 
     def child_sa(self, child_sa_id: ChildSaId) -> ChildSaInfo | None:
         """Return one Child SA; None when it is gone."""
-        return next((sa for sa in self._driver.endpoint.child_sas() if sa.child_sa_id == child_sa_id), None)
+        return self._driver.endpoint.child_sa(child_sa_id)
+
+    def sas_of(self, connection: str) -> tuple[tuple[IkeSaInfo, ...], tuple[ChildSaInfo, ...]]:
+        """Return the IKE SAs of one connection, and their Child SAs, ordered by id."""
+        return self._driver.endpoint.sas_of(connection)

@@ -5,11 +5,13 @@ knows gRPC. Times in records of `gateway.ike.events` are the core's monotonic `n
 them to the wall clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
+from gateway.controller.ledger import Ledger
 from gateway.controller.tally import Tally
 from gateway.datapath.backend import (
     Acquire,
@@ -72,6 +74,12 @@ class ControlErrorReason(Enum):
     SLOW_WATCHER = "SLOW_WATCHER"
     """The watcher did not read its events fast enough and was cut off: list again, then watch again."""
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    STALE_GENERATION = "STALE_GENERATION"
+    """A newer generation of the desired state was applied already."""
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    """A connection is not as the caller has read it."""
+    STATE_NOT_KEPT = "STATE_NOT_KEPT"
+    """The desired state cannot be written; nothing was applied."""
 
 
 class ControlError(GatewayError):
@@ -100,6 +108,8 @@ class WantedConnection:
     """Those that its local side signs with; `None` keeps what is held (`NO_CREDENTIAL` without)."""
     crls: tuple[Crl, ...] | None = ()
     """Not part of the connection, so that new ones leave its SAs alone; `None` keeps what is held."""
+    document: Secret | None = None
+    """The whole as it was asked for, secrets included, for a `DesiredStore`; nobody else reads it."""
 
 
 class Applied(Enum):
@@ -114,6 +124,21 @@ class Applied(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Impact:
+    """How many SAs an apply or delete rekeys, ends and makes anew, or ends for good."""
+
+    ike_sa_rekeys: int = 0
+    child_sa_rekeys: int = 0
+    ike_sa_restarts: int = 0
+    child_sa_restarts: int = 0
+    ike_sa_ends: int = 0
+    child_sa_ends: int = 0
+
+
+NO_IMPACT = Impact()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyResult:
     """The answer for one connection of an apply or delete, in the order of the request."""
 
@@ -123,6 +148,44 @@ class ApplyResult:
     """Set when, and only when, `applied` is REFUSED."""
     warnings: tuple[str, ...] = ()
     """Weak algorithms that the operator allowed, and the like."""
+    changed_fields: tuple[str, ...] = ()
+    """Of an update: what differs, by the names of the records."""
+    impact: Impact = NO_IMPACT
+    etag: str = ""
+    """Of the connection as it is now."""
+    generation: int = 0
+
+
+class ConditionType(Enum):
+    """What a condition is about."""
+
+    PROTECTED = "protected"
+    """The SPD entries of all children are in force: nothing passes in clear."""
+    ESTABLISHED = "established"
+    """There is an authenticated IKE SA."""
+    CARRYING = "carrying"
+    """Each child that is to be up carries traffic."""
+
+
+class ConditionStatus(Enum):
+    """Whether something is so."""
+
+    TRUE = "true"
+    FALSE = "false"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One thing about a connection that is so, or not, or not known."""
+
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    """Stable, lower case."""
+    message: str = ""
+    changed_at: float = 0.0
+    """Monotonic, as the core's `now`: when `status` changed last."""
 
 
 class ConnectionState(Enum):
@@ -151,6 +214,13 @@ class ConnectionStatus:
     last_failure: Failure | None = None
     last_failure_at: float | None = None
     """Monotonic, as the core's `now`."""
+    etag: str = ""
+    """Names this state of the configuration."""
+    generation: int = 0
+    """How often the configuration was changed."""
+    observed_generation: int = 0
+    """The generation that the datapath protects."""
+    conditions: tuple[Condition, ...] = ()
 
 
 # --- operations ---------------------------------------------------------------------------------
@@ -251,6 +321,24 @@ class GatewayStatus:
     datapath_drops: dict[DropReason, int] = field(default_factory=dict)
     """Packets the datapath dropped since its start, those of SAs that are gone included."""
     warnings: tuple[str, ...] = ()
+    node: str = ""
+    """The name of this gateway among its like."""
+    desired_state: str = "memory"
+    """Where the connections are kept: `file:PATH`, `state:PATH` or `memory`."""
+    generation: int = 0
+    """The highest one that was applied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """Who has the SAs of this controller: for whoever takes over from it."""
+
+    node: str
+    """The gateway that has them."""
+    owner: str
+    """The gateway that speaks for them; the same one, as long as nobody else takes over."""
+    generation: int
+    """Of the owner's life, as the datapath knows it: whoever takes over has a higher one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +410,9 @@ class ControlEvent:
     event: WatchedEvent
 
 
+NO_ETAGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
 class ControlFacade(Protocol):
     """Everything the control API can ask of a controller. Failures are `ControlError`."""
 
@@ -329,18 +420,48 @@ class ControlFacade(Protocol):
         """Return the present moment on both clocks."""
 
     async def apply(
-        self, wanted: Sequence[WantedConnection], *, validate_only: bool = False, prune: bool = False
+        self,
+        wanted: Sequence[WantedConnection],
+        *,
+        validate_only: bool = False,
+        prune: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
     ) -> tuple[ApplyResult, ...]:
         """Create or update connections by name; an equal one is left alone, with its SAs.
 
         With `prune`, connections that are not in `wanted` are deleted; their results follow the others.
+        Where an etag differs from what a connection has (`""`: it is not there; `"*"`: any), or
+        `generation` is older than one that was applied, nothing is done (ETAG_MISMATCH, STALE_GENERATION).
         """
+
+    async def delete(
+        self,
+        names: Sequence[str],
+        *,
+        validate_only: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
+    ) -> tuple[ApplyResult, ...]:
+        """Terminate and forget connections; one that is not there is UNCHANGED."""
 
     def connections(self) -> tuple[ConnectionStatus, ...]:
         """Return every connection, ordered by name."""
 
-    async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
-        """Terminate and forget connections; one that is not there is UNCHANGED."""
+    def connection(self, name: str) -> ConnectionStatus | None:
+        """Return one connection; `None` where there is none of that name."""
+
+    def names(self) -> tuple[str, ...]:
+        """Return the name of every connection, sorted."""
+
+    def etag(self, name: str) -> str:
+        """Return the etag of a connection; empty where there is none of that name."""
+
+    def ledger(self) -> Ledger:
+        """Return which connection changed when, for those who watch."""
+
+    def tenure(self) -> Tenure:
+        """Return who has the SAs of this controller."""
 
     async def initiate(self, target: Target, *, request_id: str = "") -> Operation:
         """Bring up a connection (with all its PROTECT children) or one child; at once done if it is up.

@@ -1,6 +1,6 @@
 """The SPD entries that a configuration wants at the datapath, with or without an SA (fail closed)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 from gateway.ipsec.connection import Child, Connection, LossAction, Start
 from gateway.ipsec.policy import Action, Policy
@@ -44,6 +44,8 @@ def child_policy(
         connection=connection.name,
         child=child.name,
         placement=child.placement,
+        interface_id=child.interface_id,
+        interface=child.interface,
     )
 
 
@@ -66,23 +68,13 @@ def wanted_policies(
     return wanted
 
 
-def conflicts(connections: Mapping[str, Connection]) -> dict[str, str]:
-    """Return, by connection, what contradicts another one: PROTECT children with equal selectors.
+ProtectKey = tuple[frozenset[TrafficSelector], frozenset[TrafficSelector], int, int]
+"""What a PROTECT entry is about, its place in the order of the SPD, and the id of its interface."""
 
-    Two such entries would compete for the same packets, and which SA carries one would be chance.
-    """
-    seen: dict[object, str] = {}
-    found: dict[str, str] = {}
-    for connection in sorted(connections.values(), key=lambda item: item.name):
-        for child in connection.children:
-            if child.action is not Action.PROTECT or not child.local_ts or not child.remote_ts:
-                continue
-            key = (frozenset(child.local_ts), frozenset(child.remote_ts), child.priority)
-            name = policy_name(connection.name, child.name)
-            other = seen.setdefault(key, name)
-            if other != name:
-                found[connection.name] = (
-                    f"{name} protects the same selectors as {other}: "
-                    "change one, or give them different priorities"
-                )
-    return found
+
+def protect_keys(connection: Connection) -> Iterator[tuple[ProtectKey, str]]:
+    """Yield what a connection's PROTECT children are about, where it is known, with their entries' names."""
+    for child in connection.children:
+        if child.action is Action.PROTECT and child.local_ts and child.remote_ts:
+            key = (frozenset(child.local_ts), frozenset(child.remote_ts), child.priority, child.interface_id)
+            yield key, policy_name(connection.name, child.name)

@@ -30,6 +30,8 @@ class Protection:
         self._policies: dict[str, Policy] = {}
         #: Entries whose selectors were only known from a negotiation.
         self._negotiated: dict[str, Policy] = {}
+        #: The names of both, by connection.
+        self._of: dict[str, set[str]] = {}
         self._to_remove: set[str] = set()
         self._problems: dict[str, str] = {}
         #: Given with everything that is applied.
@@ -42,16 +44,40 @@ class Protection:
 
     def configure(self, connections: Iterable[Connection]) -> None:
         """Make `connections` the whole configuration; `withdraw` takes away what is not in it."""
-        before = self._policies | self._negotiated
         configured = {item.name: item for item in connections}
-        self._policies = wanted_policies(configured.values(), self._source_address)
-        for name, policy in tuple(self._negotiated.items()):
-            if policy.connection not in configured or name in self._policies:
-                del self._negotiated[name]
-        now = self._policies | self._negotiated
-        self._to_remove = (self._to_remove | before.keys()) - now.keys()
-        for name in self._problems.keys() - now.keys():
-            del self._problems[name]
+        self.update(configured.values(), self._of.keys() - configured.keys())
+
+    def update(self, changed: Iterable[Connection], removed: Iterable[str]) -> None:
+        """Want the policies of these connections as they are now, and no more those of others."""
+        changed, removed = tuple(changed), tuple(removed)
+        children = {item.name: {policy_name(item.name, c.name) for c in item.children} for item in changed}
+        now = wanted_policies(changed, self._source_address)
+        before = [name for item in (*children, *removed) for name in self._of.get(item, ())]
+        for name in before:
+            self._policies.pop(name, None)
+        self._policies |= now
+        for item in removed:
+            self._of.pop(item, None)
+        for name, of_item in children.items():
+            # Of children whose selectors a negotiation told, the entries stay.
+            negotiated = (self._of.get(name, set()) & of_item & self._negotiated.keys()) - now.keys()
+            self._of[name] = {policy for policy in of_item if policy in now or policy in negotiated}
+        left = {policy for item in children for policy in self._of[item]}
+        for name in before:
+            if name not in left or name in now:
+                self._negotiated.pop(name, None)
+            if name not in left:
+                self._to_remove.add(name)
+                self._problems.pop(name, None)
+        self._to_remove -= left
+
+    def problems_of(self, connection: str) -> dict[str, str]:
+        """Return why policies of one connection are not in force, by name."""
+        return {
+            name: self._problems[name]
+            for name in sorted(self._of.get(connection, ()))
+            if name in self._problems
+        }
 
     def changes(self, connections: Iterable[Connection]) -> tuple[Policy, ...]:
         """Return the policies that these connections would add or change."""
@@ -90,9 +116,10 @@ class Protection:
         Raises:
             DatapathError: The datapath does not answer.
         """
-        before = self._policies | self._negotiated
-        await self.put_in_force([before[policy.name] for policy in policies if policy.name in before])
-        new = [policy.name for policy in policies if policy.name not in before]
+        names = [policy.name for policy in policies]
+        before = [self._policies.get(name) or self._negotiated.get(name) for name in names]
+        await self.put_in_force([policy for policy in before if policy is not None])
+        new = [name for name, policy in zip(names, before, strict=True) if policy is None]
         if new:
             await self._datapath.remove_policies(new)
         for name in new:
@@ -129,7 +156,10 @@ class Protection:
             connection=child_sa.connection,
             child=child_sa.child,
             placement=child.placement,
+            interface_id=child.interface_id,
+            interface=child.interface,
         )
+        self._of.setdefault(child_sa.connection, set()).add(name)
         return True
 
     async def follow_addresses(self, policies: Sequence[Policy]) -> None:

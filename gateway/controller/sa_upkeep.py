@@ -86,6 +86,7 @@ class SaUpkeep:
         configured: Returns the whole configuration.
         obtain_ports: Gets the IKE sockets.
         wall_clock: Unix time.
+        availability_changed: Told that the datapath has all policies, or is gone.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class SaUpkeep:
         configured: Callable[[], Iterable[Connection]],
         obtain_ports: Callable[[], Awaitable[IkePorts]],
         wall_clock: Callable[[], float],
+        availability_changed: Callable[[bool], None],
     ) -> None:
         self._address = address
         self._datapath = datapath
@@ -116,6 +118,7 @@ class SaUpkeep:
         self._configured = configured
         self._obtain_ports = obtain_ports
         self._wall_clock = wall_clock
+        self._availability_changed = availability_changed
         self._has_met = False
         self._adoption = Adoption(())
         self._lost: set[SaId] = set()
@@ -173,6 +176,7 @@ class SaUpkeep:
                 await self._datapath.reconcile(self._binding.generation)
         _log.info("datapath_available", address=self._address)
         self._history.record(DatapathAvailability(available=True, detail=self._address))
+        self._availability_changed(True)
         self._connections.begin()
 
     def on_ports_lost(self) -> None:
@@ -185,6 +189,7 @@ class SaUpkeep:
         # The next agent cannot bind the ports while we hold sockets of the last one.
         self._transport.release_borrowed()
         self._history.record(DatapathAvailability(available=False, detail=reason))
+        self._availability_changed(False)
 
     # --- adoption -------------------------------------------------------------------------------
 

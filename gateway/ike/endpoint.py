@@ -24,6 +24,7 @@ from gateway.ike.events import (
 )
 from gateway.ike.path import IKE_PORT, Path
 from gateway.ike.timers import Timer
+from gateway.ike.v2.change import Change, Effect, change_of
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.doorkeeper import MAX_FIRST_BYTES, Doorkeeper
@@ -70,29 +71,42 @@ class Endpoint:
         self._scheduler = Scheduler(self._context, self._ike_sas, self._runner, self._hints)
         self._door = Doorkeeper(self._context, self._ike_sas, self._runner)
         self._connections: dict[str, Connection] = {c.name: c for c in connections}
-        self._door.configure(self._connections.values())
+        self._door.update(self._connections.values(), ())
 
     # --- commands ---------------------------------------------------------------------------------
 
     def configure(self, connections: Iterable[Connection], now: float) -> None:
-        """Make `connections` the whole configuration.
+        """Make `connections` the whole configuration; see `update` for what becomes of SAs."""
+        wanted = {c.name: c for c in connections}
+        changed = [c for c in wanted.values() if self._connections.get(c.name) != c]
+        self.update(changed, self._connections.keys() - wanted.keys(), now)
 
-        A connection that is unchanged keeps its SAs; one that changed or is gone is terminated (its
-        IKE SAs are deleted with the peer). Bringing up what is new is the caller's decision.
+    def update(self, changed: Iterable[Connection], removed: Iterable[str], now: float) -> None:
+        """Add or replace connections, and forget others; the rest of the configuration stays.
+
+        `change_of` says what becomes of SAs. Those that end are deleted with the peer. An IKE SA that stays
+        has the new configuration from now on; one that is not authenticated yet ends. Rekeying what only
+        a rekey makes as configured, and bringing up what is new, is the caller's decision.
         """
         self._context.now = now
         old = self._connections
         # What is unchanged stays the very object that its IKE SAs refer to.
-        wanted = {c.name: old[c.name] if old.get(c.name) == c else c for c in connections}
-        self._connections = wanted
-        self._door.configure(wanted.values())
-        stale = {name for name, connection in old.items() if wanted.get(name) != connection}
-        for ike_sa in self._ike_sas.all():
-            ike_sa.candidates = tuple(c for c in ike_sa.candidates if wanted.get(c.name) == c)
-            if ike_sa.connection.name in stale and (
-                ike_sa.state is not IkeSaState.HALF_OPEN or not ike_sa.candidates
-            ):
-                self._terminate(ike_sa, "its connection was changed or removed")
+        wanted = {c.name: c for c in changed if old.get(c.name) != c}
+        gone = [name for name in removed if name in old]
+        changes = {name: change_of(old[name], new) for name, new in wanted.items() if name in old}
+        changes |= {name: change_of(old[name], None) for name in gone}
+        self._door.update(wanted.values(), [old[name] for name in changes])
+        for name in gone:
+            del old[name]
+        old |= wanted
+        for ike_sa in self._ike_sas.half_open():
+            ike_sa.candidates = tuple(c for c in ike_sa.candidates if c.name not in changes)
+            if not ike_sa.candidates:
+                self._terminate(ike_sa, _CHANGED)
+        for name, change in changes.items():
+            for ike_sa in self._ike_sas.of_connection(name):
+                if ike_sa.state is not IkeSaState.HALF_OPEN:
+                    self._follow(ike_sa, change, wanted.get(name))
 
     def initiate(
         self,
@@ -200,10 +214,7 @@ class Endpoint:
     def terminate_child(self, child_sa_id: ChildSaId, now: float) -> None:
         """Delete a Child SA with the peer; `ChildSaDeleted` follows when it is done."""
         self._context.now = now
-        ike_sa, child_sa = self._child_sa(child_sa_id)
-        failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail="the operator terminated it")
-        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=child_sa.child_sa_id, failure=failure)
-        self._runner.ask(ike_sa, plan)
+        self._terminate_child(*self._child_sa(child_sa_id), "the operator terminated it")
 
     def review_trust(self, ike_sa_id: IkeSaId, now: float) -> None:
         """Have the certificates judged again that the peer proved itself with.
@@ -331,6 +342,24 @@ class Endpoint:
         children = (c for ike_sa in self._ike_sas.all() for c in ike_sa.children.values())
         return tuple(c.info() for c in sorted(children, key=lambda c: c.child_sa_id))
 
+    def ike_sa(self, ike_sa_id: IkeSaId) -> IkeSaInfo | None:
+        """Return one IKE SA; None when it is gone."""
+        found = self._ike_sas.find(ike_sa_id)
+        return None if found is None else found.info()
+
+    def child_sa(self, child_sa_id: ChildSaId) -> ChildSaInfo | None:
+        """Return one Child SA; None when it is gone."""
+        found = self._ike_sas.find_child(child_sa_id)
+        return None if found is None else found[1].info()
+
+    def sas_of(self, connection: str) -> tuple[tuple[IkeSaInfo, ...], tuple[ChildSaInfo, ...]]:
+        """Return the IKE SAs of one connection, and their Child SAs, oldest first."""
+        ike_sas = sorted(self._ike_sas.of_connection(connection), key=lambda sa: sa.id)
+        children = sorted(
+            (c for ike_sa in ike_sas for c in ike_sa.children.values()), key=lambda c: c.child_sa_id
+        )
+        return tuple(sa.info() for sa in ike_sas), tuple(c.info() for c in children)
+
     def has_ike_sa(self, connection: str) -> bool:
         """Say whether `initiate` would use an IKE SA that is up or coming up, instead of making one."""
         configured = self._connections.get(connection)
@@ -404,6 +433,22 @@ class Endpoint:
         plans = [*ike_sa.plans, *([] if current is None else [current])]
         return any(plan.child == child.name for plan in plans)
 
+    def _follow(self, ike_sa: IkeSa, change: Change, new: Connection | None) -> None:
+        """Let an IKE SA have its changed configuration, or end with the old one."""
+        if new is None or change.ike is Effect.RESTART or ike_sa.state not in AUTHENTICATED_STATES:
+            self._terminate(ike_sa, _CHANGED)
+            return
+        ike_sa.connection = new
+        ike_sa.candidates = (new,)
+        for child_sa in tuple(ike_sa.children.values()):
+            if change.of_child(child_sa.parameters.child.name) >= Effect.RESTART:
+                self._terminate_child(ike_sa, child_sa, _CHANGED)
+
+    def _terminate_child(self, ike_sa: IkeSa, child_sa: ChildSa, detail: str) -> None:
+        failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail=detail)
+        plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=child_sa.child_sa_id, failure=failure)
+        self._runner.ask(ike_sa, plan)
+
     def _terminate(self, ike_sa: IkeSa, detail: str) -> None:
         failure = Failure(reason=FailureReason.DELETED_BY_OPERATOR, detail=detail)
         if ike_sa.state in AUTHENTICATED_STATES:
@@ -432,6 +477,7 @@ def _wake(ike_sa: IkeSa, child: Child) -> None:
             ike_sa.cancel_timer(Timer.PAUSE, subject)
 
 
+_CHANGED = "its connection was changed or removed"
 _COMING_UP = frozenset({IkeSaState.CONNECTING, IkeSaState.AUTHENTICATING})
 
 

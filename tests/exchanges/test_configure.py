@@ -35,7 +35,7 @@ def test_another_connection_beside_it_changes_nothing():
     pair.check(children=1)
 
 
-@pytest.mark.parametrize("connections", [(), (alice_connection(local_lan="10.7.0.0/16"),)])
+@pytest.mark.parametrize("connections", [(), (alice_connection(ike_options={"encapsulation": True}),)])
 def test_a_connection_that_is_gone_or_changed_is_deleted_with_the_peer(connections):
     pair = Pair()
     pair.establish()
@@ -46,6 +46,61 @@ def test_a_connection_that_is_gone_or_changed_is_deleted_with_the_peer(connectio
     assert pair.story(since=mark) == ["INFORMATIONAL SK {D(IKE)} -->", "<-- INFORMATIONAL SK {}"]
     (deleted,) = pair.alice.events(IkeSaDeleted)
     assert deleted.failure.reason is FailureReason.DELETED_BY_OPERATOR
+    pair.check(children=0, ike_sas=0)
+
+
+def test_a_child_that_changed_what_it_protects_ends_alone():
+    pair = Pair()
+    pair.establish()
+    mark = pair.mark
+
+    configure(pair, alice_connection(local_lan="10.7.0.0/16"))
+
+    # DELETE names the SPI of the Child SA; the IKE SA stays.
+    assert pair.story(since=mark) == ["INFORMATIONAL SK {D(ESP)} -->", "<-- INFORMATIONAL SK {D(ESP)}"]
+    pair.check(children=0, ike_sas=1)
+
+
+def test_new_timers_say_nothing_to_the_peer_and_hold_from_now_on():
+    pair = Pair()
+    pair.establish()
+    mark = pair.mark
+
+    configure(pair, alice_connection(ike_options={"dpd_delay_s": 7.0}))
+    told = pair.story(since=mark)
+    pair.run_for(120.0)
+
+    assert told == []
+    # Every 30 seconds before, every 7 since the timer that ran was over.
+    assert pair.story(since=mark).count("INFORMATIONAL SK {} -->") > 8
+    pair.check(children=1)
+
+
+def test_a_new_proposal_of_a_child_is_what_its_next_rekey_agrees_on():
+    pair = Pair(bob={"esp": "aes256gcm16,aes128gcm16"})
+    pair.establish()
+    before = pair.alice.child_sa.proposal
+    mark = pair.mark
+
+    configure(pair, alice_connection(esp="aes128gcm16"))
+    told = pair.story(since=mark)
+    pair.alice.rekey_child()
+    pair.run_for(10.0)
+
+    assert told == []
+    assert pair.alice.child_sa.proposal.key_bits == 128
+    assert before.key_bits == 256
+    pair.check(children=1)
+
+
+def test_an_ike_sa_that_is_not_up_yet_begins_anew_when_its_connection_changes():
+    pair = Pair()
+    pair.alice.initiate()
+    pair.run_for(0.015)
+
+    configure(pair, alice_connection(ike_options={"dpd_delay_s": 7.0}))
+    pair.run_for(60.0)
+
     pair.check(children=0, ike_sas=0)
 
 

@@ -64,23 +64,28 @@ class Doorkeeper:
         self._unknown_spi = RateLimit(per_s=options.answers_per_s, pause_s=options.answer_pause_s)
         self._version = RateLimit(per_s=options.answers_per_s, pause_s=options.answer_pause_s)
         self._refusals = TokenBucket(options.refusals_per_s)
-        self._by_remote: dict[IpAddress, list[Connection]] = {}
-        self._anybody: list[Connection] = []
+        self._by_remote: dict[IpAddress, dict[str, Connection]] = {}
+        self._anybody: dict[str, Connection] = {}
 
-    def configure(self, connections: Iterable[Connection]) -> None:
-        """Take note of who may knock at all."""
-        self._by_remote = {}
-        self._anybody = []
-        for connection in connections:
+    def update(self, added: Iterable[Connection], removed: Iterable[Connection]) -> None:
+        """Take note of who may knock at all; what changed is in both, as it is and as it was."""
+        for connection in removed:
+            self._anybody.pop(connection.name, None)
+            for address in set(connection.remote.addresses):
+                knocking = self._by_remote[address]
+                del knocking[connection.name]
+                if not knocking:
+                    del self._by_remote[address]
+        for connection in added:
             for address in connection.remote.addresses:
-                self._by_remote.setdefault(address, []).append(connection)
+                self._by_remote.setdefault(address, {})[connection.name] = connection
             if connection.remote.names or not connection.remote.addresses:
                 # Where a name leads is the resolver's word only; the identity decides.
-                self._anybody.append(connection)
+                self._anybody[connection.name] = connection
 
     def candidates(self, path: Path) -> list[Connection]:
         """Return the connections that fit the addresses, the most specific first."""
-        fitting = (*self._by_remote.get(path.remote, ()), *self._anybody)
+        fitting = (*self._by_remote.get(path.remote, {}).values(), *self._anybody.values())
         local = [c for c in fitting if not c.local.addresses or path.local in c.local.addresses]
         unique = {connection.name: connection for connection in local}.values()
         return sorted(unique, key=lambda c: (path.remote not in c.remote.addresses, not c.local.addresses))

@@ -45,6 +45,10 @@ class HalfOpenTable:
     def __len__(self) -> int:
         return len(self._members)
 
+    def members(self) -> tuple[IkeSaId, ...]:
+        """Return everyone that is counted, oldest first."""
+        return tuple(self._members)
+
     def add(self, ike_sa_id: IkeSaId, address: IpAddress, *, is_proven: bool) -> None:
         """Count a new half-open IKE SA; `is_proven`: its initiator returned a cookie."""
         self._members[ike_sa_id] = (address, is_proven)

@@ -49,7 +49,7 @@ from gateway.ike.v2.window import Backoff, Datagrams, RequestWindow, ResponseWin
 from gateway.ike.wire.header import NO_SPI, ExchangeType, IkeHeader
 from gateway.ike.wire.payloads import Payload
 from gateway.ike.wire.protected import SkProtection
-from gateway.ipsec.connection import Connection
+from gateway.ipsec.connection import Child, Connection
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.proposal import Proposal, ProtocolId, default_proposals
 from gateway.ipsec.secret import Secret
@@ -336,6 +336,11 @@ class IkeSa:
             ):
                 return child_sa
         return None
+
+    def configured(self, child_sa: ChildSa) -> Child:
+        """Return what a Child SA's successor is made for: its Child as it is configured now, or as it was."""
+        made_for = child_sa.parameters.child
+        return next((child for child in self.connection.children if child.name == made_for.name), made_for)
 
     # --- state and timers -------------------------------------------------------------------------
 

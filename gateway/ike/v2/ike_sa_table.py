@@ -5,7 +5,7 @@ from gateway.ike.timers import Timer
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.context import Context
 from gateway.ike.v2.ike_sa import IkeSa
-from gateway.ike.v2.states import SERVING_STATES
+from gateway.ike.v2.states import SERVING_STATES, IkeSaState
 from gateway.ipsec.identity import Identity
 
 GHOST_S = 30.0
@@ -42,6 +42,11 @@ class IkeSaTable:
     def of_connection(self, name: str) -> tuple[IkeSa, ...]:
         """Return the IKE SAs of one connection; a half-open one counts for the likeliest."""
         return tuple(self._by_connection.get(name, {}).values())
+
+    def half_open(self) -> tuple[IkeSa, ...]:
+        """Return the IKE SAs that answered an IKE_SA_INIT request and have not got a valid IKE_AUTH yet."""
+        found = (self._by_number.get(number) for number in self._context.half_open.members())
+        return tuple(sa for sa in found if sa is not None and sa.state is IkeSaState.HALF_OPEN)
 
     def find(self, number: int) -> IkeSa | None:
         """Return an IKE SA by its number."""

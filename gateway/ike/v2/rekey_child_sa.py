@@ -67,7 +67,7 @@ def initiate(ike_sa: IkeSa, old: ChildSa) -> Steps[None]:
     """Replace a Child SA; tell what became of it."""
     old.follow(ChildSaTrigger.REKEY_STARTED)
     try:
-        made = yield from offer_child(ike_sa, old.parameters.child, old)
+        made = yield from offer_child(ike_sa, ike_sa.configured(old), old)
     except (PeerError, Denied, IkeSaGone) as error:
         _rekey_failed(ike_sa, old, failure_of(error))
         return
@@ -218,7 +218,7 @@ def respond(ike_sa: IkeSa, received: Received) -> Steps[None]:
         return
     try:
         answered = yield from answer_offer(
-            ike_sa, received, (old.parameters.child,), replaces=old.child_sa_id
+            ike_sa, received, (ike_sa.configured(old),), replaces=old.child_sa_id
         )
     except (PeerError, Denied) as error:
         yield SendResponse(payloads=[rejection_notify(error)])

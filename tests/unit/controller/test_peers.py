@@ -390,7 +390,7 @@ async def test_the_first_attempts_of_many_are_spread() -> None:
     )
     one = Gateway(Wire(), is_paris=True, start=Start.START).connection()
     began = loop.time()
-    connections.configure([replace(one, name=f"c{number}") for number in range(400)])
+    connections.update([replace(one, name=f"c{number}") for number in range(400)], ())
     connections.begin()
     await pass_time(10)
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from gateway.controller.policies import child_policy, conflicts, wanted_policies
+from gateway.controller.policies import child_policy, wanted_policies
 from gateway.ipsec.connection import Child, Connection, Side, Start
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress
@@ -70,11 +70,3 @@ def test_every_child_of_every_connection_has_its_policy_and_bypass_ones_too() ->
         "paris/lan": Action.PROTECT,
         "paris/ssh": Action.BYPASS,
     }
-
-
-def test_equal_selectors_conflict_unless_a_priority_decides() -> None:
-    twin = replace(CONNECTION, name="rome")
-    lower = replace(twin, children=(replace(CHILD, priority=2000),))
-
-    assert list(conflicts({"paris": CONNECTION, "rome": twin})) == ["rome"]
-    assert conflicts({"paris": CONNECTION, "rome": lower}) == {}

@@ -171,7 +171,7 @@ def test_a_connection_that_changed_is_terminated_and_one_that_is_gone_too():
     pair = Pair()
     pair.establish()
 
-    changed = replace(alice_connection(), ike=replace(alice_connection().ike, dpd_delay_s=7.0))
+    changed = replace(alice_connection(), ike=replace(alice_connection().ike, encapsulation=True))
     pair.alice.endpoint.configure([changed], pair.clock.now)
     pair.drain(pair.alice)
     pair.settle()

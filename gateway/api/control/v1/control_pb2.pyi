@@ -5,6 +5,7 @@ from gateway.api.datapath.v1 import datapath_pb2 as _datapath_pb2
 from gateway.api.types.v1 import ipsec_pb2 as _ipsec_pb2
 from gateway.api.types.v1 import status_pb2 as _status_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -32,6 +33,20 @@ class ConnectionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONNECTION_STATE_UP: _ClassVar[ConnectionState]
     CONNECTION_STATE_FAILED: _ClassVar[ConnectionState]
 
+class ConditionType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONDITION_TYPE_UNSPECIFIED: _ClassVar[ConditionType]
+    CONDITION_TYPE_PROTECTED: _ClassVar[ConditionType]
+    CONDITION_TYPE_ESTABLISHED: _ClassVar[ConditionType]
+    CONDITION_TYPE_CARRYING: _ClassVar[ConditionType]
+
+class ConditionStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONDITION_STATUS_UNSPECIFIED: _ClassVar[ConditionStatus]
+    CONDITION_STATUS_TRUE: _ClassVar[ConditionStatus]
+    CONDITION_STATUS_FALSE: _ClassVar[ConditionStatus]
+    CONDITION_STATUS_UNKNOWN: _ClassVar[ConditionStatus]
+
 class OperationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OPERATION_STATE_UNSPECIFIED: _ClassVar[OperationState]
@@ -49,38 +64,112 @@ CONNECTION_STATE_DOWN: ConnectionState
 CONNECTION_STATE_CONNECTING: ConnectionState
 CONNECTION_STATE_UP: ConnectionState
 CONNECTION_STATE_FAILED: ConnectionState
+CONDITION_TYPE_UNSPECIFIED: ConditionType
+CONDITION_TYPE_PROTECTED: ConditionType
+CONDITION_TYPE_ESTABLISHED: ConditionType
+CONDITION_TYPE_CARRYING: ConditionType
+CONDITION_STATUS_UNSPECIFIED: ConditionStatus
+CONDITION_STATUS_TRUE: ConditionStatus
+CONDITION_STATUS_FALSE: ConditionStatus
+CONDITION_STATUS_UNKNOWN: ConditionStatus
 OPERATION_STATE_UNSPECIFIED: OperationState
 OPERATION_STATE_RUNNING: OperationState
 OPERATION_STATE_SUCCEEDED: OperationState
 OPERATION_STATE_FAILED: OperationState
 
 class ApplyConnectionsRequest(_message.Message):
-    __slots__ = ("connections", "validate_only", "prune")
+    __slots__ = ("connections", "validate_only", "prune", "generation", "etags")
+    class EtagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     PRUNE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ETAGS_FIELD_NUMBER: _ClassVar[int]
     connections: _containers.RepeatedCompositeFieldContainer[_connection_pb2.Connection]
     validate_only: bool
     prune: bool
-    def __init__(self, connections: _Optional[_Iterable[_Union[_connection_pb2.Connection, _Mapping]]] = ..., validate_only: _Optional[bool] = ..., prune: _Optional[bool] = ...) -> None: ...
+    generation: int
+    etags: _containers.ScalarMap[str, str]
+    def __init__(self, connections: _Optional[_Iterable[_Union[_connection_pb2.Connection, _Mapping]]] = ..., validate_only: _Optional[bool] = ..., prune: _Optional[bool] = ..., generation: _Optional[int] = ..., etags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Impact(_message.Message):
+    __slots__ = ("ike_sa_rekeys", "child_sa_rekeys", "ike_sa_restarts", "child_sa_restarts", "ike_sa_ends", "child_sa_ends")
+    IKE_SA_REKEYS_FIELD_NUMBER: _ClassVar[int]
+    CHILD_SA_REKEYS_FIELD_NUMBER: _ClassVar[int]
+    IKE_SA_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    CHILD_SA_RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    IKE_SA_ENDS_FIELD_NUMBER: _ClassVar[int]
+    CHILD_SA_ENDS_FIELD_NUMBER: _ClassVar[int]
+    ike_sa_rekeys: int
+    child_sa_rekeys: int
+    ike_sa_restarts: int
+    child_sa_restarts: int
+    ike_sa_ends: int
+    child_sa_ends: int
+    def __init__(self, ike_sa_rekeys: _Optional[int] = ..., child_sa_rekeys: _Optional[int] = ..., ike_sa_restarts: _Optional[int] = ..., child_sa_restarts: _Optional[int] = ..., ike_sa_ends: _Optional[int] = ..., child_sa_ends: _Optional[int] = ...) -> None: ...
 
 class ConnectionResult(_message.Message):
-    __slots__ = ("name", "applied", "error", "warnings")
+    __slots__ = ("name", "applied", "error", "warnings", "changed_fields", "impact", "etag", "generation")
     NAME_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    IMPACT_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     applied: Applied
     error: _status_pb2.ItemError
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., applied: _Optional[_Union[Applied, str]] = ..., error: _Optional[_Union[_status_pb2.ItemError, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    changed_fields: _containers.RepeatedScalarFieldContainer[str]
+    impact: Impact
+    etag: str
+    generation: int
+    def __init__(self, name: _Optional[str] = ..., applied: _Optional[_Union[Applied, str]] = ..., error: _Optional[_Union[_status_pb2.ItemError, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., changed_fields: _Optional[_Iterable[str]] = ..., impact: _Optional[_Union[Impact, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ApplyConnectionsResponse(_message.Message):
-    __slots__ = ("results",)
+    __slots__ = ("results", "impact")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    IMPACT_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ConnectionResult]
-    def __init__(self, results: _Optional[_Iterable[_Union[ConnectionResult, _Mapping]]] = ...) -> None: ...
+    impact: Impact
+    def __init__(self, results: _Optional[_Iterable[_Union[ConnectionResult, _Mapping]]] = ..., impact: _Optional[_Union[Impact, _Mapping]] = ...) -> None: ...
+
+class StreamConnectionsRequest(_message.Message):
+    __slots__ = ("connections", "validate_only", "prune", "generation", "etags")
+    class EtagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    PRUNE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ETAGS_FIELD_NUMBER: _ClassVar[int]
+    connections: _containers.RepeatedCompositeFieldContainer[_connection_pb2.Connection]
+    validate_only: bool
+    prune: bool
+    generation: int
+    etags: _containers.ScalarMap[str, str]
+    def __init__(self, connections: _Optional[_Iterable[_Union[_connection_pb2.Connection, _Mapping]]] = ..., validate_only: _Optional[bool] = ..., prune: _Optional[bool] = ..., generation: _Optional[int] = ..., etags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class StreamConnectionsResponse(_message.Message):
+    __slots__ = ("results", "impact")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    IMPACT_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ConnectionResult]
+    impact: Impact
+    def __init__(self, results: _Optional[_Iterable[_Union[ConnectionResult, _Mapping]]] = ..., impact: _Optional[_Union[Impact, _Mapping]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("reason", "detail", "notify", "offered", "configured")
@@ -97,42 +186,78 @@ class Failure(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ..., notify: _Optional[str] = ..., offered: _Optional[str] = ..., configured: _Optional[str] = ...) -> None: ...
 
 class ConnectionStatus(_message.Message):
-    __slots__ = ("state", "ike_sa_ids", "child_sa_ids", "last_failure", "last_failure_time")
+    __slots__ = ("state", "ike_sa_ids", "child_sa_ids", "last_failure", "last_failure_time", "observed_generation", "conditions")
     STATE_FIELD_NUMBER: _ClassVar[int]
     IKE_SA_IDS_FIELD_NUMBER: _ClassVar[int]
     CHILD_SA_IDS_FIELD_NUMBER: _ClassVar[int]
     LAST_FAILURE_FIELD_NUMBER: _ClassVar[int]
     LAST_FAILURE_TIME_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     state: ConnectionState
     ike_sa_ids: _containers.RepeatedScalarFieldContainer[int]
     child_sa_ids: _containers.RepeatedScalarFieldContainer[int]
     last_failure: Failure
     last_failure_time: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[ConnectionState, str]] = ..., ike_sa_ids: _Optional[_Iterable[int]] = ..., child_sa_ids: _Optional[_Iterable[int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., last_failure_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    observed_generation: int
+    conditions: _containers.RepeatedCompositeFieldContainer[Condition]
+    def __init__(self, state: _Optional[_Union[ConnectionState, str]] = ..., ike_sa_ids: _Optional[_Iterable[int]] = ..., child_sa_ids: _Optional[_Iterable[int]] = ..., last_failure: _Optional[_Union[Failure, _Mapping]] = ..., last_failure_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., observed_generation: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ...) -> None: ...
+
+class Condition(_message.Message):
+    __slots__ = ("type", "status", "reason", "message", "transition_time")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    TRANSITION_TIME_FIELD_NUMBER: _ClassVar[int]
+    type: ConditionType
+    status: ConditionStatus
+    reason: str
+    message: str
+    transition_time: _timestamp_pb2.Timestamp
+    def __init__(self, type: _Optional[_Union[ConditionType, str]] = ..., status: _Optional[_Union[ConditionStatus, str]] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., transition_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ConnectionEntry(_message.Message):
-    __slots__ = ("connection", "status")
+    __slots__ = ("connection", "status", "etag", "generation")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     connection: _connection_pb2.Connection
     status: ConnectionStatus
-    def __init__(self, connection: _Optional[_Union[_connection_pb2.Connection, _Mapping]] = ..., status: _Optional[_Union[ConnectionStatus, _Mapping]] = ...) -> None: ...
+    etag: str
+    generation: int
+    def __init__(self, connection: _Optional[_Union[_connection_pb2.Connection, _Mapping]] = ..., status: _Optional[_Union[ConnectionStatus, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ListConnectionsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("page_size", "page_token", "filter", "read_mask")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    READ_MASK_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    filter: str
+    read_mask: _field_mask_pb2.FieldMask
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., read_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class ListConnectionsResponse(_message.Message):
-    __slots__ = ("connections",)
+    __slots__ = ("connections", "next_page_token", "revision")
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     connections: _containers.RepeatedCompositeFieldContainer[ConnectionEntry]
-    def __init__(self, connections: _Optional[_Iterable[_Union[ConnectionEntry, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    revision: str
+    def __init__(self, connections: _Optional[_Iterable[_Union[ConnectionEntry, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., revision: _Optional[str] = ...) -> None: ...
 
 class GetConnectionRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "read_mask")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    READ_MASK_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    read_mask: _field_mask_pb2.FieldMask
+    def __init__(self, name: _Optional[str] = ..., read_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class GetConnectionResponse(_message.Message):
     __slots__ = ("connection",)
@@ -141,16 +266,31 @@ class GetConnectionResponse(_message.Message):
     def __init__(self, connection: _Optional[_Union[ConnectionEntry, _Mapping]] = ...) -> None: ...
 
 class DeleteConnectionsRequest(_message.Message):
-    __slots__ = ("names",)
+    __slots__ = ("names", "validate_only", "generation", "etags")
+    class EtagsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    ETAGS_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+    validate_only: bool
+    generation: int
+    etags: _containers.ScalarMap[str, str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., validate_only: _Optional[bool] = ..., generation: _Optional[int] = ..., etags: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class DeleteConnectionsResponse(_message.Message):
-    __slots__ = ("results",)
+    __slots__ = ("results", "impact")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
+    IMPACT_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ConnectionResult]
-    def __init__(self, results: _Optional[_Iterable[_Union[ConnectionResult, _Mapping]]] = ...) -> None: ...
+    impact: Impact
+    def __init__(self, results: _Optional[_Iterable[_Union[ConnectionResult, _Mapping]]] = ..., impact: _Optional[_Union[Impact, _Mapping]] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("connection", "child", "ike_sa_id", "child_sa_id")
@@ -237,7 +377,7 @@ class GetOperationResponse(_message.Message):
     def __init__(self, operation: _Optional[_Union[Operation, _Mapping]] = ...) -> None: ...
 
 class IkeSa(_message.Message):
-    __slots__ = ("ike_sa_id", "connection", "spi_i", "spi_r", "is_initiator", "state", "local", "remote", "local_id", "remote_id", "proposal", "nat_local", "nat_remote", "established_time", "rekey_time", "expire_time")
+    __slots__ = ("ike_sa_id", "connection", "spi_i", "spi_r", "is_initiator", "state", "local", "remote", "local_id", "remote_id", "proposal", "nat_local", "nat_remote", "established_time", "rekey_time", "expire_time", "node", "owner", "generation")
     IKE_SA_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
     SPI_I_FIELD_NUMBER: _ClassVar[int]
@@ -254,6 +394,9 @@ class IkeSa(_message.Message):
     ESTABLISHED_TIME_FIELD_NUMBER: _ClassVar[int]
     REKEY_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     ike_sa_id: int
     connection: str
     spi_i: str
@@ -270,19 +413,32 @@ class IkeSa(_message.Message):
     established_time: _timestamp_pb2.Timestamp
     rekey_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., spi_i: _Optional[str] = ..., spi_r: _Optional[str] = ..., is_initiator: _Optional[bool] = ..., state: _Optional[str] = ..., local: _Optional[_Union[_datapath_pb2.Endpoint, _Mapping]] = ..., remote: _Optional[_Union[_datapath_pb2.Endpoint, _Mapping]] = ..., local_id: _Optional[str] = ..., remote_id: _Optional[str] = ..., proposal: _Optional[str] = ..., nat_local: _Optional[bool] = ..., nat_remote: _Optional[bool] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    node: str
+    owner: str
+    generation: int
+    def __init__(self, ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., spi_i: _Optional[str] = ..., spi_r: _Optional[str] = ..., is_initiator: _Optional[bool] = ..., state: _Optional[str] = ..., local: _Optional[_Union[_datapath_pb2.Endpoint, _Mapping]] = ..., remote: _Optional[_Union[_datapath_pb2.Endpoint, _Mapping]] = ..., local_id: _Optional[str] = ..., remote_id: _Optional[str] = ..., proposal: _Optional[str] = ..., nat_local: _Optional[bool] = ..., nat_remote: _Optional[bool] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., node: _Optional[str] = ..., owner: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ListIkeSasRequest(_message.Message):
-    __slots__ = ("connection",)
+    __slots__ = ("connection", "page_size", "page_token", "filter", "read_mask")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    READ_MASK_FIELD_NUMBER: _ClassVar[int]
     connection: str
-    def __init__(self, connection: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    filter: str
+    read_mask: _field_mask_pb2.FieldMask
+    def __init__(self, connection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., read_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class ListIkeSasResponse(_message.Message):
-    __slots__ = ("ike_sas",)
+    __slots__ = ("ike_sas", "next_page_token")
     IKE_SAS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     ike_sas: _containers.RepeatedCompositeFieldContainer[IkeSa]
-    def __init__(self, ike_sas: _Optional[_Iterable[_Union[IkeSa, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, ike_sas: _Optional[_Iterable[_Union[IkeSa, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ChildSaHalf(_message.Message):
     __slots__ = ("sa_id", "spi", "packets", "bytes", "placement", "placement_reason", "requested", "refusals")
@@ -305,7 +461,7 @@ class ChildSaHalf(_message.Message):
     def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., requested: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class ChildSa(_message.Message):
-    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol")
+    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol", "node", "owner", "generation")
     CHILD_SA_ID_FIELD_NUMBER: _ClassVar[int]
     IKE_SA_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
@@ -323,6 +479,9 @@ class ChildSa(_message.Message):
     REKEY_TIME_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     child_sa_id: int
     ike_sa_id: int
     connection: str
@@ -340,26 +499,39 @@ class ChildSa(_message.Message):
     rekey_time: _timestamp_pb2.Timestamp
     expire_time: _timestamp_pb2.Timestamp
     protocol: _ipsec_pb2.IpsecProtocol
-    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ...) -> None: ...
+    node: str
+    owner: str
+    generation: int
+    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ..., node: _Optional[str] = ..., owner: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ListChildSasRequest(_message.Message):
-    __slots__ = ("connection",)
+    __slots__ = ("connection", "page_size", "page_token", "filter", "read_mask")
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    READ_MASK_FIELD_NUMBER: _ClassVar[int]
     connection: str
-    def __init__(self, connection: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    filter: str
+    read_mask: _field_mask_pb2.FieldMask
+    def __init__(self, connection: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., filter: _Optional[str] = ..., read_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class ListChildSasResponse(_message.Message):
-    __slots__ = ("child_sas",)
+    __slots__ = ("child_sas", "next_page_token")
     CHILD_SAS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     child_sas: _containers.RepeatedCompositeFieldContainer[ChildSa]
-    def __init__(self, child_sas: _Optional[_Iterable[_Union[ChildSa, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, child_sas: _Optional[_Iterable[_Union[ChildSa, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("version", "start_time", "datapath_address", "datapath", "datapath_problem", "connections", "ike_sas", "half_open_ike_sas", "child_sas", "ike_drops", "warnings", "datapath_drops")
+    __slots__ = ("version", "start_time", "datapath_address", "datapath", "datapath_problem", "connections", "ike_sas", "half_open_ike_sas", "child_sas", "ike_drops", "warnings", "datapath_drops", "node", "desired_state", "generation")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     DATAPATH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -372,6 +544,9 @@ class GetStatusResponse(_message.Message):
     IKE_DROPS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     DATAPATH_DROPS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_STATE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
     version: str
     start_time: _timestamp_pb2.Timestamp
     datapath_address: str
@@ -384,7 +559,10 @@ class GetStatusResponse(_message.Message):
     ike_drops: _containers.RepeatedCompositeFieldContainer[_status_pb2.DropCount]
     warnings: _containers.RepeatedScalarFieldContainer[str]
     datapath_drops: _containers.RepeatedCompositeFieldContainer[_status_pb2.DropCount]
-    def __init__(self, version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., datapath_address: _Optional[str] = ..., datapath: _Optional[_Union[_datapath_pb2.Capabilities, _Mapping]] = ..., datapath_problem: _Optional[str] = ..., connections: _Optional[int] = ..., ike_sas: _Optional[int] = ..., half_open_ike_sas: _Optional[int] = ..., child_sas: _Optional[int] = ..., ike_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., datapath_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ...) -> None: ...
+    node: str
+    desired_state: str
+    generation: int
+    def __init__(self, version: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., datapath_address: _Optional[str] = ..., datapath: _Optional[_Union[_datapath_pb2.Capabilities, _Mapping]] = ..., datapath_problem: _Optional[str] = ..., connections: _Optional[int] = ..., ike_sas: _Optional[int] = ..., half_open_ike_sas: _Optional[int] = ..., child_sas: _Optional[int] = ..., ike_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., datapath_drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ..., node: _Optional[str] = ..., desired_state: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class ExplainRequest(_message.Message):
     __slots__ = ("connection",)
@@ -413,6 +591,36 @@ class WatchEventsRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     after_sequence: int
     def __init__(self, after_sequence: _Optional[int] = ...) -> None: ...
+
+class WatchConnectionsRequest(_message.Message):
+    __slots__ = ("revision", "filter", "read_mask")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    READ_MASK_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    filter: str
+    read_mask: _field_mask_pb2.FieldMask
+    def __init__(self, revision: _Optional[str] = ..., filter: _Optional[str] = ..., read_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
+
+class ConnectionChange(_message.Message):
+    __slots__ = ("upserted", "removed")
+    UPSERTED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    upserted: ConnectionEntry
+    removed: str
+    def __init__(self, upserted: _Optional[_Union[ConnectionEntry, _Mapping]] = ..., removed: _Optional[str] = ...) -> None: ...
+
+class WatchConnectionsResponse(_message.Message):
+    __slots__ = ("revision", "changes", "resync", "synced")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    RESYNC_FIELD_NUMBER: _ClassVar[int]
+    SYNCED_FIELD_NUMBER: _ClassVar[int]
+    revision: str
+    changes: _containers.RepeatedCompositeFieldContainer[ConnectionChange]
+    resync: bool
+    synced: bool
+    def __init__(self, revision: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[ConnectionChange, _Mapping]]] = ..., resync: _Optional[bool] = ..., synced: _Optional[bool] = ...) -> None: ...
 
 class IkeSaEstablished(_message.Message):
     __slots__ = ("ike_sa",)

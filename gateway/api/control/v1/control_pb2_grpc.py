@@ -30,6 +30,10 @@ class ControlServiceStub:
 
     A request that is not well-formed is refused whole, with INVALID_ARGUMENT and every field violation.
     Other failures carry google.rpc.ErrorInfo, whose reason is an ErrorReason without prefix.
+
+    Filters are a subset of AIP-160: comparisons `FIELD = VALUE` (`!=`, `<`, `<=`, `>`, `>=`, and `:` for "has"),
+    joined by AND, OR, NOT and parentheses. Fields are paths in what is listed, as `status.state = up`; enum values
+    are spelled as in the configuration file; in a text `*` stands for anything at its begin or end.
     """
 
     def __init__(self, channel):
@@ -42,6 +46,11 @@ class ControlServiceStub:
                 '/gateway.api.control.v1.ControlService/ApplyConnections',
                 request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsResponse.FromString,
+                _registered_method=True)
+        self.StreamConnections = channel.stream_stream(
+                '/gateway.api.control.v1.ControlService/StreamConnections',
+                request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsResponse.FromString,
                 _registered_method=True)
         self.ListConnections = channel.unary_unary(
                 '/gateway.api.control.v1.ControlService/ListConnections',
@@ -103,6 +112,11 @@ class ControlServiceStub:
                 request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.WatchConnections = channel.unary_stream(
+                '/gateway.api.control.v1.ControlService/WatchConnections',
+                request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer:
@@ -110,6 +124,10 @@ class ControlServiceServicer:
 
     A request that is not well-formed is refused whole, with INVALID_ARGUMENT and every field violation.
     Other failures carry google.rpc.ErrorInfo, whose reason is an ErrorReason without prefix.
+
+    Filters are a subset of AIP-160: comparisons `FIELD = VALUE` (`!=`, `<`, `<=`, `>`, `>=`, and `:` for "has"),
+    joined by AND, OR, NOT and parentheses. Fields are paths in what is listed, as `status.state = up`; enum values
+    are spelled as in the configuration file; in a text `*` stands for anything at its begin or end.
     """
 
     def ApplyConnections(self, request, context):
@@ -119,8 +137,15 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamConnections(self, request_iterator, context):
+        """The same for more than fits into one message: each request is applied, and answered, in its turn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListConnections(self, request, context):
-        """Every connection with its status, ordered by name.
+        """Connections with their status, ordered by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -203,6 +228,13 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchConnections(self, request, context):
+        """Every connection with its status, and then what changes, from a revision on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -210,6 +242,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ApplyConnections,
                     request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsRequest.FromString,
                     response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsResponse.SerializeToString,
+            ),
+            'StreamConnections': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamConnections,
+                    request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsResponse.SerializeToString,
             ),
             'ListConnections': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConnections,
@@ -271,6 +308,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.FromString,
                     response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.SerializeToString,
             ),
+            'WatchConnections': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConnections,
+                    request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gateway.api.control.v1.ControlService', rpc_method_handlers)
@@ -284,6 +326,10 @@ class ControlService:
 
     A request that is not well-formed is refused whole, with INVALID_ARGUMENT and every field violation.
     Other failures carry google.rpc.ErrorInfo, whose reason is an ErrorReason without prefix.
+
+    Filters are a subset of AIP-160: comparisons `FIELD = VALUE` (`!=`, `<`, `<=`, `>`, `>=`, and `:` for "has"),
+    joined by AND, OR, NOT and parentheses. Fields are paths in what is listed, as `status.state = up`; enum values
+    are spelled as in the configuration file; in a text `*` stands for anything at its begin or end.
     """
 
     @staticmethod
@@ -303,6 +349,33 @@ class ControlService:
             '/gateway.api.control.v1.ControlService/ApplyConnections',
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsRequest.SerializeToString,
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ApplyConnectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamConnections(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/gateway.api.control.v1.ControlService/StreamConnections',
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsRequest.SerializeToString,
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.StreamConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -627,6 +700,33 @@ class ControlService:
             '/gateway.api.control.v1.ControlService/WatchEvents',
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConnections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gateway.api.control.v1.ControlService/WatchConnections',
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsRequest.SerializeToString,
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -316,8 +316,24 @@ class SecurityAssociation(_message.Message):
     interface_id: int
     def __init__(self, spi: _Optional[int] = ..., direction: _Optional[_Union[Direction, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., encapsulation: _Optional[_Union[UdpEncapsulation, _Mapping]] = ..., encryption: _Optional[_Union[EncryptionAlgorithm, str]] = ..., encryption_key: _Optional[bytes] = ..., key_bits: _Optional[int] = ..., integrity: _Optional[_Union[IntegrityAlgorithm, str]] = ..., integrity_key: _Optional[bytes] = ..., esn: _Optional[bool] = ..., replay_window: _Optional[int] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., lifetime: _Optional[_Union[Lifetime, _Mapping]] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., tfc_padding: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., child_sa_id: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ...) -> None: ...
 
+class TunnelInterface(_message.Message):
+    __slots__ = ("name", "id", "mtu", "addresses", "routes", "vrf")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    MTU_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    VRF_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    id: int
+    mtu: int
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    routes: _containers.RepeatedScalarFieldContainer[str]
+    vrf: str
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., mtu: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., routes: _Optional[_Iterable[str]] = ..., vrf: _Optional[str] = ...) -> None: ...
+
 class Policy(_message.Message):
-    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child", "placement", "interface_id")
+    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child", "placement", "interface_id", "interface")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
@@ -332,6 +348,7 @@ class Policy(_message.Message):
     CHILD_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_ID_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_FIELD_NUMBER: _ClassVar[int]
     name: str
     action: Action
     local_ts: _containers.RepeatedCompositeFieldContainer[TrafficSelector]
@@ -346,4 +363,5 @@ class Policy(_message.Message):
     child: str
     placement: Placement
     interface_id: int
-    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ...) -> None: ...
+    interface: TunnelInterface
+    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ..., interface: _Optional[_Union[TunnelInterface, _Mapping]] = ...) -> None: ...

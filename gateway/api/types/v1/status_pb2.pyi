@@ -43,6 +43,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_SHUTTING_DOWN: _ClassVar[ErrorReason]
     ERROR_REASON_ROLE_REQUIRED: _ClassVar[ErrorReason]
     ERROR_REASON_TOO_MANY_CALLS: _ClassVar[ErrorReason]
+    ERROR_REASON_ETAG_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_STATE_NOT_KEPT: _ClassVar[ErrorReason]
 
 class DropReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -112,6 +114,8 @@ ERROR_REASON_SLOW_WATCHER: ErrorReason
 ERROR_REASON_SHUTTING_DOWN: ErrorReason
 ERROR_REASON_ROLE_REQUIRED: ErrorReason
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason
+ERROR_REASON_ETAG_MISMATCH: ErrorReason
+ERROR_REASON_STATE_NOT_KEPT: ErrorReason
 DROP_REASON_UNSPECIFIED: DropReason
 DROP_REASON_MALFORMED: DropReason
 DROP_REASON_UNSUPPORTED: DropReason
