@@ -305,7 +305,7 @@ class Worker:
             usage.sequence,
             usage.packets,
             usage.bytes,
-            _drops(usage.drops),
+            drops_of(usage.drops),
             usage.effective_mtu,
             Crypto(usage.crypto),
             bool(usage.expired),
@@ -315,7 +315,7 @@ class Worker:
         """Return what was dropped, packets of no SA included."""
         counts = (c_uint64 * len(REASONS))()
         self._c.gw_worker_drops(self._worker, counts)
-        return _drops(counts)
+        return drops_of(counts)
 
     def drain_events(self, limit: int = 64) -> list[Event]:
         """Return what happened since the last call."""
@@ -399,7 +399,8 @@ def _check(error: int, what: str) -> None:
         raise Refused(Refusal(error), what)
 
 
-def _drops(counts: "ctypes.Array[c_uint64]") -> dict[DropReason, int]:
+def drops_of(counts: "ctypes.Array[c_uint64]") -> dict[DropReason, int]:
+    """Return counts by their reasons."""
     return {reason: count for reason, count in zip(REASONS, counts, strict=True) if reason and count}
 
 
@@ -420,16 +421,16 @@ def make_params(sa: SecurityAssociation) -> SaParams:
     params.protocol = int(sa.protocol)
     params.mode = 0 if sa.mode is Mode.TUNNEL else 1
     params.family = sa.source.version
-    _put(params.source, sa.source.packed)
-    _put(params.destination, sa.destination.packed)
+    put_bytes(params.source, sa.source.packed)
+    put_bytes(params.destination, sa.destination.packed)
     if sa.encapsulation:
         params.udp_source_port = sa.encapsulation.source_port
         params.udp_destination_port = sa.encapsulation.destination_port
     params.encryption = int(sa.encryption)
     params.integrity = int(sa.integrity)
     params.key_bits = sa.key_bits
-    params.encryption_key_bytes = _put(params.encryption_key, sa.encryption_key.reveal())
-    params.integrity_key_bytes = _put(params.integrity_key, sa.integrity_key.reveal())
+    params.encryption_key_bytes = put_bytes(params.encryption_key, sa.encryption_key.reveal())
+    params.integrity_key_bytes = put_bytes(params.integrity_key, sa.integrity_key.reveal())
     params.replay_window = sa.replay_window_packets
     params.tfc_bytes = sa.tfc_padding_bytes
     params.esn = sa.esn
@@ -442,20 +443,26 @@ def make_params(sa: SecurityAssociation) -> SaParams:
     params.soft_bytes = _limit(sa.lifetime.soft.bytes)
     params.hard_bytes = _limit(sa.lifetime.hard.bytes)
     for place, selector in zip(params.selectors, (*sa.local_ts, *sa.remote_ts), strict=False):
-        _put_selector(place, selector)
+        put_selector(place, selector)
     return params
 
 
-def _put(array: "ctypes.Array[c_uint8]", data: bytes) -> int:
+def put_bytes(array: "ctypes.Array[c_uint8]", data: bytes) -> int:
+    """Write bytes into the beginning of a field, and return how many.
+
+    Raises:
+        Refused: UNSUPPORTED: there is not so much room.
+    """
     if len(data) > len(array):
         raise Refused(Refusal.UNSUPPORTED, f"take {len(data)} bytes where there is room for {len(array)}")
     ctypes.memmove(array, data, len(data))
     return len(data)
 
 
-def _put_selector(place: Selector, selector: TrafficSelector) -> None:
-    _put(place.start, selector.start.packed)
-    _put(place.end, selector.end.packed)
+def put_selector(place: Selector, selector: TrafficSelector) -> None:
+    """Write a traffic selector into its record."""
+    put_bytes(place.start, selector.start.packed)
+    put_bytes(place.end, selector.end.packed)
     place.start_port, place.end_port = selector.start_port, selector.end_port
     place.family, place.protocol = selector.start.version, selector.protocol
 

@@ -1,47 +1,21 @@
 """What the kernel does not keep of our SAs and policies, for the next life of the agent: no keys.
 
-A file of JSON lines in the agent's run directory, which the machine forgets with its SAs at a reboot. Each
-line says that an SA or an SPD entry is there, or, without a body, that it is gone; the last one about a name
-holds. A line that makes no sense, as the last one of a process that was killed, is passed over: what it was
-about is then not adopted, but stays in force until `reconcile`, as everything without a line does.
+What has no line, or one that makes no sense, is not adopted, but stays in force until `reconcile`.
 """
 
-import json
-import os
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Final
 
+from gateway.datapath import journal
+from gateway.datapath.journal import Json, encode_ports, parse_ports
 from gateway.datapath.xfrm.installation import Whereabouts
-from gateway.ipsec.algorithms import Encr, Integ
-from gateway.ipsec.lifetime import Lifetime, Limit
-from gateway.ipsec.placement import Engine, Placement
-from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import (
-    Direction,
-    IpAddress,
-    IpsecProtocol,
-    Mode,
-    SaId,
-    SecurityAssociation,
-    Spi,
-    UdpEncapsulation,
-)
-from gateway.ipsec.secret import Secret
-from gateway.ipsec.selectors import TrafficSelector
-from gateway.observe.logs import get_logger
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import SaId, SecurityAssociation
 
-_log = get_logger(__name__)
-
-#: One line, or a part of it: what `json` reads and writes.
-Json = dict[str, Any]
-
-_MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
-"""What a line raises that says something else than it should."""
-_SPARE_LINES: Final = 1000
-"""The file is written anew when it has so many lines more than twice what is there."""
+_SA: Final = "sa"
+_POLICY: Final = "policy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,38 +38,11 @@ class PolicyNote:
     label: int
 
 
-# --- records as JSON ------------------------------------------------------------------------------
-
-
 def encode_sa(note: SaNote) -> Json:
     """Return a note as JSON, without keys."""
-    sa = note.sa
     return {
-        "spi": sa.spi,
-        "direction": sa.direction.value,
-        "protocol": sa.protocol.value,
-        "mode": sa.mode.value,
-        "source": str(sa.source),
-        "destination": str(sa.destination),
-        "encapsulation": _encode_ports(sa.encapsulation),
-        "encryption": sa.encryption.value,
-        "key_bits": sa.key_bits,
-        "integrity": sa.integrity.value,
-        "esn": sa.esn,
-        "replay_window_packets": sa.replay_window_packets,
-        "local_ts": _encode_selectors(sa.local_ts),
-        "remote_ts": _encode_selectors(sa.remote_ts),
-        "soft": _encode_limit(sa.lifetime.soft),
-        "hard": _encode_limit(sa.lifetime.hard),
-        "copy_dscp": sa.copy_dscp,
-        "copy_df": sa.copy_df,
-        "tfc_padding_bytes": sa.tfc_padding_bytes,
-        "connection": sa.connection,
-        "child": sa.child,
-        "child_sa_id": sa.child_sa_id,
-        "placement": _encode_placement(sa.placement),
-        "interface_id": sa.interface_id,
-        "at": [str(note.at.source), str(note.at.destination), _encode_ports(note.at.encapsulation)],
+        **journal.encode_sa(note.sa),
+        "at": [str(note.at.source), str(note.at.destination), encode_ports(note.at.encapsulation)],
         "generation": note.generation,
         "reqid": note.reqid,
         "device": note.device,
@@ -110,36 +57,11 @@ def parse_sa(value: Json) -> SaNote:
     """
     source, destination, ports = value["at"]
     return SaNote(
-        sa=SecurityAssociation(
-            spi=Spi(value["spi"]),
-            direction=Direction(value["direction"]),
-            protocol=IpsecProtocol(value["protocol"]),
-            mode=Mode(value["mode"]),
-            source=ip_address(value["source"]),
-            destination=ip_address(value["destination"]),
-            encapsulation=_parse_ports(value["encapsulation"]),
-            encryption=Encr(value["encryption"]),
-            encryption_key=Secret(b""),
-            key_bits=value["key_bits"],
-            integrity=Integ(value["integrity"]),
-            esn=value["esn"],
-            replay_window_packets=value["replay_window_packets"],
-            local_ts=_parse_selectors(value["local_ts"]),
-            remote_ts=_parse_selectors(value["remote_ts"]),
-            lifetime=Lifetime(soft=_parse_limit(value["soft"]), hard=_parse_limit(value["hard"])),
-            copy_dscp=value["copy_dscp"],
-            copy_df=value["copy_df"],
-            tfc_padding_bytes=value["tfc_padding_bytes"],
-            connection=value["connection"],
-            child=value["child"],
-            child_sa_id=value["child_sa_id"],
-            placement=_parse_placement(value["placement"]),
-            interface_id=value["interface_id"],
-        ),
+        sa=journal.parse_sa(value),
         at=Whereabouts(
             source=ip_address(source),
             destination=ip_address(destination),
-            encapsulation=_parse_ports(ports),
+            encapsulation=parse_ports(ports),
         ),
         generation=value["generation"],
         reqid=value["reqid"],
@@ -149,25 +71,7 @@ def parse_sa(value: Json) -> SaNote:
 
 def encode_policy(note: PolicyNote) -> Json:
     """Return a note as JSON."""
-    policy = note.policy
-    return {
-        "name": policy.name,
-        "action": policy.action.value,
-        "local_ts": _encode_selectors(policy.local_ts),
-        "remote_ts": _encode_selectors(policy.remote_ts),
-        "priority": policy.priority,
-        "mode": policy.mode.value,
-        "protocol": policy.protocol.value,
-        "local_address": _encode_address(policy.local_address),
-        "remote_address": _encode_address(policy.remote_address),
-        "acquire": policy.acquire,
-        "connection": policy.connection,
-        "child": policy.child,
-        "placement": _encode_placement(policy.placement),
-        "interface_id": policy.interface_id,
-        "generation": note.generation,
-        "label": note.label,
-    }
+    return {**journal.encode_policy(note.policy), "generation": note.generation, "label": note.label}
 
 
 def parse_policy(value: Json) -> PolicyNote:
@@ -177,91 +81,19 @@ def parse_policy(value: Json) -> PolicyNote:
         ValueError, KeyError, TypeError: It is none.
     """
     return PolicyNote(
-        policy=Policy(
-            name=value["name"],
-            action=Action(value["action"]),
-            local_ts=_parse_selectors(value["local_ts"]),
-            remote_ts=_parse_selectors(value["remote_ts"]),
-            priority=value["priority"],
-            mode=Mode(value["mode"]),
-            protocol=IpsecProtocol(value["protocol"]),
-            local_address=_parse_address(value["local_address"]),
-            remote_address=_parse_address(value["remote_address"]),
-            acquire=value["acquire"],
-            connection=value["connection"],
-            child=value["child"],
-            placement=_parse_placement(value["placement"]),
-            interface_id=value["interface_id"],
-        ),
-        generation=value["generation"],
-        label=value["label"],
+        policy=journal.parse_policy(value), generation=value["generation"], label=value["label"]
     )
-
-
-def _encode_selectors(selectors: Iterable[TrafficSelector]) -> list[str]:
-    return [str(selector) for selector in selectors]
-
-
-def _parse_selectors(texts: Iterable[str]) -> tuple[TrafficSelector, ...]:
-    return tuple(TrafficSelector.parse(text) for text in texts)
-
-
-def _encode_placement(placement: Placement) -> list[Any]:
-    return [
-        [engine.value for engine in placement.prefer],
-        placement.require.value if placement.require else None,
-    ]
-
-
-def _parse_placement(value: list[Any]) -> Placement:
-    prefer, require = value
-    return Placement(
-        prefer=tuple(Engine(engine) for engine in prefer),
-        require=None if require is None else Engine(require),
-    )
-
-
-def _encode_ports(encapsulation: UdpEncapsulation | None) -> list[int] | None:
-    return None if encapsulation is None else [encapsulation.source_port, encapsulation.destination_port]
-
-
-def _parse_ports(ports: list[int] | None) -> UdpEncapsulation | None:
-    return None if ports is None else UdpEncapsulation(source_port=ports[0], destination_port=ports[1])
-
-
-def _encode_limit(limit: Limit) -> list[float | int | None]:
-    return [limit.seconds, limit.bytes, limit.packets]
-
-
-def _parse_limit(value: list[Any]) -> Limit:
-    seconds, size, packets = value
-    return Limit(seconds=seconds, bytes=size, packets=packets)
-
-
-def _encode_address(address: IpAddress | None) -> str | None:
-    return None if address is None else str(address)
-
-
-def _parse_address(text: str | None) -> IpAddress | None:
-    return None if text is None else ip_address(text)
-
-
-# --- the file -------------------------------------------------------------------------------------
 
 
 class Journal:
-    """The file; without a path nothing is remembered.
+    """Notes of SAs and SPD entries; without a path nothing is remembered.
 
     Args:
         path: Of the file; only its owner may read it.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-        self._lines = 0
-        self._there: dict[str, Json] = {}
-        """By `sa` or `policy` and its name: the body of its line."""
+        self._notes = journal.Journal(path)
 
     def open(self) -> tuple[tuple[SaNote, ...], tuple[PolicyNote, ...]]:
         """Return what the last life noted, and begin to note.
@@ -269,97 +101,32 @@ class Journal:
         Raises:
             OSError: The file cannot be read or written.
         """
-        if self._path is None:
-            return (), ()
-        if self._path.exists():
-            self._read(self._path.read_text(errors="replace").splitlines())
-        sas = tuple(self._parsed("sa", parse_sa))
-        policies = tuple(self._parsed("policy", parse_policy))
-        self._write_anew()
+        self._notes.read()
+        sas = tuple(self._notes.parsed(_SA, parse_sa))
+        policies = tuple(self._notes.parsed(_POLICY, parse_policy))
+        self._notes.begin()
         return sas, policies
-
-    def _read(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            try:
-                kind, name, body = json.loads(line)
-            except _MALFORMED:
-                _log.warning("journal_line_passed_over")
-                continue
-            self._keep(f"{kind} {name}", body)
-
-    def _keep(self, key: str, body: Json | None) -> None:
-        # Behind all others, as in the file: SAs are told from older ones by it.
-        self._there.pop(key, None)
-        if body is not None:
-            self._there[key] = body
-
-    def _parsed(self, kind: str, parse: Callable[[Json], Any]) -> Iterable[Any]:
-        for key, body in tuple(self._there.items()):
-            if not key.startswith(f"{kind} "):
-                continue
-            try:
-                yield parse(body)
-            except _MALFORMED as error:
-                _log.warning("journal_entry_passed_over", name=key, reason=str(error))
-                del self._there[key]
 
     def note_sa(self, note: SaNote) -> None:
         """Note that an SA is there."""
-        self._append("sa", note.sa.sa_id, encode_sa(note))
+        self._notes.note(_SA, note.sa.sa_id, encode_sa(note))
 
     def forget_sa(self, sa_id: SaId) -> None:
         """Note that an SA is gone."""
-        self._append("sa", sa_id, None)
+        self._notes.forget(_SA, sa_id)
 
     def note_policy(self, note: PolicyNote) -> None:
         """Note that an SPD entry is there."""
-        self._append("policy", note.policy.name, encode_policy(note))
+        self._notes.note(_POLICY, note.policy.name, encode_policy(note))
 
     def forget_policy(self, name: str) -> None:
         """Note that an SPD entry is gone."""
-        self._append("policy", name, None)
-
-    def _append(self, kind: str, name: str, body: Json | None) -> None:
-        key = f"{kind} {name}"
-        if self._file is None or self._there.get(key) == body:
-            return
-        self._keep(key, body)
-        try:
-            self._file.write(_line(key, body))
-            self._file.flush()
-            self._lines += 1
-            if self._lines > 2 * len(self._there) + _SPARE_LINES:
-                self._write_anew()
-        except OSError as error:
-            # Traffic goes on; the next life will not adopt what is not noted.
-            _log.error("journal_not_written", path=self._path, reason=str(error))
-
-    def _write_anew(self) -> None:
-        """Write what is there into a new file, which takes the place of the old one whole."""
-        assert self._path is not None
-        self.close()
-        beside = self._path.with_name(f"{self._path.name}.new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._file = os.fdopen(descriptor, "w")
-        self._file.writelines(_line(key, body) for key, body in self._there.items())
-        self._file.flush()
-        beside.replace(self._path)
-        self._lines = len(self._there)
+        self._notes.forget(_POLICY, name)
 
     def remove(self) -> None:
         """Forget everything, and the file."""
-        self.close()
-        self._there.clear()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        self._notes.remove()
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _line(key: str, body: Json | None) -> str:
-    kind, _, name = key.partition(" ")
-    return json.dumps([kind, name, body], separators=(",", ":")) + "\n"
+        self._notes.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.datapath.xfrm import journal as journal_module
+from gateway.datapath import journal as journal_module
 from gateway.datapath.xfrm.installation import Whereabouts, whereabouts_of
 from gateway.datapath.xfrm.journal import Journal, PolicyNote, SaNote
 from gateway.ipsec.lifetime import Lifetime, Limit
