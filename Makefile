@@ -14,7 +14,7 @@ FUZZ_TOTAL ?=
 FUZZ_TARGETS ?=
 STAGE := .ci/stage
 BIN := .venv/bin
-# Pure Python, in parallel; what makes namespaces runs one at a time, because it measures loss.
+# Two at a time; what makes namespaces shares a core with one other at the most, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
 ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest
 C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h)
@@ -38,16 +38,16 @@ demo: deps-demo venv
 
 test: deps-peers deps-guest engine xdp venv
 	@rm -f $(SKIPS)
-	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not slow and not guest' $(ROOT_TESTS)
-	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS)
+	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS) \
+	  -- 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not guest' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 test-all: deps-peers deps-guest engine xdp venv
 	@rm -f $(SKIPS)
-	@$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -m 'not guest' $(ROOT_TESTS)
-	@$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS)
+	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
+	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not guest' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 fuzz: venv fuzz-engine
