@@ -17,7 +17,7 @@ BIN := .venv/bin
 # Two at a time; what makes namespaces shares a core with one other at the most, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
 ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest
-C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h)
+C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c)
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
@@ -94,6 +94,7 @@ deps-engine:
 
 engine: deps-engine
 	@$(STAGE) 'native engine' $(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine
+	@$(STAGE) 'traffic generator' $(MAKE) --no-print-directory -C hw/bench BUILD=$(CACHE)/engine
 
 xdp: deps-xdp
 	@$(STAGE) 'XDP programs' $(MAKE) --no-print-directory -C ebpf

@@ -150,6 +150,21 @@ def connect(link: Link) -> None:
 
 
 @contextmanager
+def borrowed_link(device: str, namespace: Namespace) -> Iterator[None]:
+    """Have an interface of our own namespace in another one meanwhile; it comes back without addresses.
+
+    Raises:
+        TopologyError: It is not there, or its driver keeps it where it is.
+    """
+    _ip("link", "set", device, "netns", namespace.name)
+    try:
+        yield
+    finally:
+        # One that was unplugged meanwhile cannot come back.
+        namespace.run("ip", "link", "set", device, "netns", str(os.getpid()), check=False)
+
+
+@contextmanager
 def site_to_site(prefix: str, *, nat: bool = False, mtu: int = 1500) -> Iterator[SiteToSite]:
     """Make the topology of the module's picture and take it away at the end, whatever happened.
 
@@ -166,11 +181,11 @@ def site_to_site(prefix: str, *, nat: bool = False, mtu: int = 1500) -> Iterator
         yield _wire(by_role, mtu=mtu)
     finally:
         for namespace in made:
-            _end_all_inside(namespace)
+            end_all_inside(namespace)
             delete_namespace(namespace)
 
 
-def _end_all_inside(namespace: Namespace) -> None:
+def end_all_inside(namespace: Namespace) -> None:
     """End what was orphaned there, as an agent whose supervisor was killed: the namespace would live on."""
     for pid in pids_inside(namespace):
         with suppress(ProcessLookupError):

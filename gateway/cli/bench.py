@@ -3,9 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-from rich.console import Console
 
 from gateway.app.arguments import count, seconds
 from gateway.bench.engine import run as engine
@@ -21,10 +18,9 @@ from gateway.bench.engine.plan import (
 from gateway.bench.engine.plan import SUITES as ENGINE_SUITES
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
+from gateway.cli import bench_path
+from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
-
-_TABLE_COLUMNS = 120
-"""What the widest table takes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("engine", help=help_text, description=help_text)
     _add_engine_arguments(subject, suites_repeat=False)
     subject.set_defaults(measure=_measure_engine)
+    help_text = "packets through a gateway: rate, loss, latency and CPU time, wherever its SAs are"
+    subject = subjects.add_parser("path", help=help_text, description=help_text)
+    bench_path.add_arguments(subject)
+    subject.set_defaults(measure=bench_path.measure)
+    for subject in subjects.choices.values():
+        add_output_arguments(subject)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run one benchmark; return its exit status."""
+    check_output(options)
     status: int = options.measure(options)
     return status
 
@@ -75,11 +78,9 @@ def _add_ike_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-udp", action="store_true", help="only what runs in memory; everything else needs root"
     )
     parser.add_argument("--no-charon", action="store_true", help="do not measure strongSwan beside it")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
 
 
 def _measure_ike(options: argparse.Namespace) -> int:
-    console = Console()
     wanted = ike.Wanted(
         suites=find_suites(options.suite or ()),
         handshakes=options.handshakes,
@@ -91,11 +92,7 @@ def _measure_ike(options: argparse.Namespace) -> int:
         flood_s=options.flood_seconds,
     )
     results = ike.run(wanted, lambda line: print(f"measuring {line}", file=sys.stderr, flush=True))
-    ike.show(results, console)
-    if options.json is not None:
-        options.json.write_text(results.to_json() + "\n")
-        print(f"results in {options.json}", file=sys.stderr)
-    return 0
+    return deliver(options, ike.report(results))
 
 
 def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: bool) -> None:
@@ -121,7 +118,6 @@ def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: boo
     ):
         parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
     parser.add_argument("--cpu", type=count, metavar="N", help="pin the measurement to this CPU")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
 
 
 def _measure_crypto(options: argparse.Namespace) -> int:
@@ -135,8 +131,7 @@ def _measure_crypto(options: argparse.Namespace) -> int:
         )
     ]
     results = engine.run(measures, _effort(options))
-    engine_tables.show_crypto(results, _console())
-    return _keep(options, results)
+    return deliver(options, engine_tables.crypto_report(results))
 
 
 def _measure_engine(options: argparse.Namespace) -> int:
@@ -144,8 +139,7 @@ def _measure_engine(options: argparse.Namespace) -> int:
     suite = _engine_suites(options, (REFERENCE_SUITE,))[-1]
     crypto = _engine_libraries(options, library)[0]
     results = engine.run(engine_measures(suite, crypto, SIZES, SA_COUNTS), _effort(options))
-    engine_tables.show_engine(results, _console())
-    return _keep(options, results)
+    return deliver(options, engine_tables.engine_report(results))
 
 
 def _engine_suites(options: argparse.Namespace, default: Sequence[BenchSuite]) -> list[BenchSuite]:
@@ -160,18 +154,5 @@ def _engine_libraries(options: argparse.Namespace, library: EngineLibrary) -> li
     return [crypto for crypto in wanted if library.crypto_name(crypto)]
 
 
-def _console() -> Console:
-    """Return where tables go; into a file or pipe they are as wide as they are, not 80 columns."""
-    console = Console()
-    return console if console.is_terminal else Console(width=_TABLE_COLUMNS)
-
-
 def _effort(options: argparse.Namespace) -> engine.Effort:
     return engine.Effort(rounds=options.rounds, packets=options.packets, burst=options.burst, cpu=options.cpu)
-
-
-def _keep(options: argparse.Namespace, results: engine.Results) -> int:
-    if options.json is not None:
-        options.json.write_text(results.to_json() + "\n")
-        print(f"results in {options.json}", file=sys.stderr)
-    return 0

@@ -28,7 +28,7 @@ _LATER = (
     ("import", "gateway.cli.import_config", "rewrite strongSwan's or libreswan's configuration as ours"),
     ("inspect", "gateway.cli.inspect", "decode, and with keys decrypt and verify, IKE and ESP in a pcap"),
     ("demo", "gateway.cli.demo", "two gateways in network namespaces, a real tunnel, real traffic"),
-    ("bench", "gateway.cli.bench", "measure the control plane, alone and beside strongSwan"),
+    ("bench", "gateway.cli.bench", "measure the control plane, the native engine, packets through a gateway"),
     ("hw", "gateway.cli.hw", "what this machine can offload, with evidence and advice"),
     ("doctor", "gateway.cli.doctor", "what is wrong with this machine, with evidence and the fix"),
     ("completion", "gateway.cli.completion", "print the script that lets bash and zsh complete this command"),

@@ -1,13 +1,13 @@
-"""The results of the engine's benchmarks as tables.
+"""The results of the engine's benchmarks as reports.
 
 `÷ raw` is speed beside the crypto library alone, `÷ 1 SA` how much longer a packet takes than with one SA.
 """
 
-from rich.console import Console
 from rich.table import Table
 
 from gateway.bench.engine.plan import OPEN, SEAL
 from gateway.bench.engine.run import Result, Results
+from gateway.bench.report import Bar, Chart, Report
 
 _TITLES = {
     "direct": "direct call",
@@ -17,8 +17,8 @@ _TITLES = {
 }
 
 
-def show_crypto(results: Results, console: Console) -> None:
-    """Print what `bench crypto` measured."""
+def crypto_report(results: Results) -> Report:
+    """Return what `bench crypto` measured."""
     table = _table("crypto alone, one core, one key", "suite", "by", "call", "bytes")
     for result in results.results:
         measure = result.measure
@@ -29,11 +29,11 @@ def show_crypto(results: Results, console: Console) -> None:
             str(measure.packet_bytes),
             *_figures(results, result),
         )
-    _print(results, table, console)
+    return _report("crypto", results, table)
 
 
-def show_engine(results: Results, console: Console) -> None:
-    """Print what `bench engine` measured."""
+def engine_report(results: Results) -> Report:
+    """Return what `bench engine` measured."""
     suite = results.results[0].measure.suite.name
     table = _table(f"ESP tunnel {suite} in memory, one core", "SAs", "what", "bytes")
     table.add_column("÷ raw", justify="right", no_wrap=True, min_width=5)
@@ -50,7 +50,7 @@ def show_engine(results: Results, console: Console) -> None:
             "" if ratio is None else f"{ratio:.2f}",
             "" if slower is None else f"{slower:+.0%}",
         )
-    _print(results, table, console)
+    return _report("engine", results, table)
 
 
 def _table(title: str, *names: str) -> Table:
@@ -72,9 +72,21 @@ def _figures(results: Results, result: Result) -> tuple[str, str, str, str]:
     )
 
 
-def _print(results: Results, table: Table, console: Console) -> None:
-    console.print(", ".join(f"{key} {value}" for key, value in results.machine.items() if value))
-    console.print(
-        f"medians per packet; cycles of the time stamp counter ({results.counter_hz / 1e9:.2f} GHz)"
+def _report(subject: str, results: Results, table: Table) -> Report:
+    bars = [
+        Bar(_label(result), result.cycles, result.spread[0], result.spread[1]) for result in results.results
+    ]
+    return Report(
+        subject=subject,
+        facts=results.machine,
+        tables=(table,),
+        charts=(Chart("Cycles for one packet: less is better", "cycles", bars),),
+        notes=(f"medians per packet; cycles of the time stamp counter ({results.counter_hz / 1e9:.2f} GHz)",),
+        json=results.to_json(),
     )
-    console.print(table)
+
+
+def _label(result: Result) -> str:
+    measure = result.measure
+    suite = f"{measure.suite.name} by {measure.crypto.name.lower()}"
+    return f"{suite}, {_TITLES[measure.what]}, {measure.packet_bytes} B, {measure.sas:,} SAs"

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from gateway.bench.ike import charon
@@ -31,6 +30,7 @@ from gateway.bench.ike.over_udp import (
     their_responder,
 )
 from gateway.bench.ike.suites import DEFAULT_SUITE, Suite
+from gateway.bench.report import Bar, Chart, Report
 from gateway.bench.topology import require_root
 
 OURS = "ipsecgw"
@@ -152,20 +152,36 @@ def _machine() -> dict[str, str]:
 # --- tables -------------------------------------------------------------------------------------
 
 
-def show(results: Results, console: Console) -> None:
-    """Print the results as tables."""
-    console.print(", ".join(f"{key} {value}" for key, value in results.machine.items() if value))
-    for table in (
-        _handshake_table(results.in_memory),
-        _udp_table(results.over_udp),
-        _footprint_table(results.footprint),
-        _storm_table(results.storms),
-        _flood_table(results.floods),
-    ):
-        if table.row_count:
-            console.print(table)
-    for line in results.left_out:
-        console.print(f"left out: {line}", markup=False)
+def report(results: Results) -> Report:
+    """Return everything, for a terminal or a page."""
+    return Report(
+        subject="ike",
+        facts=results.machine,
+        tables=(
+            _handshake_table(results.in_memory),
+            _udp_table(results.over_udp),
+            _footprint_table(results.footprint),
+            _storm_table(results.storms),
+            _flood_table(results.floods),
+        ),
+        charts=(
+            Chart(
+                "Handshakes over UDP, the responder's CPU time: less is better",
+                "ms",
+                [
+                    Bar(f"{row.suite}, {row.responder}", row.cpu_ms, *row.cpu_ms_range)
+                    for row in results.over_udp
+                ],
+            ),
+            Chart(
+                "Handshakes in memory, the responder's CPU time: less is better",
+                "ms",
+                [Bar(row.suite, row.responder_ms, *row.responder_ms_range) for row in results.in_memory],
+            ),
+        ),
+        left_out=results.left_out,
+        json=results.to_json(),
+    )
 
 
 def _handshake_table(rows: Sequence[HandshakeCost]) -> Table:

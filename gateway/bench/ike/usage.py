@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.bench.cpu import process_cpu_s
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -19,9 +21,6 @@ def usage_of(pid: int) -> Usage:
     Raises:
         FileNotFoundError: It is gone.
     """
-    base = Path(f"/proc/{pid}")
-    nanoseconds = sum(int((task / "schedstat").read_text().split()[0]) for task in (base / "task").iterdir())
-    resident = next(
-        line.split()[1] for line in (base / "status").read_text().splitlines() if line.startswith("VmRSS:")
-    )
-    return Usage(cpu_s=nanoseconds / 1e9, resident_bytes=int(resident) * 1024)
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+    return Usage(cpu_s=process_cpu_s(pid), resident_bytes=int(resident) * 1024)

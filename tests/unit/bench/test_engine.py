@@ -19,7 +19,7 @@ from gateway.bench.engine.plan import (
     engine_measures,
 )
 from gateway.bench.engine.run import Effort, Results, bench_path, read_results, run
-from gateway.bench.engine.tables import show_crypto, show_engine
+from gateway.bench.engine.tables import crypto_report, engine_report
 from gateway.datapath.engine.core import Crypto, EngineError
 
 GCM = REFERENCE_SUITE
@@ -85,8 +85,8 @@ def test_tables_and_json_have_every_measure() -> None:
     results = results_of({measure: [100.0, 101.0, 102.0] for measure in measures})
     console = Console(record=True, width=100)
 
-    show_engine(results, console)
-    show_crypto(results, console)
+    engine_report(results).show(console)
+    crypto_report(results).show(console)
 
     text = console.export_text()
     assert text.count("direct call") == 4

@@ -13,7 +13,7 @@ from gateway.bench.ike.in_memory import (
     measure_handshakes,
     measure_storm,
 )
-from gateway.bench.ike.run import Wanted, run, show
+from gateway.bench.ike.run import Wanted, report, run
 from gateway.bench.ike.suites import DEFAULT_SUITE, SUITES, Suite, find_suites
 
 
@@ -87,7 +87,7 @@ def test_results_are_tables_and_json() -> None:
 
     results = run(wanted, said.append)
     output = StringIO()
-    show(results, Console(file=output, width=160))
+    report(results).show(Console(file=output, width=160))
 
     assert [line.split(" ")[0] for line in said] == ["psk-x25519:", "5", "5", "5"]
     assert "psk-x25519" in output.getvalue()

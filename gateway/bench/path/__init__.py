@@ -1,0 +1,1 @@
+"""`ipsecgw bench path`: packets through a gateway, wherever its SAs are."""

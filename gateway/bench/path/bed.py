@@ -1,0 +1,169 @@
+"""Where `bench path` measures: a gateway in a network namespace, and what the generator is connected to.
+
+    generator: lan ──── lan  gateway  outer ──── outer :generator
+                198.51.100.2/.1       192.0.2.1/.2
+
+    10.1.0.0/16  hosts of the LAN            10.128.0.0/9  hosts behind the peer, a /24 for each pair of SAs
+
+Either all of it is made here, of veth pairs, or the interfaces were named: they are moved into namespaces of
+ours and come back at the end, without their addresses. The generator's side has no addresses:
+what it would answer is entered as permanent neighbours.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any, Final
+
+from gateway.bench.path.generator import LocalGenerator, Port
+from gateway.bench.topology import (
+    Link,
+    Namespace,
+    borrowed_link,
+    connect,
+    delete_namespace,
+    end_all_inside,
+    make_namespace,
+)
+
+GATEWAY_OUTER: Final = IPv4Address("192.0.2.1")
+PEER: Final = IPv4Address("192.0.2.2")
+LOCAL_NETWORK: Final = IPv4Network("10.1.0.0/16")
+REMOTE_NETWORK: Final = IPv4Network("10.128.0.0/9")
+_LAN_ADDRESS: Final = "198.51.100.1/30"
+_LAN_HOST: Final = IPv4Address("198.51.100.2")
+_OUTER_ADDRESS: Final = f"{GATEWAY_OUTER}/24"
+_LAN, _OUTER = "lan", "outer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interfaces:
+    """Interfaces by name: the gateway's two, and those of this machine that are connected to them."""
+
+    lan: str
+    outer: str
+    generator_lan: str
+    generator_outer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One interface of the gateway."""
+
+    name: str
+    driver: str
+    """Empty where it does not tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bed:
+    """A gateway's namespace with its interfaces up, and a generator at their other ends."""
+
+    gateway: Namespace
+    lan: Device
+    outer: Device
+    generator: LocalGenerator
+
+    @property
+    def what(self) -> str:
+        """Return the interfaces in words."""
+        return f"{self.lan.name} ({self.lan.driver}), {self.outer.name} ({self.outer.driver})"
+
+
+@contextmanager
+def veth_bed(prefix: str) -> Iterator[Bed]:
+    """Make everything, and take it away at the end.
+
+    Raises:
+        TopologyError: Not root, or the kernel refuses.
+    """
+    with _namespaces(prefix) as (gateway, generator):
+        for device, addresses in ((_LAN, (_LAN_ADDRESS,)), (_OUTER, (_OUTER_ADDRESS,))):
+            connect(
+                Link(
+                    left=gateway,
+                    left_device=device,
+                    left_addresses=addresses,
+                    right=generator,
+                    right_device=device,
+                    right_addresses=(),
+                )
+            )
+        names = Interfaces(lan=_LAN, outer=_OUTER, generator_lan=_LAN, generator_outer=_OUTER)
+        yield _complete(gateway, generator, names)
+
+
+@contextmanager
+def named_bed(prefix: str, interfaces: Interfaces) -> Iterator[Bed]:
+    """Move interfaces of this machine into two namespaces, and give them back at the end.
+
+    Raises:
+        TopologyError: Not root, or an interface is not there or cannot be moved.
+    """
+    with _namespaces(prefix) as (gateway, generator), ExitStack() as stack:
+        for namespace, device, address in (
+            (gateway, interfaces.lan, _LAN_ADDRESS),
+            (gateway, interfaces.outer, _OUTER_ADDRESS),
+            (generator, interfaces.generator_lan, None),
+            (generator, interfaces.generator_outer, None),
+        ):
+            stack.enter_context(borrowed_link(device, namespace))
+            _bring_up(namespace, device, address)
+        yield _complete(gateway, generator, interfaces)
+
+
+@contextmanager
+def _namespaces(prefix: str) -> Iterator[tuple[Namespace, Namespace]]:
+    with ExitStack() as stack:
+        made = []
+        for role in ("gw", "gen"):
+            namespace = make_namespace(f"{prefix}-{role}")
+            stack.callback(delete_namespace, namespace)
+            stack.callback(end_all_inside, namespace)
+            made.append(namespace)
+        yield made[0], made[1]
+
+
+def _bring_up(namespace: Namespace, device: str, address: str | None) -> None:
+    if address is not None:
+        namespace.run("ip", "address", "add", address, "dev", device)
+    namespace.run("ip", "link", "set", device, "up")
+
+
+def _complete(gateway: Namespace, generator: Namespace, names: Interfaces) -> Bed:
+    lan = Port(names.generator_lan, _mac(gateway, names.lan))
+    outer = Port(names.generator_outer, _mac(gateway, names.outer))
+    for device, neighbour, port, network in (
+        (names.lan, _LAN_HOST, lan, LOCAL_NETWORK),
+        (names.outer, PEER, outer, REMOTE_NETWORK),
+    ):
+        mac = _mac(generator, port.device)
+        gateway.run(
+            *("ip", "neighbour", "replace", str(neighbour), "lladdr", mac),
+            *("dev", device, "nud", "permanent"),
+        )
+        gateway.run("ip", "route", "add", str(network), "via", str(neighbour), "dev", device)
+    return Bed(
+        gateway=gateway,
+        lan=Device(name=names.lan, driver=_driver(gateway, names.lan)),
+        outer=Device(name=names.outer, driver=_driver(gateway, names.outer)),
+        generator=LocalGenerator(generator.command, lan=lan, outer=outer),
+    )
+
+
+def _mac(namespace: Namespace, device: str) -> str:
+    return str(_link(namespace, device)["address"])
+
+
+def _link(namespace: Namespace, device: str) -> dict[str, Any]:  # Any: as iproute2 prints it
+    (link,) = json.loads(namespace.run("ip", "-json", "link", "show", "dev", device).stdout)
+    found: dict[str, Any] = link
+    return found
+
+
+def _driver(namespace: Namespace, device: str) -> str:
+    done = namespace.run("ethtool", "-i", device, check=False)
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    return lines.get("driver", "")

@@ -1,0 +1,253 @@
+"""Measure the cases of a plan, each once a round, so that what disturbs the machine disturbs all alike."""
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from gateway.bench.cpu import CpuReading, CpuUse, cpu_between, read_cpu
+from gateway.bench.path.bed import Bed
+from gateway.bench.path.devices import counted_between, read_counters
+from gateway.bench.path.gateway import Gateway, NotPlaced, running_gateway
+from gateway.bench.path.load import Load, Traffic
+from gateway.bench.path.plan import FORWARDING, Case, Direction, Setup, Wanted
+from gateway.bench.path.results import LeftOut, Measured, Results, Row
+from gateway.hardware.cpu import parse_cpu
+from gateway.hardware.readings import read_text
+from gateway.hardware.setting import find_setting
+from gateway.ipsec.placement import Engine
+
+Progress = Callable[[str], None]
+"""Told what is being measured."""
+
+_WARM_UP_S: Final = 0.3
+_WARM_UP_PER_S: Final = 1000.0
+_SAMPLE: Final = 64
+"""At full load: one packet in so many is opened."""
+_SAMPLES_PER_S: Final = 20_000
+"""At half load: about so many are timed."""
+#: Drivers whose NIC is not there, and what that means.
+_PLAYED: Final = {"netdevsim": "netdevsim only plays a NIC: it encrypts nothing"}
+_IO: Final = {
+    FORWARDING: "kernel forwarding",
+    Engine.SOFTWARE.value: "TUN, raw sockets",
+}
+_KERNEL_IO: Final = "kernel forwarding"
+
+
+class NothingCameThrough(NotPlaced):
+    """SAs are installed, but packets do not come out of the gateway; the text says where they went."""
+
+
+@dataclass(slots=True)
+class _Collected:
+    """One row while it is measured."""
+
+    found: str = ""
+    overload: list[Measured] = field(default_factory=list)
+    half: list[Measured] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+
+
+def run(bed: Bed, wanted: Wanted, say: Progress) -> Results:
+    """Measure everything on one bed.
+
+    Raises:
+        GatewayError: The generator or a namespace failed. What a placement cannot do is in the results.
+    """
+    results = Results(
+        machine=describe_machine(),
+        interfaces=bed.what,
+        why_no_speed=why_no_speed(bed),
+        seconds=wanted.seconds,
+        rounds=wanted.rounds,
+    )
+    with tempfile.TemporaryDirectory(prefix="ipsecgw-bench-") as directory:
+        bench = _Bench(bed, wanted, Path(directory))
+        left_out: dict[Setup, LeftOut] = {}
+        for number in range(1, wanted.rounds + 1):
+            for setup in wanted.setups():
+                if setup in left_out:
+                    continue
+                try:
+                    bench.measure(setup, partial(_say_round, say, number))
+                except NotPlaced as error:
+                    left_out[setup] = LeftOut(placement=setup.placement, sas=setup.sas, reason=str(error))
+                    say(f"{setup.placement} is left out: {error}")
+    results.left_out = list(left_out.values())
+    results.rows = bench.rows()
+    return results
+
+
+def why_no_speed(bed: Bed) -> str:
+    """Return why nothing measured on a bed is a speed; empty where it is."""
+    reasons = [find_setting().why_no_speed]
+    reasons += [_PLAYED.get(driver, "") for driver in {bed.lan.driver, bed.outer.driver}]
+    return "; ".join(sorted(filter(None, reasons)))
+
+
+def describe_machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    return {
+        "ipsecgw": version("ipsec-gateway"),
+        "kernel": platform.release(),
+        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
+        "cpus": str(os.cpu_count()),
+        "setting": find_setting().name,
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
+    }
+
+
+def _say_round(say: Progress, number: int, line: str) -> None:
+    say(f"measuring round {number}: {line}")
+
+
+class _Bench:
+    """The bed, and the rows so far."""
+
+    def __init__(self, bed: Bed, wanted: Wanted, directory: Path) -> None:
+        self._bed = bed
+        self._wanted = wanted
+        self._directory = directory
+        self._collected: dict[Case, _Collected] = {}
+        self._is_played = any(device.driver in _PLAYED for device in (bed.lan, bed.outer))
+
+    def rows(self) -> list[Row]:
+        """Return the rows that are whole, in the order in which they were measured first."""
+        return [_row(case, found) for case, found in self._collected.items() if found.half]
+
+    def measure(self, setup: Setup, say: Progress) -> None:
+        """Measure every case of a set-up once.
+
+        Raises:
+            NotPlaced: It cannot be made, or nothing comes through it.
+        """
+        with self._installed(setup) as gateway:
+            for case in self._wanted.cases(setup):
+                way = case.direction.value
+                say(f"{case.placement} {way}, {case.size} bytes, {case.sas} SAs, {case.flows} flows")
+                self._measure_case(gateway, case)
+
+    @contextmanager
+    def _installed(self, setup: Setup) -> Iterator[Gateway | None]:
+        """Run the gateway of a set-up, none for forwarding, with the generator as its peer."""
+        with ExitStack() as stack:
+            stack.callback(self._bed.generator.close)
+            if setup.placement == FORWARDING:
+                self._bed.generator.configure(None)
+                yield None
+                return
+            engine = Engine(setup.placement)
+            directory = self._directory / setup.placement
+            gateway = stack.enter_context(running_gateway(self._bed.gateway, directory, engine))
+            self._bed.generator.configure(gateway.install(engine, setup.sas, self._wanted.key_bits))
+            yield gateway
+
+    def _measure_case(self, gateway: Gateway | None, case: Case) -> None:
+        bed, seconds = self._bed, self._wanted.seconds
+        devices = (bed.lan.name, bed.outer.name)
+        before, drops_before = read_counters(bed.gateway, devices), _drops(gateway)
+        found = _where(gateway)
+        warm_up, _ = self._run(gateway, _load(case, rate=_WARM_UP_PER_S, seconds=_WARM_UP_S, sample=1))
+        if not warm_up.received or warm_up.bad_samples or (warm_up.clear_samples and not self._is_played):
+            raise NothingCameThrough(_explain(warm_up, counted_between(drops_before, _drops(gateway))))
+        full = _measured(*self._run(gateway, _load(case, rate=0, seconds=seconds, sample=_SAMPLE)))
+        rate = max(1.0, full.delivered_per_s / 2)
+        load = _load(case, rate=rate, seconds=seconds, sample=_sampling(rate))
+        half = _measured(*self._run(gateway, load))
+        if (after := _where(gateway)) != found:
+            found = f"{found}, then {after}"
+        row = self._collected.setdefault(case, _Collected())
+        row.found = found
+        row.overload.append(full)
+        row.half.append(half)
+        _add(row.counters, counted_between(before, read_counters(bed.gateway, devices)))
+        _add(row.drops, counted_between(drops_before, _drops(gateway)))
+
+    def _run(self, gateway: Gateway | None, load: Load) -> tuple[Traffic, CpuUse]:
+        generator = self._bed.generator
+        groups: dict[str, tuple[int, ...]] = {
+            "gateway": () if gateway is None else (gateway.pid,),
+            "generator": () if generator.pid is None else (generator.pid,),
+        }
+        readings: list[CpuReading] = []
+        traffic = generator.run(load, lambda _: readings.append(read_cpu(groups)))
+        return traffic, cpu_between(*readings)
+
+
+def _load(case: Case, *, rate: float, seconds: float, sample: int) -> Load:
+    return Load(
+        is_out=case.direction is Direction.OUT,
+        is_esp=case.placement != FORWARDING,
+        packets_per_s=rate,
+        seconds=seconds,
+        flows=case.flows,
+        sample=sample,
+        sizes_bytes=case.sizes_bytes,
+    )
+
+
+def _measured(traffic: Traffic, cpu: CpuUse) -> Measured:
+    return Measured(
+        offered_per_s=traffic.offered_per_s,
+        delivered_per_s=traffic.delivered_per_s,
+        loss=traffic.loss,
+        busy_cpu_s=cpu.busy_s / traffic.seconds,
+        generator_cpu_s=cpu.groups_s["generator"] / traffic.seconds,
+        gateway_cpu_s=cpu.groups_s["gateway"] / traffic.seconds,
+        others_cpu_s=cpu.others_s / traffic.seconds,
+        bad_samples=traffic.bad_samples,
+        clear_samples=traffic.clear_samples,
+        sink_drops=traffic.sink_drops,
+        latency_us=traffic.latency_us,
+    )
+
+
+def _sampling(rate: float) -> int:
+    """Return the power of two that one packet in so many is timed."""
+    sample = 1
+    while rate / sample > _SAMPLES_PER_S:
+        sample *= 2
+    return sample
+
+
+def _where(gateway: Gateway | None) -> str:
+    return FORWARDING if gateway is None else gateway.whereabouts().name
+
+
+def _drops(gateway: Gateway | None) -> dict[str, int]:
+    return {} if gateway is None else gateway.drops()
+
+
+def _add(totals: dict[str, int], more: dict[str, int]) -> None:
+    for name, value in more.items():
+        totals[name] = totals.get(name, 0) + value
+
+
+def _explain(traffic: Traffic, drops: dict[str, int]) -> str:
+    if traffic.clear_samples:
+        return f"{traffic.clear_samples} of {traffic.samples} ESP packets were NOT ENCRYPTED"
+    if traffic.received:
+        bad = f"{traffic.bad_samples} of {traffic.samples}"
+        return f"{bad} packets that came through do not decrypt to what was sent"
+    dropped = ", ".join(f"{reason} {count}" for reason, count in drops.items()) or "none counted"
+    return f"none of {traffic.sent} packets came through; drops of the gateway: {dropped}"
+
+
+def _row(case: Case, found: _Collected) -> Row:
+    return Row(
+        case=case,
+        placement_found=found.found,
+        io=_IO.get(case.placement, _KERNEL_IO),
+        overload=tuple(found.overload),
+        half=tuple(found.half),
+        counters=found.counters,
+        drops=found.drops,
+    )

@@ -1,0 +1,160 @@
+"""`ipsecgw bench path`: its options, and what they ask for."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from gateway.app.arguments import count, seconds
+from gateway.bench.path.bed import Bed, Interfaces, named_bed, veth_bed
+from gateway.bench.path.gateway import MAX_SAS
+from gateway.bench.path.plan import (
+    FORWARDING,
+    IMIX,
+    MAX_BYTES,
+    MIN_BYTES,
+    PLACEMENTS,
+    SIZES,
+    Direction,
+    Wanted,
+)
+from gateway.bench.path.run import run
+from gateway.bench.path.tables import report
+from gateway.bench.topology import TopologyError, require_root
+from gateway.cli.bench_output import deliver
+from gateway.ipsec.placement import DEFAULT_PREFERENCE
+
+_DEFAULT_PLACEMENTS: Final = (FORWARDING, *(engine.value for engine in DEFAULT_PREFERENCE))
+_MAX_FLOWS: Final = 1 << 16
+_INTERFACES: Final = ("lan", "outer", "generator_lan", "generator_outer")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ipsecgw bench path`."""
+    parser.add_argument(
+        "--placement",
+        action="append",
+        choices=PLACEMENTS,
+        metavar="ENGINE",
+        help=f"measure SAs on this engine, or {FORWARDING} without any: one of {', '.join(PLACEMENTS)}; "
+        "repeatable (default: all but xdp)",
+    )
+    parser.add_argument(
+        "--size",
+        action="append",
+        type=_size,
+        metavar="BYTES",
+        help=f"of inner packets, or {IMIX}: 64, 512 and 1420 as 7:4:1; repeatable "
+        f"(default: {', '.join(SIZES)})",
+    )
+    parser.add_argument(
+        "--sas",
+        action="append",
+        type=_sas,
+        metavar="N",
+        help=f"pairs of SAs that flows are spread over, at most {MAX_SAS}; repeatable (1)",
+    )
+    parser.add_argument(
+        "--flows",
+        action="append",
+        type=_flows,
+        metavar="N",
+        help="with addresses and ports of their own; repeatable (1)",
+    )
+    parser.add_argument(
+        "--direction",
+        action="append",
+        choices=[direction.value for direction in Direction],
+        help="out: plaintext in, ESP out; in: the other way; repeatable (both)",
+    )
+    parser.add_argument(
+        "--rounds", type=_at_least_one, default=3, metavar="N", help="each measures everything once (3)"
+    )
+    parser.add_argument(
+        "--seconds", type=seconds, default=2.0, metavar="S", help="of sending for each figure (2)"
+    )
+    parser.add_argument(
+        "--key-bits",
+        type=count,
+        choices=(128, 256),
+        default=256,
+        metavar="BITS",
+        help="of AES-GCM: 128 or 256 (256)",
+    )
+    for name, whose in (
+        ("lan", "the gateway's interface to the LAN"),
+        ("outer", "the gateway's outer interface, whose NIC may offload"),
+        ("generator-lan", "the interface that is cabled to --lan"),
+        ("generator-outer", "the interface that is cabled to --outer"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            metavar="INTERFACE",
+            help=f"{whose}; moved into a namespace meanwhile, it loses its addresses (default: veth devices)",
+        )
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measure what was asked for; return the exit status: 1 where nothing could be.
+
+    Raises:
+        GatewayError: Not root, or the generator is missing, or an interface.
+    """
+    wanted = Wanted(
+        placements=tuple(dict.fromkeys(options.placement or _DEFAULT_PLACEMENTS)),
+        sizes=tuple(dict.fromkeys(options.size or SIZES)),
+        sas=tuple(dict.fromkeys(options.sas or (1,))),
+        flows=tuple(dict.fromkeys(options.flows or (1,))),
+        directions=tuple(Direction(way) for way in dict.fromkeys(options.direction or ()))
+        or tuple(Direction),
+        rounds=options.rounds,
+        seconds=max(0.1, options.seconds),
+        key_bits=options.key_bits,
+    )
+    require_root()
+    with _bed(options) as bed:
+        results = run(bed, wanted, lambda line: print(line, file=sys.stderr, flush=True))
+    status = deliver(options, report(results))
+    return status if results.rows else 1
+
+
+@contextmanager
+def _bed(options: argparse.Namespace) -> Iterator[Bed]:
+    names = {name: getattr(options, name) for name in _INTERFACES}
+    prefix = f"ipsecgw-path{os.getpid()}"
+    if not any(names.values()):
+        with veth_bed(prefix) as bed:
+            yield bed
+        return
+    missing = [f"--{name.replace('_', '-')}" for name, value in names.items() if not value]
+    if missing:
+        raise TopologyError(f"on real interfaces all four must be named: {', '.join(missing)} missing")
+    with named_bed(prefix, Interfaces(**names)) as bed:
+        yield bed
+
+
+def _size(text: str) -> str:
+    if text == IMIX or (text.isascii() and text.isdecimal() and MIN_BYTES <= int(text) <= MAX_BYTES):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is neither {IMIX} nor {MIN_BYTES} to {MAX_BYTES} bytes")
+
+
+def _at_least_one(text: str) -> int:
+    return _between(text, 1 << 31)
+
+
+def _sas(text: str) -> int:
+    return _between(text, MAX_SAS)
+
+
+def _flows(text: str) -> int:
+    return _between(text, _MAX_FLOWS)
+
+
+def _between(text: str, most: int) -> int:
+    number = count(text)
+    if not 1 <= number <= most:
+        raise argparse.ArgumentTypeError(f"'{text}' is not from 1 to {most}")
+    return number

@@ -1,0 +1,136 @@
+"""`ipsecgw bench path` on veth: packets through a gateway of ours, both ways, with every figure."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.bench.path.bed import veth_bed
+from gateway.bench.path.generator import LocalGenerator
+from gateway.bench.path.load import GeneratorError, Load
+from gateway.bench.path.results import read_results
+
+pytestmark = pytest.mark.netns
+
+BENCH = (sys.executable, "-m", "gateway.cli.main", "bench", "path")
+
+
+def run(*options: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*BENCH, *options], capture_output=True, text=True, timeout=120, check=False)
+
+
+def namespaces() -> str:
+    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+
+
+def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) -> None:
+    file, page = tmp_path / "path.json", tmp_path / "path.html"
+
+    done = run(
+        *("--placement", "forwarding", "--placement", "software", "--placement", "nic_packet"),
+        *("--size", "64", "--size", "imix", "--sas", "3", "--flows", "6"),
+        *("--rounds", "1", "--seconds", "0.3", "--json", str(file), "--html", str(page)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_results(file.read_text())
+    assert [(row.case.placement, row.case.direction.value, row.case.size) for row in found.rows] == [
+        (placement, direction, size)
+        for placement in ("forwarding", "software")
+        for direction in ("out", "in")
+        for size in ("64", "imix")
+    ]
+    for row in found.rows:
+        assert row.placement_found == row.case.placement
+        assert row.delivered_per_s.median > 0
+        assert row.packets_per_cpu_s.median > 0
+        assert row.latency_us("p99") is not None
+        assert sum(each.bad_samples for each in (*row.overload, *row.half)) == 0
+        way = "outer.tx.packets" if row.case.direction.value == "out" else "lan.tx.packets"
+        assert row.counters[way] > 0
+    (left_out,) = found.left_out
+    assert left_out.placement == "nic_packet"
+    assert "ESP" in left_out.reason or "offload" in left_out.reason
+    assert "<svg" in page.read_text()
+    assert "ipsecgw-path" not in namespaces()
+
+
+def test_a_placement_that_cannot_be_had_is_told_with_its_reason(tmp_path: Path) -> None:
+    done = run("--placement", "xdp", "--size", "64", "--json", str(tmp_path / "path.json"))
+
+    assert done.returncode == 1
+    assert "left out: xdp with 1 SAs: this version has no backend that drives it" in done.stdout
+    assert json.loads((tmp_path / "path.json").read_text())["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--lan", "eth7"), "all four must be named: --outer, --generator-lan, --generator-outer missing"),
+        (
+            ("--lan", "gwnone0", "--outer", "b", "--generator-lan", "c", "--generator-outer", "d"),
+            "gwnone0",
+        ),
+        (("--compare", "/nonexistent/old.json"), "/nonexistent/old.json cannot be read"),
+    ],
+    ids=["some interfaces", "unknown interface", "nothing to compare with"],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_made(
+    options: tuple[str, ...], words: str
+) -> None:
+    done = run(*options)
+
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "ipsecgw-path" not in namespaces()
+
+
+LOAD = Load(is_out=True, is_esp=False, packets_per_s=200, seconds=0.2, flows=1, sample=1, sizes_bytes=(64,))
+
+
+def test_the_generator_counts_what_it_sent_and_finds_it_again() -> None:
+    windows: list[bool] = []
+    with veth_bed("gwpathgen") as bed:
+        bed.generator.configure(None)
+        traffic = bed.generator.run(LOAD, windows.append)
+        bed.generator.close()
+
+    assert windows == [True, False]
+    assert 0 < traffic.sent <= 41
+    assert traffic.received == traffic.sent == traffic.samples
+    assert traffic.received_bytes == 64 * traffic.sent
+    assert traffic.bad_samples == 0
+    assert set(traffic.latency_us) == {"p50", "p90", "p99", "p999", "max"}
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({"is_esp": True}, "SAs for ESP"),
+        ({"sample": 3}, "a power of two"),
+        ({"sizes_bytes": (20,)}, "packets of 20 bytes cannot be sent"),
+    ],
+    ids=["no SAs", "sample", "size"],
+)
+def test_the_generator_refuses_what_it_cannot_send(load: dict[str, object], words: str) -> None:
+    values = {name: getattr(LOAD, name) for name in Load.__slots__}
+    with veth_bed("gwpathgen") as bed:
+        bed.generator.configure(None)
+        with pytest.raises(GeneratorError, match=words):
+            bed.generator.run(Load(**{**values, **load}), lambda _: None)
+        bed.generator.close()
+
+
+def test_a_generator_without_its_program_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPSECGW_ENGINE", "/nonexistent/libgw_engine.so")
+    with veth_bed("gwpathgen") as bed, pytest.raises(GeneratorError, match="`make engine` builds it"):
+        bed.generator.configure(None)
+
+
+def test_a_generator_that_was_not_configured_says_so() -> None:
+    with veth_bed("gwpathgen") as bed:
+        assert isinstance(bed.generator, LocalGenerator)
+        with pytest.raises(GeneratorError, match="not configured"):
+            bed.generator.run(LOAD, lambda _: None)

@@ -1,0 +1,227 @@
+"""`bench path` without packets: its plan, its figures, its JSON file, its report."""
+
+import json
+import re
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gateway.bench.compare import CompareError, compare
+from gateway.bench.path.load import Traffic
+from gateway.bench.path.plan import FORWARDING, IMIX, Case, Direction, Setup, Wanted, mean_bytes, sizes_bytes
+from gateway.bench.path.results import LeftOut, Measured, Results, ResultsError, Row, read_results
+from gateway.bench.path.tables import report
+
+RATE = {"software": 10_000.0, FORWARDING: 100_000.0}
+
+
+def measured(rate: float, **changes: Any) -> Measured:
+    values: dict[str, Any] = {
+        "offered_per_s": 2 * rate,
+        "delivered_per_s": rate,
+        "loss": 0.5,
+        "busy_cpu_s": 0.5,
+        "generator_cpu_s": 0.2,
+        "gateway_cpu_s": 0.25,
+        "others_cpu_s": 0.0,
+        "bad_samples": 0,
+        "clear_samples": 0,
+        "sink_drops": 0,
+        "latency_us": {"p50": 10.0, "p99": 20.0, "max": 30.0},
+    }
+    return Measured(**{**values, **changes})
+
+
+def row(placement: str = "software", direction: Direction = Direction.OUT) -> Row:
+    rates = [RATE[placement] * factor for factor in (0.9, 1.0, 1.2)]
+    return Row(
+        case=Case(
+            placement=placement,
+            direction=direction,
+            size="1420",
+            sas=int(placement != FORWARDING),
+            flows=4,
+        ),
+        placement_found=placement,
+        io="kernel forwarding",
+        overload=tuple(map(measured, rates)),
+        half=tuple(measured(rate / 2, loss=0.0) for rate in rates),
+        counters={"lan.rx.packets": 1234},
+        drops={"replay": 3},
+    )
+
+
+def results(**changes: Any) -> Results:
+    values: dict[str, Any] = {
+        "machine": {"kernel": "6.12", "cpu": "some"},
+        "interfaces": "lan (veth), outer (veth)",
+        "why_no_speed": "",
+        "seconds": 1.0,
+        "rounds": 3,
+        "rows": [row(FORWARDING), row()],
+        "left_out": [LeftOut(placement="engine", sas=1, reason="nobody drives <it>")],
+    }
+    return Results(**{**values, **changes})
+
+
+def test_forwarding_has_no_sas_and_every_other_placement_each_number_of_them() -> None:
+    wanted = Wanted(placements=(FORWARDING, "kernel"), sas=(1, 100), sizes=("64",), flows=(1, 8))
+
+    assert wanted.setups() == [
+        Setup(placement=FORWARDING, sas=0),
+        Setup(placement="kernel", sas=1),
+        Setup(placement="kernel", sas=100),
+    ]
+    cases = wanted.cases(wanted.setups()[2])
+    assert [(case.flows, case.direction.value) for case in cases] == [
+        (1, "out"),
+        (1, "in"),
+        (8, "out"),
+        (8, "in"),
+    ]
+
+
+def test_the_mix_has_seven_small_four_middle_and_one_large_packet() -> None:
+    sizes = sizes_bytes(IMIX)
+
+    assert [sizes.count(size) for size in (64, 512, 1420)] == [7, 4, 1]
+    assert mean_bytes(sizes) == pytest.approx((7 * 64 + 4 * 512 + 1420) / 12)
+
+
+def test_loss_counts_what_came_late_as_come_and_the_rate_does_not() -> None:
+    traffic = Traffic(
+        seconds=2.0,
+        sent=1000,
+        send_retries=0,
+        received_in_window=700,
+        received=900,
+        received_bytes=0,
+        sink_drops=0,
+        samples=0,
+        bad_samples=0,
+        clear_samples=0,
+        sender_cpu_s=0.0,
+        sink_cpu_s=0.0,
+        latency_us={},
+    )
+
+    assert traffic.delivered_per_s == 350
+    assert traffic.loss == pytest.approx(0.1)
+
+
+def test_figures_of_a_row_are_those_of_its_median_round() -> None:
+    found = row()
+
+    assert found.delivered_per_s.median == 10_000
+    assert (found.delivered_per_s.first_quartile, found.delivered_per_s.third_quartile) == (9_500, 11_000)
+    assert found.packets_per_cpu_s.median == 20_000
+    assert found.gigabits_per_s == pytest.approx(0.1136)
+    assert (found.latency_us("p99"), found.latency_us("p999")) == (20.0, None)
+
+
+def test_a_row_is_compared_with_the_same_packets_forwarded() -> None:
+    run = results(rows=[row(FORWARDING), row(), row(direction=Direction.IN)])
+
+    assert run.beside_forwarding(run.rows[1]) == pytest.approx(0.1)
+    assert run.beside_forwarding(run.rows[0]) is None
+    assert run.beside_forwarding(run.rows[2]) is None, "there is no forwarding in that direction"
+
+
+def test_the_json_file_is_read_back_whole() -> None:
+    run = results()
+
+    assert read_results(run.to_json()) == run
+
+
+def damaged(change: str) -> str:
+    data = json.loads(results().to_json())
+    first = data["rows"][0]
+    match change:
+        case "schema":
+            data["schema"] = "ipsecgw-bench-path/0"
+        case "row":
+            del first["drops"]
+        case "field":
+            first["surplus"] = 1
+        case "direction":
+            first["case"]["direction"] = "sideways"
+        case "number":
+            first["half"][0]["loss"] = "none"
+        case "list":
+            data = [data]
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("change", ["schema", "row", "field", "direction", "number", "list"])
+def test_another_file_is_refused(change: str) -> None:
+    with pytest.raises(ResultsError):
+        read_results(damaged(change))
+
+
+def test_text_that_is_no_json_is_refused() -> None:
+    with pytest.raises(ResultsError, match="not JSON"):
+        read_results("{")
+
+
+def shown(run: Results) -> str:
+    output = StringIO()
+    report(run).show(Console(file=output, width=200))
+    return output.getvalue()
+
+
+def test_the_table_shows_rate_ratio_and_what_is_missing() -> None:
+    text = shown(results())
+
+    assert "10,000" in text
+    assert "0.10" in text
+    assert "left out: engine with 1 SAs: nobody drives <it>" in text
+    assert "not a speed" not in text
+
+
+def test_what_is_no_speed_is_labelled_everywhere() -> None:
+    run = results(why_no_speed="all of it is played")
+
+    assert "not a speed: all of it is played" in shown(run)
+    assert "Packets through the gateway (not a speed)" in shown(run)
+    assert "not a speed: all of it is played" in report(run).to_html()
+
+
+def test_the_page_needs_nothing_else_and_escapes_what_it_shows() -> None:
+    page = report(results()).to_html()
+
+    assert not re.search(r"""(src|href)\s*=|url\(|@import|<script|<link""", page)
+    assert "nobody drives &lt;it&gt;" in page
+    assert page.count("<svg") == 2
+    assert page.count('class="bar"') == 4
+
+
+def test_two_runs_are_compared_figure_by_figure_and_machines_are_told_apart() -> None:
+    new = results(machine={"kernel": "6.18", "cpu": "some"})
+    faster = replace(new.rows[1], overload=tuple(measured(20_000.0) for _ in range(3)))
+    new.rows[1] = faster
+
+    table, differences = compare("path", results().to_json(), new.to_json())
+
+    ratios = dict(zip(table.columns[0].cells, table.columns[4].cells, strict=True))
+    assert ratios["software out, 1420 bytes, 1 SAs, 4 flows"] == "2.000"
+    assert ratios["forwarding out, 1420 bytes, 0 SAs, 4 flows"] == "1.000"
+    assert differences == ["kernel was 6.12 and is 6.18"]
+
+
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        (results(why_no_speed="played").to_json(), "no speeds"),
+        (results(rows=[]).to_json(), "no figure in common"),
+        ("[]", "no results"),
+        ('{"machine": {}}', "not results"),
+        ("{", "not JSON"),
+    ],
+    ids=["no speed", "nothing in common", "list", "other results", "no JSON"],
+)
+def test_what_cannot_be_compared_is_refused(old: str, words: str) -> None:
+    with pytest.raises((CompareError, ResultsError), match=words):
+        compare("path", old, results().to_json())
