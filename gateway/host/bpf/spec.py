@@ -59,6 +59,7 @@ class ProgramKind(Enum):
     XDP_CPUMAP = (6, 35, 0)
     XDP_DEVMAP = (6, 33, 0)
     TC = (3, 0, 0)
+    RAW_TRACEPOINT = (17, 0, 0)
 
     @property
     def program_type(self) -> int:
@@ -82,6 +83,7 @@ _SECTIONS: Final = {
     "xdp/cpumap": ProgramKind.XDP_CPUMAP,
     "xdp/devmap": ProgramKind.XDP_DEVMAP,
     "tc": ProgramKind.TC,
+    "raw_tp": ProgramKind.RAW_TRACEPOINT,
 }
 
 

@@ -4,8 +4,9 @@
  *
  * A worker has one pool of frames. Every method takes the frames it receives into from that pool,
  * and gives those it has sent back to it, so that a packet received by one method is sealed in
- * place and sent by any other. AF_XDP registers the pool as its UMEM: it is one page-aligned
- * mapping, frames are of a power of two and numbered by their place.
+ * place and sent by any other. Each AF_XDP socket registers the pool as its UMEM: it is one
+ * page-aligned mapping, frames are of a power of two and numbered by their place. For live frames
+ * it is the memory of a BPF map at the same time, out of which the program copies.
  *
  *   | 0                256 = GW_FRAME_DATA                            | frame_bytes
  *   |  headroom         | packet as received                | tailroom |
@@ -24,6 +25,9 @@
 #include "gw_control.h"
 #include "gw_engine.h"
 
+/* Where UDP-encapsulated ESP comes in (RFC 3948 §2). */
+#define GW_UDP_ENCAPSULATION_PORT 4500
+
 /* --- frames ----------------------------------------------------------------------------------- */
 
 /* Where a received packet begins in its frame: what XDP reserves (XDP_PACKET_HEADROOM). */
@@ -37,7 +41,8 @@ struct gw_pool {
 	uint32_t frame_shift; /* its logarithm */
 	uint32_t free_count;
 	uint32_t *free; /* numbers of unused frames, the newest last */
-	int umem_fd;    /* AF_XDP's: the socket that registered the UMEM, or -1 */
+	int umem_fd;    /* unused: every AF_XDP socket has a UMEM of its own */
+	bool is_map;    /* the memory is a BPF map's: gw_pool_init_map() */
 };
 
 static inline uint32_t gw_pool_take(struct gw_pool *pool)
@@ -91,7 +96,19 @@ static inline void gw_frame_describe(const struct gw_pool *pool, uint32_t frame,
 int gw_pool_init(struct gw_pool *pool, uint32_t frames, uint32_t frame_bytes);
 
 /**
- * gw_pool_clear() - wipe and unmap all frames; whoever had some must have been closed.
+ * gw_pool_init_map() - have the memory of a BPF map for frames, so that live frames can be sent from
+ * them.
+ * @pool: filled in; cleared by gw_pool_clear() like another.
+ * @map_fd: gw_live_frames: a BPF array with BPF_F_MMAPABLE, of which every entry is a frame. Not kept.
+ * @frames: as many as the map has.
+ * @frame_bytes: see gw_pool_init().
+ *
+ * Return: 0, or -errno.
+ */
+int gw_pool_init_map(struct gw_pool *pool, int map_fd, uint32_t frames, uint32_t frame_bytes);
+
+/**
+ * gw_pool_clear() - unmap all frames; whoever had some must have been closed.
  * @pool: filled in, or all zero.
  */
 void gw_pool_clear(struct gw_pool *pool);
@@ -100,6 +117,12 @@ void gw_pool_clear(struct gw_pool *pool);
 #define GW_PACKET_CLEAR 0x80
 
 /* --- methods ---------------------------------------------------------------------------------- */
+
+/* The program that sends live frames for one worker (ebpf/xdp_live.bpf.c), as the agent loaded it. */
+struct gw_live {
+	int program_fd;
+	int burst_fd; /* its gw_live_burst */
+};
 
 /* What a packet begins with, where a method receives and sends it. */
 enum gw_layer {
@@ -118,7 +141,9 @@ struct gw_io_options {
 	bool receives;                          /* else: it is opened to send only */
 	bool sends;
 	int steering_fd; /* the device's XSKMAP, where the agent attached one, or -1; not kept */
-	uint32_t mark;   /* SO_MARK of what we send */
+	uint32_t mark;   /* SO_MARK of protected packets that leave through sockets */
+	uint32_t clear_mark;        /* and of those with GW_PACKET_CLEAR */
+	const struct gw_live *live; /* of this worker, or NULL where the agent gave none; kept */
 };
 
 /* All monotonic. Losses that the caller sees (what `send` did not take) are counted by the caller. */
@@ -147,8 +172,9 @@ struct gw_io_method {
 	 * @io: where it goes; it begins with a struct gw_io that this call fills in.
 	 * @why: GW_IO_WHY_BYTES, written on failure: what the machine said, and what would help.
 	 *
-	 * A method that can probe itself (a frame sent and seen again) does so here.
-	 * Return: 0, or -errno and nothing is left behind.
+	 * A method that can probe itself (a frame sent and accounted for: io_probe.h) does so here.
+	 * Return: 0, or -errno and nothing is left behind. -ENETDOWN: the device is down, and no
+	 * method to blame.
 	 */
 	int (*open)(const struct gw_io_options *options, struct gw_io **io, char *why);
 

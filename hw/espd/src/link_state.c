@@ -33,7 +33,7 @@ static void gw_link_parse(const struct nlmsghdr *answer, struct gw_link_state *s
 	};
 	for (const struct rtattr *item = IFLA_RTA(link); RTA_OK(item, left);
 	     item = RTA_NEXT(item, left)) {
-		struct rtnl_link_stats64 statistics = { 0 };
+		struct rtnl_link_stats64 statistics = {0};
 		size_t bytes = RTA_PAYLOAD(item);
 
 		if (item->rta_type == IFLA_MTU && bytes >= sizeof(state->mtu))
@@ -53,10 +53,10 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state)
 		struct nlmsghdr header;
 		struct ifinfomsg link;
 	} question = {
-		.header = { .nlmsg_len = sizeof(question),
-			    .nlmsg_type = RTM_GETLINK,
-			    .nlmsg_flags = NLM_F_REQUEST },
-		.link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex },
+		.header = {.nlmsg_len = sizeof(question),
+			   .nlmsg_type = RTM_GETLINK,
+			   .nlmsg_flags = NLM_F_REQUEST},
+		.link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex},
 	};
 	_Alignas(struct nlmsghdr) char answer[ANSWER_BYTES];
 	const struct nlmsghdr *header = (const struct nlmsghdr *)answer;
@@ -64,7 +64,9 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state)
 
 	if (send(netlink_fd, &question, sizeof(question), 0) < 0)
 		return -errno;
-	length = recv(netlink_fd, answer, sizeof(answer), 0);
+	do {
+		length = recv(netlink_fd, answer, sizeof(answer), 0);
+	} while (length < 0 && errno == EINTR);
 	if (length < 0)
 		return -errno;
 	if (!NLMSG_OK(header, (size_t)length))

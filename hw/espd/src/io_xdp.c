@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * AF_XDP: frames of one queue of one device, received into and sent from our own memory.
+ *
+ * Each socket registers the whole pool as a UMEM of its own. One shared by several sockets
+ * (XDP_SHARED_UMEM) would be zero-copy for all of its devices or for none, and would depend on the
+ * socket that came first; of memory it saves nothing.
+ *
+ * What is sent goes to the driver at once: no queueing discipline, no netfilter, so no mark either.
+ *
+ * A frame is the kernel's from the moment it is in the fill or the transmit ring until it comes
+ * back by the receive or the completion ring; `lent` remembers which are, so that close() can return
+ * those that the kernel kept.
+ */
+#include <errno.h>
+#include <linux/bpf.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io.h"
+#include "io_loss.h"
+#include "io_probe.h"
+#include "link_state.h"
+#include "xsk_ring.h"
+
+/* Entries of each ring, where the pool is large enough: a millisecond at two million packets/s. */
+#define RING_ENTRIES 2048
+/* Options that Debian 12's headers do not know. */
+#define OPTION_MAX_TX_SKB_BUDGET 9 /* XDP_MAX_TX_SKB_BUDGET, Linux 6.17 */
+#define DESCRIPTOR_CONTINUES     1 /* XDP_PKT_CONTD: the rest of the packet is in the next one */
+/* Packets that one sendto() makes in copy mode; without the option the kernel stops after 32. */
+#define TX_BUDGET 256
+/* The kernel gives the queue of a closed socket free some milliseconds later. */
+#define BIND_TRIES  300
+#define BIND_NAP_NS 1000000
+/* How often flush() calls the kernel before it leaves the rest for the next round. */
+#define MAX_WAKEUPS 64
+
+struct gw_io_xdp {
+	struct gw_io io;
+	int fd;
+	int link_fd;
+	uint32_t ifindex;
+	char name[GW_NAME_BYTES];
+	bool is_zero_copy;
+	bool receives;
+	bool sends;
+	bool counts_link; /* what the link dropped: each while it is opened, then the first queue */
+	int error;        /* what ended sending, or 0 */
+	struct gw_xsk_ring rx, tx, fill, completion;
+	uint32_t in_flight; /* sent, not completed */
+	uint8_t *lent;      /* one for each frame of the pool */
+	uint64_t link_dropped_before;
+	struct gw_io_loss loss;
+	struct gw_io_counters counters;
+};
+
+static struct gw_io_xdp *gw_xdp_of(struct gw_io *io)
+{
+	return (struct gw_io_xdp *)io;
+}
+
+/* --- frames on loan --------------------------------------------------------------------------- */
+
+static void gw_xdp_lend(struct gw_io_xdp *xdp, uint32_t frame)
+{
+	xdp->lent[frame] = 1;
+}
+
+/* Take back the frame of an address that the kernel wrote; GW_NO_FRAME where we never lent it. */
+static uint32_t gw_xdp_regain(struct gw_io_xdp *xdp, uint64_t address)
+{
+	uint64_t frame = address >> xdp->io.pool->frame_shift;
+
+	if (frame >= xdp->io.pool->frames || !xdp->lent[frame])
+		return GW_NO_FRAME;
+	xdp->lent[frame] = 0;
+	return (uint32_t)frame;
+}
+
+/* Give the kernel frames to receive into. */
+static void gw_xdp_refill(struct gw_io_xdp *xdp)
+{
+	struct gw_pool *pool = xdp->io.pool;
+	uint32_t room = gw_ring_room(&xdp->fill, xdp->fill.size);
+	uint32_t count = room < pool->free_count ? room : pool->free_count;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t frame = gw_pool_take(pool);
+
+		gw_xdp_lend(xdp, frame);
+		*gw_ring_address(&xdp->fill, xdp->fill.ours++) = (uint64_t)frame
+								 << pool->frame_shift;
+	}
+	if (count)
+		gw_ring_produced(&xdp->fill);
+	if (gw_ring_needs_wakeup(&xdp->fill))
+		recvfrom(xdp->fd, NULL, 0, MSG_DONTWAIT, NULL, NULL);
+}
+
+/* Return frames of packets that are sent. */
+static void gw_xdp_reap(struct gw_io_xdp *xdp)
+{
+	uint32_t ready = gw_ring_ready(&xdp->completion, xdp->completion.size);
+
+	for (uint32_t i = 0; i < ready; i++) {
+		uint64_t address = *gw_ring_address(&xdp->completion, xdp->completion.ours++);
+		uint32_t frame = gw_xdp_regain(xdp, address);
+
+		if (frame != GW_NO_FRAME)
+			gw_pool_return(xdp->io.pool, frame);
+	}
+	xdp->in_flight -= ready;
+	if (ready)
+		gw_ring_consumed(&xdp->completion);
+}
+
+/* --- packets ---------------------------------------------------------------------------------- */
+
+static unsigned int gw_xdp_receive(struct gw_io *io, struct gw_packet *packets, unsigned int max)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+	struct gw_pool *pool = io->pool;
+	uint32_t ready = gw_ring_ready(&xdp->rx, max);
+	unsigned int count = 0;
+
+	if (ready > max)
+		ready = max;
+	for (uint32_t i = 0; i < ready; i++) {
+		const struct xdp_desc *entry = gw_ring_descriptor(&xdp->rx, xdp->rx.ours++);
+		uint32_t offset = (uint32_t)(entry->addr & (pool->frame_bytes - 1));
+		uint32_t frame = gw_xdp_regain(xdp, entry->addr);
+
+		if (frame == GW_NO_FRAME)
+			continue;
+		if (offset + entry->len + GW_TAILROOM > pool->frame_bytes ||
+		    entry->options & DESCRIPTOR_CONTINUES) {
+			gw_pool_return(pool, frame);
+			xdp->counters.receive_lost++;
+			continue;
+		}
+		gw_frame_describe(pool, frame, offset, entry->len, &packets[count++]);
+		xdp->counters.received_bytes += entry->len;
+	}
+	if (ready)
+		gw_ring_consumed(&xdp->rx);
+	xdp->counters.received_packets += count;
+	gw_xdp_refill(xdp);
+	return count;
+}
+
+static unsigned int gw_xdp_send(struct gw_io *io, struct gw_packet *packets, unsigned int count)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+	struct gw_pool *pool = io->pool;
+	uint32_t room = gw_ring_room(&xdp->tx, count);
+
+	if (xdp->error)
+		return 0;
+	if (count > room)
+		count = room;
+	for (unsigned int i = 0; i < count; i++) {
+		struct xdp_desc *entry = gw_ring_descriptor(&xdp->tx, xdp->tx.ours++);
+
+		gw_xdp_lend(xdp, gw_frame_of(pool, packets[i].data));
+		*entry = (struct xdp_desc){
+			.addr = (uint64_t)(packets[i].data - pool->memory),
+			.len = packets[i].length,
+		};
+		xdp->counters.sent_bytes += packets[i].length;
+	}
+	if (count)
+		gw_ring_produced(&xdp->tx);
+	xdp->in_flight += count;
+	xdp->counters.sent_packets += count;
+	return count;
+}
+
+/*
+ * Have the kernel send what waits in the transmit ring. In copy mode each call makes some packets
+ * and then says EAGAIN; ENOBUFS and EAGAIN without progress mean that the queue is full for now;
+ * EBUSY that the device dropped one, which it has counted.
+ */
+static void gw_xdp_transmit(struct gw_io_xdp *xdp)
+{
+	uint32_t waiting = gw_ring_waiting(&xdp->tx);
+
+	for (int i = 0; waiting && i < MAX_WAKEUPS; i++) {
+		uint32_t before = waiting;
+		int error = 0;
+
+		if (sendto(xdp->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0)
+			error = errno;
+		gw_xdp_reap(xdp);
+		waiting = gw_ring_waiting(&xdp->tx);
+		switch (error) {
+		case 0:
+		case EAGAIN:
+		case ENOBUFS:
+		case EBUSY:
+		case EINTR:
+			break;
+		default:
+			xdp->error = error;
+			return;
+		}
+		if (xdp->is_zero_copy || waiting == before)
+			return;
+	}
+}
+
+static void gw_xdp_flush(struct gw_io *io)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+
+	if (!xdp->in_flight)
+		return;
+	if (!xdp->error && gw_ring_needs_wakeup(&xdp->tx))
+		gw_xdp_transmit(xdp);
+	gw_xdp_reap(xdp);
+}
+
+static unsigned int gw_xdp_descriptors(const struct gw_io *io, struct pollfd *fds, unsigned int max)
+{
+	const struct gw_io_xdp *xdp = (const struct gw_io_xdp *)io;
+	short events = 0;
+
+	if (xdp->receives)
+		events |= POLLIN;
+	if (xdp->in_flight)
+		events |= POLLOUT;
+	if (!max || !events)
+		return 0;
+	fds[0] = (struct pollfd){.fd = xdp->fd, .events = events};
+	return 1;
+}
+
+/* --- counters and checks ---------------------------------------------------------------------- */
+
+/* What the kernel says it lost before us, and of what we sent. */
+static void gw_xdp_add_kernel_losses(struct gw_io_xdp *xdp, struct gw_io_counters *counters)
+{
+	struct xdp_statistics statistics = {0};
+	struct gw_link_state link;
+	socklen_t bytes = sizeof(statistics);
+
+	/* rx_fill_ring_empty_descs is a part of rx_dropped in copy mode, and no packets in the other. */
+	if (!getsockopt(xdp->fd, SOL_XDP, XDP_STATISTICS, &statistics, &bytes)) {
+		counters->receive_lost += statistics.rx_dropped + statistics.rx_ring_full;
+		counters->send_lost += statistics.tx_invalid_descs;
+	}
+	if (xdp->sends && xdp->counts_link && !gw_link_read(xdp->link_fd, xdp->ifindex, &link))
+		counters->send_lost += link.tx_dropped - xdp->link_dropped_before;
+	if (xdp->error)
+		counters->send_lost += xdp->in_flight;
+}
+
+static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+
+	*counters = xdp->counters;
+	gw_xdp_add_kernel_losses(xdp, counters);
+}
+
+static int gw_xdp_check(struct gw_io *io, uint64_t now_ns, char *why)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+	struct gw_io_counters counters;
+	struct gw_link_state link;
+	int error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
+
+	(void)now_ns;
+	if (error)
+		return error;
+	if (xdp->error) {
+		snprintf(why, GW_IO_WHY_BYTES, "AF_XDP on %s cannot send any more: %s", xdp->name,
+			 strerror(xdp->error));
+		return -xdp->error;
+	}
+	gw_xdp_counters(io, &counters);
+	return gw_loss_judge(&xdp->loss, xdp->name, counters.sent_packets, counters.send_lost, why);
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+static int gw_xdp_fail(char *why, const char *name, const char *what, int error)
+{
+	snprintf(why, GW_IO_WHY_BYTES, "AF_XDP on %s: %s: %s", name, what, strerror(error));
+	return -error;
+}
+
+/* The largest power of two that leaves most of the pool to others. */
+static uint32_t gw_xdp_ring_entries(const struct gw_pool *pool)
+{
+	uint32_t entries = RING_ENTRIES;
+
+	while (entries > 64 && entries > pool->frames / 4)
+		entries /= 2;
+	return entries;
+}
+
+static int gw_xdp_make_rings(struct gw_io_xdp *xdp, char *why)
+{
+	const struct gw_pool *pool = xdp->io.pool;
+	struct xdp_umem_reg umem = {
+		.addr = (uint64_t)(uintptr_t)pool->memory,
+		.len = (uint64_t)pool->frames << pool->frame_shift,
+		.chunk_size = pool->frame_bytes,
+	};
+	uint32_t entries = gw_xdp_ring_entries(pool);
+	uint32_t budget = TX_BUDGET < entries ? TX_BUDGET : entries;
+	const struct {
+		int option;
+		bool is_wanted;
+		const char *what;
+	} rings[] = {
+		{XDP_UMEM_FILL_RING, true, "fill ring"},
+		{XDP_UMEM_COMPLETION_RING, true, "completion ring"},
+		{XDP_RX_RING, xdp->receives, "receive ring"},
+		{XDP_TX_RING, xdp->sends, "transmit ring"},
+	};
+
+	if (setsockopt(xdp->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)))
+		return gw_xdp_fail(why, xdp->name,
+				   errno == ENOBUFS ? "memory may not be locked (CAP_IPC_LOCK)"
+						    : "memory cannot be registered",
+				   errno);
+	for (size_t i = 0; i < sizeof(rings) / sizeof(rings[0]); i++)
+		if (rings[i].is_wanted &&
+		    setsockopt(xdp->fd, SOL_XDP, rings[i].option, &entries, sizeof(entries)))
+			return gw_xdp_fail(why, xdp->name, rings[i].what, errno);
+	/* Kernels before 6.17 have no such option, and a budget of 32. */
+	if (xdp->sends)
+		setsockopt(xdp->fd, SOL_XDP, OPTION_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
+	return 0;
+}
+
+static int gw_xdp_map_ring(struct gw_io_xdp *xdp, struct gw_xsk_ring *ring,
+			   const struct xdp_ring_offset *offset, uint64_t place, size_t entry_bytes)
+{
+	uint8_t *start;
+
+	ring->size = gw_xdp_ring_entries(xdp->io.pool);
+	ring->mapping_bytes = offset->desc + ring->size * entry_bytes;
+	start = mmap(NULL, ring->mapping_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		     xdp->fd, (off_t)place);
+	if (start == MAP_FAILED)
+		return -errno;
+	ring->mapping = start;
+	ring->producer = (uint32_t *)(start + offset->producer);
+	ring->consumer = (uint32_t *)(start + offset->consumer);
+	ring->flags = (uint32_t *)(start + offset->flags);
+	ring->entries = start + offset->desc;
+	return 0;
+}
+
+static int gw_xdp_map_rings(struct gw_io_xdp *xdp, char *why)
+{
+	struct xdp_mmap_offsets offsets;
+	socklen_t bytes = sizeof(offsets);
+	int error = 0;
+
+	if (getsockopt(xdp->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &bytes))
+		return gw_xdp_fail(why, xdp->name, "offsets of the rings", errno);
+	if (bytes != sizeof(offsets))
+		return gw_xdp_fail(why, xdp->name, "rings of a kernel before 5.4", ENOPROTOOPT);
+	error = gw_xdp_map_ring(xdp, &xdp->fill, &offsets.fr, XDP_UMEM_PGOFF_FILL_RING,
+				sizeof(uint64_t));
+	if (!error)
+		error = gw_xdp_map_ring(xdp, &xdp->completion, &offsets.cr,
+					XDP_UMEM_PGOFF_COMPLETION_RING, sizeof(uint64_t));
+	if (!error && xdp->receives)
+		error = gw_xdp_map_ring(xdp, &xdp->rx, &offsets.rx, XDP_PGOFF_RX_RING,
+					sizeof(struct xdp_desc));
+	if (!error && xdp->sends)
+		error = gw_xdp_map_ring(xdp, &xdp->tx, &offsets.tx, XDP_PGOFF_TX_RING,
+					sizeof(struct xdp_desc));
+	return error ? gw_xdp_fail(why, xdp->name, "rings cannot be mapped", -error) : 0;
+}
+
+static int gw_xdp_bind(struct gw_io_xdp *xdp, uint16_t queue, char *why)
+{
+	struct sockaddr_xdp address = {
+		.sxdp_family = AF_XDP,
+		.sxdp_flags = (uint16_t)((xdp->is_zero_copy ? XDP_ZEROCOPY : XDP_COPY) |
+					 XDP_USE_NEED_WAKEUP),
+		.sxdp_ifindex = xdp->ifindex,
+		.sxdp_queue_id = queue,
+	};
+	char what[80];
+	int error;
+
+	for (unsigned int tries = 0; tries < BIND_TRIES; tries++) {
+		if (!bind(xdp->fd, (struct sockaddr *)&address, sizeof(address)))
+			return 0;
+		if (errno != EBUSY)
+			break;
+		nanosleep(&(struct timespec){.tv_nsec = BIND_NAP_NS}, NULL);
+	}
+	error = errno;
+	switch (error) {
+	case EOPNOTSUPP:
+		snprintf(what, sizeof(what), "the driver has no %s",
+			 xdp->is_zero_copy ? "zero-copy" : "AF_XDP at all");
+		break;
+	case EBUSY:
+		snprintf(what, sizeof(what), "queue %u is another AF_XDP socket's", queue);
+		break;
+	case EINVAL:
+		snprintf(what, sizeof(what), "there is no queue %u, or one direction of it", queue);
+		break;
+	default:
+		snprintf(what, sizeof(what), "queue %u", queue);
+	}
+	return gw_xdp_fail(why, xdp->name, what, error);
+}
+
+/* Have the XDP program of the device give us what comes in on this queue. */
+static int gw_xdp_steer(const struct gw_io_xdp *xdp, const struct gw_io_options *options, char *why)
+{
+	uint32_t queue = options->queue, value = (uint32_t)xdp->fd;
+	union bpf_attr update;
+
+	if (options->steering_fd < 0) {
+		snprintf(why, GW_IO_WHY_BYTES,
+			 "AF_XDP on %s: no XDP program is attached that would give us its packets",
+			 xdp->name);
+		return -ENOENT;
+	}
+	memset(&update, 0, sizeof(update));
+	update.map_fd = (uint32_t)options->steering_fd;
+	update.key = (uint64_t)(uintptr_t)&queue;
+	update.value = (uint64_t)(uintptr_t)&value;
+	if (syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &update, sizeof(update)))
+		return gw_xdp_fail(why, xdp->name, "the XSKMAP does not take the socket", errno);
+	return 0;
+}
+
+static void gw_xdp_unmap(struct gw_xsk_ring *ring)
+{
+	if (ring->mapping)
+		munmap(ring->mapping, ring->mapping_bytes);
+}
+
+static void gw_xdp_close(struct gw_io *io)
+{
+	struct gw_io_xdp *xdp = gw_xdp_of(io);
+
+	gw_xdp_unmap(&xdp->rx);
+	gw_xdp_unmap(&xdp->tx);
+	gw_xdp_unmap(&xdp->fill);
+	gw_xdp_unmap(&xdp->completion);
+	if (xdp->fd >= 0)
+		close(xdp->fd);
+	if (xdp->link_fd >= 0)
+		close(xdp->link_fd);
+	for (uint32_t frame = 0; xdp->lent && frame < io->pool->frames; frame++)
+		if (xdp->lent[frame])
+			gw_pool_return(io->pool, frame);
+	free(xdp->lent);
+	free(xdp);
+}
+
+static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *options, char *why)
+{
+	struct gw_link_state link;
+	int error;
+
+	xdp->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (xdp->fd < 0)
+		return gw_xdp_fail(why, xdp->name,
+				   errno == EAFNOSUPPORT ? "this kernel has none" : "socket",
+				   errno);
+	xdp->link_fd = gw_link_open();
+	if (xdp->link_fd < 0)
+		return gw_xdp_fail(why, xdp->name, "rtnetlink", -xdp->link_fd);
+	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
+	if (error)
+		return error;
+	xdp->link_dropped_before = link.tx_dropped;
+	error = gw_xdp_make_rings(xdp, why);
+	if (!error)
+		error = gw_xdp_map_rings(xdp, why);
+	if (error)
+		return error;
+	if (xdp->receives)
+		gw_xdp_refill(xdp);
+	error = gw_xdp_bind(xdp, options->queue, why);
+	if (!error && xdp->sends)
+		error = gw_probe_send(&xdp->io, options->device, why);
+	xdp->counts_link = options->queue == 0;
+	if (!error && xdp->receives)
+		error = gw_xdp_steer(xdp, options, why);
+	return error;
+}
+
+static int gw_xdp_open_kind(const struct gw_io_method *method, bool is_zero_copy,
+			    const struct gw_io_options *options, struct gw_io **io, char *why)
+{
+	const struct gw_pool *pool = options->pool;
+	struct gw_io_xdp *xdp;
+	int error;
+
+	if (pool->frame_bytes > (uint32_t)sysconf(_SC_PAGESIZE)) {
+		snprintf(why, GW_IO_WHY_BYTES,
+			 "AF_XDP on %s: frames of %u bytes are larger than a page",
+			 options->device->name, pool->frame_bytes);
+		return -EMSGSIZE;
+	}
+	xdp = calloc(1, sizeof(*xdp));
+	if (!xdp)
+		return -ENOMEM;
+	*xdp = (struct gw_io_xdp){
+		.io = {.method = method, .pool = options->pool},
+		.fd = -1,
+		.link_fd = -1,
+		.ifindex = options->device->ifindex,
+		.is_zero_copy = is_zero_copy,
+		.receives = options->receives,
+		.sends = options->sends,
+		.counts_link = true,
+		.lent = calloc(pool->frames, 1),
+	};
+	memcpy(xdp->name, options->device->name, sizeof(xdp->name));
+	error = xdp->lent ? gw_xdp_set_up(xdp, options, why) : -ENOMEM;
+	if (error) {
+		gw_xdp_close(&xdp->io);
+		return error;
+	}
+	*io = &xdp->io;
+	return 0;
+}
+
+static int gw_xdp_open_zero_copy(const struct gw_io_options *options, struct gw_io **io, char *why)
+{
+	return gw_xdp_open_kind(&gw_io_xdp, true, options, io, why);
+}
+
+static int gw_xdp_open_copy(const struct gw_io_options *options, struct gw_io **io, char *why)
+{
+	return gw_xdp_open_kind(&gw_io_xdp_copy, false, options, io, why);
+}
+
+#define GW_XDP_OPERATIONS \
+	.layer = GW_LAYER_ETHERNET, .takes = true, .receive = gw_xdp_receive, .send = gw_xdp_send, \
+	.flush = gw_xdp_flush, .descriptors = gw_xdp_descriptors, .counters = gw_xdp_counters, \
+	.check = gw_xdp_check, .close = gw_xdp_close
+
+const struct gw_io_method gw_io_xdp = {
+	.name = "xdp_zero_copy",
+	.kind = GW_IO_XDP_ZERO_COPY,
+	.open = gw_xdp_open_zero_copy,
+	GW_XDP_OPERATIONS,
+};
+
+const struct gw_io_method gw_io_xdp_copy = {
+	.name = "xdp_copy",
+	.kind = GW_IO_XDP_COPY,
+	.open = gw_xdp_open_copy,
+	GW_XDP_OPERATIONS,
+};
