@@ -140,6 +140,8 @@ def _covering(family: int, first: int, last: int) -> _Prefix:
 
 def _overlap(one: Policy, other: Policy) -> bool:
     """Say whether there is a packet that both match."""
+    if one.interface_id != other.interface_id:
+        return False
     return any(
         mine.intersect(theirs) is not None for mine, theirs in product(one.local_ts, other.local_ts)
     ) and any(mine.intersect(theirs) is not None for mine, theirs in product(one.remote_ts, other.remote_ts))

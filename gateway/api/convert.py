@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
+from gateway.api.convert_interface import read_interface, write_interface
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.duration import MAX_S, format_duration
 from gateway.api.types.v1 import ipsec_pb2 as tpb
@@ -411,6 +412,7 @@ def write_policy(policy: Policy) -> tpb.Policy:
         child=policy.child,
         placement=write_placement(policy.placement),
         interface_id=policy.interface_id,
+        interface=write_interface(policy.interface),
     )
 
 
@@ -426,6 +428,11 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
     local_address = read_optional_address(message.local_address, at(path, "local_address"), violations)
     remote_address = read_optional_address(message.remote_address, at(path, "remote_address"), violations)
     placement = read_placement(message.placement, at(path, "placement"), violations)
+    interface = None
+    if message.HasField("interface"):
+        interface = read_interface(message.interface, at(path, "interface"), violations)
+        if interface is not None and interface.id != message.interface_id:
+            violations.add(at(path, "interface_id"), f"is not that of {interface.name}, {interface.id}")
     if len(violations) > before or action is None or mode is None or protocol is None:
         return None
     return Policy(
@@ -443,6 +450,7 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
         child=message.child,
         placement=placement,
         interface_id=message.interface_id,
+        interface=interface,
     )
 
 

@@ -22,6 +22,8 @@ from gateway.api.convert import (
     write_placement,
 )
 from gateway.api.convert_authentication import is_weak_scheme, read_authentication, write_authentication
+from gateway.api.convert_interface import check_routes, read_interface, write_interface
+from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import WantedConnection
 from gateway.ipsec.authentication import WEAK_SCHEMES
@@ -38,6 +40,7 @@ from gateway.ipsec.connection import (
 )
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.identity import ANY_IDENTITY, Identity, parse_identity
+from gateway.ipsec.interface import EVERYTHING
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.policy import Action
 from gateway.ipsec.proposal import (
@@ -130,6 +133,9 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
         return None
     connection = Connection(
         name=message.name,
+        if child.interface is not None:
+            interface_path = at(at(path, "children", i), "interface")
+            check_routes(child.interface, remote.addresses, interface_path, violations)
         local=local,
         remote=remote,
         ike=ike,
@@ -314,6 +320,14 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         if action is not Action.PROTECT and getattr(message, name) not in (0, cpb.START_NONE):
             violations.add(at(path, name), f"is for action protect, not {action.value}; leave it out")
     rekey_s: float | None = default.rekey.seconds
+    interface = None
+    if message.HasField("interface"):
+        interface = read_interface(message.interface, at(path, "interface"), violations)
+        local_ts, remote_ts = local_ts or EVERYTHING, remote_ts or EVERYTHING
+        if action is not Action.PROTECT:
+            violations.add(at(path, "interface"), f"is for action protect, not {action.value}; leave it out")
+        if message.mode == tpb.MODE_TRANSPORT:
+            violations.add(at(path, "interface"), "is for mode tunnel, not transport; leave it out")
     if message.HasField("rekey"):
         rekey_s = read_duration(message.rekey, at(path, "rekey"), violations) or None
     window = message.replay_window if message.HasField("replay_window") else default.replay_window_packets
@@ -344,6 +358,7 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
     )
 
 
+        interface=interface,
 def _read_child_proposals(
     message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations
 ) -> tuple[Proposal, ...]:
@@ -504,5 +519,6 @@ def _write_child(child: Child) -> cpb.Child:
     )
 
 
+        interface=write_interface(child.interface),
 def _write_loss_action(action: LossAction | None) -> str | None:
     return None if action is None else LOSS_ACTION.write(action)

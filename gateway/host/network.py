@@ -139,7 +139,12 @@ class Network:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
         self._netlink: IPRoute | None = None
 
-    async def _run(self, call: Callable[[IPRoute], T]) -> T:
+    async def run(self, call: Callable[[IPRoute], T]) -> T:
+        """Call with the netlink socket, in its thread; for the modules of this room.
+
+        Raises:
+            HostError: The kernel refused.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._in_thread, call)
 
     def _in_thread(self, call: Callable[[IPRoute], T]) -> T:
@@ -174,7 +179,7 @@ class Network:
             found = list(netlink.link_lookup(ifname=name))
             return int(found[0]) if found else None
 
-        return await self._run(work)
+        return await self.run(work)
 
     async def bring_up(self, index: int, *, mtu_bytes: int, link_local: bool) -> None:
         """Set the MTU of a link and bring it up; without `link_local` IPv6 makes no address on it."""
@@ -192,7 +197,7 @@ class Network:
                 )
             netlink.link("set", index=index, mtu=mtu_bytes, state="up")
 
-        await self._run(work)
+        await self.run(work)
 
     async def is_up(self, index: int) -> bool:
         """Return whether a link is administratively up; one that is gone is not."""
@@ -201,11 +206,11 @@ class Network:
             iff_up = 1
             return any(int(link["flags"]) & iff_up for link in netlink.get_links(index))
 
-        return await self._run(work)
+        return await self.run(work)
 
     async def set_mtu(self, index: int, mtu_bytes: int) -> None:
         """Set the MTU of a link."""
-        await self._run(lambda netlink: netlink.link("set", index=index, mtu=mtu_bytes))
+        await self.run(lambda netlink: netlink.link("set", index=index, mtu=mtu_bytes))
 
     async def addresses(self) -> tuple[LocalAddress, ...]:
         """Return every address of this machine."""
@@ -213,7 +218,7 @@ class Network:
         def work(netlink: IPRoute) -> tuple[LocalAddress, ...]:
             return tuple(_parse_address(message) for message in netlink.get_addr())
 
-        return await self._run(work)
+        return await self.run(work)
 
     async def links_by_address(self) -> dict[IpAddress, LinkState]:
         """Return the interface that has each address of this machine; of several, one."""
@@ -223,7 +228,7 @@ class Network:
             addresses = [_parse_address(message) for message in netlink.get_addr()]
             return {local.address: links[local.link] for local in addresses if local.link in links}
 
-        return await self._run(work)
+        return await self.run(work)
 
     # --- rules and routes -------------------------------------------------------------------------
 
@@ -233,7 +238,7 @@ class Network:
         def work(netlink: IPRoute) -> frozenset[Rule]:
             return frozenset(_list_rules(netlink, protocol))
 
-        return await self._run(work)
+        return await self.run(work)
 
     async def sync_routing(
         self, *, rules: Iterable[Rule], routes: Iterable[Route], table: int, protocol: int
@@ -257,7 +262,7 @@ class Network:
             for route in present_routes - wanted_routes:
                 _tolerate(errno.ESRCH, netlink.route, "del", **_encode_route(route, protocol))
 
-        await self._run(work)
+        await self.run(work)
 
     async def change_routes(self, *, add: Iterable[Route], remove: Iterable[Route], protocol: int) -> None:
         """Remove and then add single routes of ours, without looking at the others."""
@@ -269,7 +274,7 @@ class Network:
             for route in added:
                 _tolerate(errno.EEXIST, netlink.route, "add", **_encode_route(route, protocol))
 
-        await self._run(work)
+        await self.run(work)
 
     async def next_hop(self, destination: IpAddress, *, mark: int = 0) -> NextHop | None:
         """Return where packets to a destination go next, or `None` if there is no route."""
@@ -289,11 +294,11 @@ class Network:
                 return None
             return NextHop(link=int(attributes["RTA_OIF"]), gateway=_gateway(attributes))
 
-        return await self._run(work)
+        return await self.run(work)
 
-    async def routes(self, table: int) -> frozenset[Route]:
-        """Return the routes of a table."""
-        return await self._run(lambda netlink: frozenset(_list_routes(netlink, table)))
+    async def routes(self, table: int, *, protocol: int | None = None) -> frozenset[Route]:
+        """Return the routes of a table, or those of it that carry a protocol number."""
+        return await self.run(lambda netlink: frozenset(_list_routes(netlink, table, protocol)))
 
 
 def _tolerate(code: int, call: Callable[..., object], *args: str, **attributes: object) -> None:
@@ -402,11 +407,11 @@ def _encode_ports(ports: tuple[int, int]) -> str:
     return f"{ports[0]}:{ports[1]}"
 
 
-def _list_routes(netlink: IPRoute, table: int) -> Iterable[Route]:
+def _list_routes(netlink: IPRoute, table: int, protocol: int | None = None) -> Iterable[Route]:
     for version, family in _FAMILY.items():
         for message in netlink.get_routes(family=family, table=table):
             attributes = _attributes(message)
-            if attributes.get("RTA_TABLE") != table:
+            if attributes.get("RTA_TABLE") != table or protocol not in (None, int(message["proto"])):
                 continue
             kind = int(message["type"])
             default = "0.0.0.0" if version == 4 else "::"  # noqa: S104 - a prefix, nothing is bound

@@ -5,6 +5,7 @@ from enum import Enum
 
 from gateway.ipsec.authentication import PSK_AUTHENTICATION, Authentication
 from gateway.ipsec.identity import Identity
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.policy import Action
@@ -147,6 +148,8 @@ class Child:
     copy_df: bool = True
     priority: int = 1000
     placement: Placement = Placement()
+    interface: TunnelInterface | None = None
+    """Carry what is routed into this interface, and nothing else."""
     dpd_action: LossAction | None = None
     """When the peer is dead, or the SA lost otherwise. None: what `start` says, see `on_loss`."""
     close_action: LossAction | None = None
@@ -156,6 +159,11 @@ class Child:
     def protocol(self) -> ProtocolId:
         """Return what protects its packets: ESP or AH."""
         return self.proposals[0].protocol if self.proposals else ProtocolId.ESP
+
+    @property
+    def interface_id(self) -> int:
+        """Return the id of its interface, 0 if it has none."""
+        return 0 if self.interface is None else self.interface.id
 
     def on_loss(self, *, by_peer: bool) -> LossAction:
         """Return what to do when the peer deleted it (`by_peer`) or it was lost otherwise."""

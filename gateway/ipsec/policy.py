@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from gateway.ipsec.errors import VocabularyError
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode
 from gateway.ipsec.selectors import TrafficSelector
@@ -45,3 +47,12 @@ class Policy:
     """Where the SAs of a PROTECT entry are expected: the entry waits for them there."""
     interface_id: int = 0
     """Only for traffic of this virtual interface (Linux: `if_id`), and for SAs of it; 0 for that of none."""
+    interface: TunnelInterface | None = None
+    """The interface, which is made if it is not there; `None`: somebody else makes it."""
+
+    def __post_init__(self) -> None:
+        if self.interface is not None and self.interface.id != self.interface_id:
+            raise VocabularyError(
+                f"policy {self.name} is for interface id {self.interface_id}, "
+                f"and its interface {self.interface.name} has {self.interface.id}"
+            )

@@ -17,7 +17,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.datapath.backend import (
@@ -34,6 +34,7 @@ from gateway.datapath.backend import (
 from gateway.datapath.events import EventHub
 from gateway.datapath.protection import Protection
 from gateway.datapath.software.forwarder import Forwarder, SendResult
+from gateway.datapath.software.interfaces import Interfaces
 from gateway.datapath.software.options import SoftwareOptions
 from gateway.datapath.software.outer import FromWire, OuterSockets
 from gateway.datapath.software.sad import (
@@ -125,9 +126,16 @@ class SoftwareBackend:
         self._outer: OuterSockets | None = None
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._forwarder = Forwarder(self._sad, self, self._options.limits)
+        self._interfaces = Interfaces(
+            self._network,
+            self._place.tag,
+            lambda packet, number: self._forwarder.from_tunnel(packet, self.now(), number),
+        )
         self._spd_lock = asyncio.Lock()
         self._link = 0
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
+        self._carried: dict[int, int] = {}
+        """By interface id: what its SAs carry in one piece, in bytes."""
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresher: asyncio.TimerHandle | None = None
@@ -154,6 +162,7 @@ class SoftwareBackend:
             self._watch.start()
             async with self._spd_lock:
                 await self._protection.start(self._link)
+                await self._interfaces.tunnels.start()
         except BaseException:
             await self.close()
             raise
@@ -200,6 +209,7 @@ class SoftwareBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._close_tunnel()
+        self._interfaces.close()
         if self._outer is not None:
             outer = self._outer
             for sock in (*outer.raw, *outer.raw_ah, *outer.icmp, *outer.udp):
@@ -217,6 +227,7 @@ class SoftwareBackend:
         """
         async with self._spd_lock:
             await self._protection.remove()
+            await self._interfaces.tunnels.remove_all()
 
     # --- Datapath: SAs ------------------------------------------------------------------------------
 
@@ -288,7 +299,6 @@ class SoftwareBackend:
         if len(self._sad) >= MAX_SAS:
             raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
         first_wanted(sa.placement, (Engine.SOFTWARE,))
-        _check_interface(sa.interface_id)
         if sa.encapsulation is not None and not self._esp_sockets:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,
@@ -366,11 +376,13 @@ class SoftwareBackend:
                 try:
                     self._check_generation(generation)
                     _check_policy(policy)
+                    await self._interfaces.tunnels.claim(policy)
                 except DatapathError as error:
                     errors[policy.name] = error
                 else:
                     entries[policy.name] = make_entry(policy, generation)
             refusal = await self._try_to_protect(entries.values())
+            await self._tidy_interfaces([policy.name for policy in policies])
             return tuple(
                 ItemResult(name=policy.name, error=errors.get(policy.name) or refusal) for policy in policies
             )
@@ -381,11 +393,19 @@ class SoftwareBackend:
             gone = frozenset(names)
             kept = [entry for entry in self._forwarder.spd.entries if entry.policy.name not in gone]
             refusal = await self._try_to_protect(kept)
+            await self._tidy_interfaces(names)
             return tuple(ItemResult(name=name, error=refusal) for name in names)
 
     async def list_policies(self) -> tuple[Policy, ...]:
         """Return the SPD in order."""
         return self._forwarder.spd.policies
+
+    async def _tidy_interfaces(self, names: Iterable[str]) -> None:
+        """Have interfaces follow SPD entries as they are now."""
+        there = {entry.policy.name: entry.policy.interface for entry in self._forwarder.spd.entries}
+        for name in names:
+            self._interfaces.tunnels.note(name, there.get(name))
+        await self._interfaces.tunnels.tidy()
 
     async def _try_to_protect(self, entries: Iterable[SpdEntry]) -> DatapathError | None:
         """Put an SPD in force; return why not, and leave the old one in force then.
@@ -395,16 +415,16 @@ class SoftwareBackend:
         """
         old, new = self._forwarder.spd, Spd(entries)
         try:
-            self._protection.check(new.policies)
+            self._protection.check(new.steered)
         except DatapathError as error:
             return error
         try:
-            await self._protection.guard_policies(new.policies)
+            await self._protection.guard_policies(new.steered)
             self._forwarder.use_spd(new, self.now())
-            await self._protection.steer(new.policies)
+            await self._protection.steer(new.steered)
         except (HostError, DatapathError) as error:
             with contextlib.suppress(HostError):
-                await self._protection.guard_policies(old.policies)
+                await self._protection.guard_policies(old.steered)
             self._forwarder.use_spd(old, self.now())
             if isinstance(error, DatapathError):
                 return error
@@ -422,6 +442,8 @@ class SoftwareBackend:
             policies = [entry.policy.name for entry in entries if entry.generation < generation]
             self._protection.forget_former_lives()
             refusal = await self._try_to_protect(entry for entry in entries if entry.generation >= generation)
+            self._interfaces.tunnels.forget_former()
+            await self._tidy_interfaces(policies)
             self._hear_own_sas()
             self._forwarder.sas_changed(self.now())
             if refusal is not None:
@@ -482,7 +504,7 @@ class SoftwareBackend:
             while not self._is_closed:
                 try:
                     await self._open_tunnel()
-                    await self._protection.use_link(self._link, self._forwarder.spd.policies)
+                    await self._protection.use_link(self._link, self._forwarder.spd.steered)
                 except (HostError, DatapathError) as error:
                     self._close_tunnel()
                     _log.warning("tunnel_device_not_renewed", reason=str(error))
@@ -541,7 +563,8 @@ class SoftwareBackend:
             try:
                 if not await self._network.is_up(self._link):
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
-                await self._protection.steer_again(self._forwarder.spd.policies)
+                await self._protection.steer_again(self._forwarder.spd.steered)
+                await self._interfaces.tunnels.follow()
             except (HostError, DatapathError) as error:
                 _log.warning("routing_failed", reason=str(error))
         self._measure_paths()
@@ -572,12 +595,16 @@ class SoftwareBackend:
 
         It never goes below 1280: IPv6 would end on the device. Returns the task that does it, if it must.
         """
-        mtus = [entry.mtu for entry in self._sad if isinstance(entry, OutboundEntry)]
-        wanted = max(min(mtus, default=_DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
-        if wanted == self._tunnel_mtu or self._tun is None or self._is_closed:
+        carried: dict[int, int] = {}
+        for entry in self._sad:
+            if isinstance(entry, OutboundEntry):
+                number = entry.sa.interface_id
+                carried[number] = min(entry.mtu, carried.get(number, entry.mtu))
+        wanted = max(carried.pop(0, _DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
+        if self._is_closed or (wanted == self._tunnel_mtu and carried == self._carried):
             return None
-        self._tunnel_mtu = wanted
-        return self._spawn(self._set_tunnel_mtu(wanted), "tunnel-mtu")
+        self._tunnel_mtu, self._carried = wanted, carried
+        return self._spawn(self._set_tunnel_mtu(wanted, carried), "tunnel-mtu")
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -585,7 +612,10 @@ class SoftwareBackend:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _set_tunnel_mtu(self, mtu_bytes: int) -> None:
+    async def _set_tunnel_mtu(self, mtu_bytes: int, carried: Mapping[int, int]) -> None:
+        await self._interfaces.tunnels.fit_mtu(carried)
+        if self._tun is None:
+            return
         try:
             await self._network.set_mtu(self._link, mtu_bytes)
         except HostError as error:
@@ -605,8 +635,10 @@ class SoftwareBackend:
         """Send an ESP packet in as many pieces as needed."""
         return self._outer.send_fragmented(entry, sealed) if self._outer is not None else SendResult.FAILED
 
-    def deliver(self, packet: bytes) -> bool:
+    def deliver(self, packet: bytes, interface_id: int) -> bool:
         """Hand a packet to the kernel."""
+        if interface_id:
+            return self._interfaces.deliver(packet, interface_id)
         return self._tun is not None and self._tun.write(packet)
 
     def source_towards(self, destination: IpAddress) -> IpAddress | None:
@@ -636,26 +668,12 @@ def _is_inbound(sa: SecurityAssociation) -> bool:
     return sa.direction is Direction.INBOUND
 
 
-def _check_interface(interface_id: int) -> None:
-    """Check that something is not for the traffic of a virtual interface.
-
-    Raises:
-        DatapathError: MODE_UNSUPPORTED: it is.
-    """
-    if interface_id:
-        raise DatapathError(
-            ErrorReason.MODE_UNSUPPORTED,
-            f"interface id {interface_id}: the software datapath has no traffic of virtual interfaces",
-        )
-
-
 def _check_policy(policy: Policy) -> None:
     """Check what an SPD entry needs.
 
     Raises:
         DatapathError: It makes no sense here.
     """
-    _check_interface(policy.interface_id)
     if not policy.name:
         raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
     if not any(pairs(policy)):

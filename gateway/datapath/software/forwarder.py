@@ -62,8 +62,8 @@ class Surroundings(Protocol):
     def send_fragmented(self, entry: OutboundEntry, sealed: Sealed) -> SendResult:
         """Send an ESP packet whose IP header the kernel makes, and fragments where it must."""
 
-    def deliver(self, packet: bytes) -> bool:
-        """Hand a packet to the kernel as if it had come in over the tunnel device."""
+    def deliver(self, packet: bytes, interface_id: int) -> bool:
+        """Hand a packet to the kernel as if it had come in over an interface, or with 0 the tunnel device."""
 
     def source_towards(self, destination: IpAddress) -> IpAddress | None:
         """Return our address towards a host."""
@@ -188,7 +188,7 @@ class Forwarder:
             if hold is not None and hold.packets and self._sad.serving(*entry.serves):
                 waiting, hold.packets = hold.packets, deque()
                 for _, packet in waiting:
-                    self.from_tunnel(packet, now)
+                    self.from_tunnel(packet, now, entry.policy.interface_id)
 
     def count_drop(self, reason: DropReason) -> None:
         """Count a drop that belongs to no SA."""
@@ -196,17 +196,17 @@ class Forwarder:
 
     # --- outbound ---------------------------------------------------------------------------------
 
-    def from_tunnel(self, packet: bytes, now: float) -> None:
-        """Carry a packet that the kernel routed into the tunnel device."""
+    def from_tunnel(self, packet: bytes, now: float, interface_id: int = 0) -> None:
+        """Carry a packet that the kernel routed into an interface, or with 0 into the tunnel device."""
         try:
             flow = parse_flow(packet)
         except PacketDropped as dropped:
             self.count_drop(dropped.reason)
             return
-        key = flow[:6]
+        key = (interface_id, *flow[:6])
         decision = self._flows.get(key)
         if decision is None:
-            decision = self._decide(flow)
+            decision = self._decide(flow, interface_id)
             if len(self._flows) >= _MAX_CACHED_FLOWS:
                 self._flows.clear()
             self._flows[key] = decision
@@ -220,10 +220,11 @@ class Forwarder:
         else:
             self.count_drop(decision.reason)
 
-    def _decide(self, flow: Flow) -> _Decision:
-        entry = self._spd.lookup(flow)
+    def _decide(self, flow: Flow, interface_id: int) -> _Decision:
+        entry = self._spd.lookup(flow, interface_id)
         if entry is None:
-            return self._decide_unmatched(flow)
+            # What routes led into an interface has no other way.
+            return _Decision(_Verdict.DROP) if interface_id else self._decide_unmatched(flow)
         if entry.policy.action is Action.BYPASS:
             return _Decision(_Verdict.BYPASS, entry=entry)
         if entry.policy.action is Action.DISCARD:
@@ -386,7 +387,7 @@ class Forwarder:
             inner = opened.packet
             if may_be_syn(inner):
                 inner = self._clamp_inbound(inner, entry)
-            if not self._around.deliver(inner):
+            if not self._around.deliver(inner, entry.sa.interface_id):
                 core.usage.count_drop(DropReason.SEND_FAILED)
         if core.usage.expiries:
             self.report_expiries(entry)

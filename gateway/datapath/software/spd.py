@@ -40,9 +40,15 @@ class Spd:
         """Return the entries in order."""
         return tuple(self._entries)
 
-    def lookup(self, flow: Flow) -> SpdEntry | None:
-        """Return the first entry that an outbound packet matches."""
-        return next((entry for entry in self._entries if entry.selectors.permits_outbound(flow)), None)
+    @property
+    def steered(self) -> tuple[Policy, ...]:
+        """Return the policies in order whose traffic their selectors tell, and not an interface."""
+        return tuple(policy for policy in self.policies if not policy.interface_id)
+
+    def lookup(self, flow: Flow, interface_id: int = 0) -> SpdEntry | None:
+        """Return the first entry that an outbound packet of an interface, or of none, matches."""
+        of_it = (entry for entry in self._entries if entry.policy.interface_id == interface_id)
+        return next((entry for entry in of_it if entry.selectors.permits_outbound(flow)), None)
 
     def brings_by_rule(self, flow: Flow) -> bool:
         """Whether steering brings a packet that no entry matches: its rules may be wider than selectors.
@@ -52,7 +58,7 @@ class Spd:
         return any(
             entry.any_port.permits_outbound(flow)
             for entry in self._entries
-            if entry.policy.action is Action.PROTECT
+            if entry.policy.action is Action.PROTECT and not entry.policy.interface_id
         )
 
     def hides_ports(self, flow: Flow) -> bool:
@@ -60,7 +66,7 @@ class Spd:
         return flow.source_port is None and any(
             entry.any_port.permits_outbound(flow)
             for entry in self._entries
-            if entry.policy.action is not Action.BYPASS
+            if entry.policy.action is not Action.BYPASS and not entry.policy.interface_id
         )
 
 

@@ -1,7 +1,7 @@
 """The TUN device through which the kernel hands us what is to be protected, and takes back what was.
 
-One packet per read and per write, without a header of the device's own. The device belongs to this process:
-when it ends, however it ends, the device and the routes into it vanish.
+One packet per read and per write, without a header of the device's own. Unless it is persistent, the device
+belongs to this process: when it ends, however it ends, the device and the routes into it vanish.
 """
 
 import errno
@@ -25,8 +25,12 @@ _MAX_NAME_BYTES: Final = 15
 class Tun:
     """One open TUN device; owns its descriptor."""
 
-    def __init__(self, name: str) -> None:
-        """Create the device, or take over one that an operator made persistent.
+    def __init__(self, name: str, *, is_persistent: bool = False) -> None:
+        """Create the device, or take over one that is persistent.
+
+        Args:
+            name: Of the device.
+            is_persistent: Whether it stays when this process ends: then it drops what is routed there.
 
         Raises:
             HostError: Another process has it, or this one may not.
@@ -42,8 +46,7 @@ class Tun:
             raise HostError("no permission to open /dev/net/tun: run the agent as root") from error
         try:
             fcntl.ioctl(self.descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TUN | _IFF_NO_PI))
-            # A device that outlives us would swallow packets that nobody reads.
-            fcntl.ioctl(self.descriptor, _TUNSETPERSIST, 0)
+            fcntl.ioctl(self.descriptor, _TUNSETPERSIST, int(is_persistent))
         except OSError as error:
             os.close(self.descriptor)
             raise HostError(_explain(name, error)) from error
@@ -63,8 +66,16 @@ class Tun:
             return False
         return True
 
+    def end_persistence(self) -> None:
+        """Have the device vanish when it is closed.
+
+        Raises:
+            OSError: It is gone already.
+        """
+        fcntl.ioctl(self.descriptor, _TUNSETPERSIST, 0)
+
     def close(self) -> None:
-        """Destroy the device."""
+        """Close the device, which vanishes unless it is persistent."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -29,6 +29,7 @@ from gateway.datapath.backend import (
     SaCounters,
 )
 from gateway.datapath.events import EventHub
+from gateway.datapath.tunnels import TunnelKind, Tunnels
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
@@ -51,10 +52,12 @@ from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.statistics import drops_of, read_statistics
 from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
+from gateway.host.links import XFRM, Links
 from gateway.host.network import Network, probe_path
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import Capability, require_capabilities
 from gateway.host.sockets import UDP_ENCAP, UDP_ENCAP_ESPINUDP
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.placement import in_words
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import (
@@ -104,6 +107,11 @@ class XfrmBackend:
         self._network = Network()
         self._routes = Routes(self._network, self._options)
         self._devices = Devices(self._network)
+        self._tunnels = Tunnels(
+            self._network, TunnelKind(kind=XFRM, make=self._make_interface), self._options.tag
+        )
+        self._carried: dict[int, dict[Serves, int]] = {}
+        """By interface id and what an SA of it serves: what the SA carries in one piece, in bytes."""
         self._journal = Journal(self._options.journal)
         self._policies = PolicyKeeper(self._thread, self._spd, self._sad, self._routes, self._journal)
         self._sas = KernelSas(
@@ -113,6 +121,7 @@ class XfrmBackend:
             self._devices,
             self._journal,
             tag=self._options.number,
+            mark=self._options.mark,
             has_udp=bool(self._esp_sockets),
         )
         self._bad_spis = BadSpiWatch(self._is_in_kernel, self._hub.emit)
@@ -159,6 +168,10 @@ class XfrmBackend:
         tag = self._options.number
         found = await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag))
         self._leftovers = adopt(found, self._journal, self._sad, self._spd)
+        await self._tunnels.start()
+        for entry in self._spd.entries():
+            self._tunnels.note(entry.policy.name, entry.policy.interface)
+        await self._tunnels.follow()
         await self._use_addresses()
         if self._leftovers.policies:
             await self._routes.keep_former()
@@ -220,6 +233,7 @@ class XfrmBackend:
             try:
                 await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag).remove(xfrm))
                 await self._routes.remove()
+                await self._tunnels.remove_all()
                 self._journal.remove()
             except (XfrmError, OSError) as error:
                 raise HostError(str(error)) from error
@@ -269,7 +283,22 @@ class XfrmBackend:
         async with self._lock:
             results = tuple([await self._install_one(sa, generation) for sa in sas])
             await self._policies.steer(())
+            await self._fit_interfaces(sas)
             return results
+
+    async def _fit_interfaces(self, sas: Iterable[SecurityAssociation]) -> None:
+        """Have the MTU of interfaces follow the SAs that were installed."""
+        changed: dict[int, None] = {}
+        for sa in sas:
+            held = self._sad.get(sa.sa_id)
+            if held is not None and sa.interface_id and not held.is_inbound:
+                self._carried.setdefault(sa.interface_id, {})[held.serves] = _effective_mtu(held)
+                changed[sa.interface_id] = None
+        for number in changed:
+            carried = self._carried[number]
+            for serves in [serves for serves in carried if not self._sad.carriers(serves).outbound]:
+                del carried[serves]
+        await self._tunnels.fit_mtu({number: min(self._carried[number].values()) for number in changed})
 
     async def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         try:
@@ -333,15 +362,40 @@ class XfrmBackend:
                 self._check_generation(generation)
             except DatapathError as error:
                 return tuple(ItemResult(name=policy.name, error=error) for policy in policies)
-            errors, refusal = await self._policies.apply(policies, generation)
+            refused: dict[str, DatapathError] = {}
+            for policy in policies:
+                try:
+                    await self._tunnels.claim(policy)
+                except DatapathError as error:
+                    refused[policy.name] = error
+            possible = [policy for policy in policies if policy.name not in refused]
+            errors, refusal = await self._policies.apply(possible, generation)
+            await self._tidy_interfaces(policy.name for policy in policies)
             return tuple(
-                ItemResult(name=policy.name, error=errors.get(policy.name) or refusal) for policy in policies
+                ItemResult(
+                    name=policy.name,
+                    error=refused.get(policy.name) or errors.get(policy.name) or refusal,
+                )
+                for policy in policies
             )
+
+    async def _tidy_interfaces(self, names: Iterable[str]) -> None:
+        """Have interfaces follow SPD entries as they are now."""
+        for name in names:
+            entry = self._spd.get(name)
+            self._tunnels.note(name, None if entry is None else entry.policy.interface)
+        await self._tunnels.tidy()
+
+    async def _make_interface(self, interface: TunnelInterface) -> None:
+        links = Links(self._network)
+        if await links.get(interface.name) is None:
+            await links.add_xfrm(interface.name, interface.id)
 
     async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
         """Remove SPD entries: their traffic is nobody's business any more."""
         async with self._lock:
             refusal = await self._policies.withdraw(names)
+            await self._tidy_interfaces(names)
             return tuple(ItemResult(name=name, error=refusal) for name in names)
 
     async def list_policies(self) -> tuple[Policy, ...]:
@@ -361,6 +415,7 @@ class XfrmBackend:
             except (DatapathError, HostError) as error:
                 _log.error("addresses_not_followed", reason=str(error))
             self._routes.distrust()
+            await self._tunnels.follow()
             await self._policies.steer(self._spd.entries())
 
     async def reconcile(self, generation: int) -> tuple[str, ...]:
@@ -376,6 +431,8 @@ class XfrmBackend:
             await ask(self._thread, partial(leftovers.remove, but=self._spd))
             self._routes.forget_former()
             await self._policies.steer(())
+            self._tunnels.forget_former()
+            await self._tidy_interfaces(policies)
             return (*(held.sa.sa_id for held in sas), *policies)
 
     def _check_generation(self, generation: int) -> None:

@@ -46,6 +46,8 @@ class Placing:
     knows_direction: bool
     """Whether the kernel has XFRMA_SA_DIR (Linux 6.10)."""
     offload: r.Offload | None = None
+    mark: int = 0
+    """Of what SAs of a virtual interface send: routes into that interface are not for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
         direction=direction if placing.knows_direction else None,
         offload=placing.offload,
         if_id=sa.interface_id or None,
+        set_mark=placing.mark or None if sa.interface_id and not is_inbound else None,
     )
 
 

@@ -68,6 +68,7 @@ class KernelSas:
         devices: Says which interface has an address.
         journal: Remembers what is installed.
         tag: In the selectors of what is ours.
+        mark: SO_MARK of our own packets.
         has_udp: Whether there are sockets for ESP in UDP.
     """
 
@@ -80,6 +81,7 @@ class KernelSas:
         journal: Journal,
         *,
         tag: int,
+        mark: int,
         has_udp: bool,
     ) -> None:
         self._thread = thread
@@ -88,6 +90,7 @@ class KernelSas:
         self._devices = devices
         self._journal = journal
         self._tag = tag
+        self._mark = mark
         self._has_udp = has_udp
         self._ability: KernelAbility | None = None
 
@@ -206,6 +209,7 @@ class KernelSas:
             tag=self._tag,
             knows_direction=self.ability.knows_direction,
             offload=offload,
+            mark=self._mark,
         )
 
     def _check_sa(self, sa: SecurityAssociation) -> None:

@@ -158,6 +158,7 @@ def _direction(
         child=child.name,
         child_sa_id=parameters.child_sa_id,
         placement=child.placement,
+        interface_id=child.interface_id,
     )
 
 

@@ -262,7 +262,7 @@ def with_child(line: str) -> str:
 
 CHILD_KEYS = (
     "name, local_ts, remote_ts, mode, action, esp, start, rekey, rekey_bytes, rekey_packets, over_fraction, "
-    "jitter, replay_window, copy_dscp, copy_df, priority, placement, ah, dpd_action, close_action"
+    "jitter, replay_window, copy_dscp, copy_df, priority, placement, ah, dpd_action, close_action, interface"
 )
 CHILD = "connections[0].children[0]"
 

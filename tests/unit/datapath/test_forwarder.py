@@ -55,6 +55,7 @@ class Machine:
         self.clear: list[bytes] = []
         self.fragmented: list[Sealed] = []
         self.delivered: list[bytes] = []
+        self.delivered_to: list[int] = []
         self.events: list[DatapathEvent] = []
         self.shrunk: list[OutboundEntry] = []
         self.answer = SendResult.SENT
@@ -74,8 +75,9 @@ class Machine:
         self.fragmented.append(sealed)
         return SendResult.SENT
 
-    def deliver(self, packet: bytes) -> bool:
+    def deliver(self, packet: bytes, interface_id: int) -> bool:
         self.delivered.append(packet)
+        self.delivered_to.append(interface_id)
         return True
 
     def source_towards(self, destination: IpAddress) -> IpAddress | None:

@@ -93,7 +93,7 @@ async def sas(kernel: Kernel) -> KernelSas:
     sad, spd, journal = Sad(bytes), Spd(TAG), Journal(None)
     thread = cast("XfrmThread", Thread(kernel))
     policies = PolicyKeeper(thread, spd, sad, cast("Routes", NoRoutes()), journal)
-    made = KernelSas(thread, sad, policies, cast("Devices", None), journal, tag=TAG, has_udp=False)
+    made = KernelSas(thread, sad, policies, cast("Devices", None), journal, tag=TAG, mark=0, has_udp=False)
     made.ability = KernelAbility(
         encryption=((Encr.AES_GCM_16, 256),),
         integrity=(),
