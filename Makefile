@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb lock clean
+.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb docs lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -31,6 +31,7 @@ help:
 	@echo 'make xdp       the XDP programs (C for the kernel), in ebpf/build'
 	@echo 'make proto     regenerate the gRPC code from proto/'
 	@echo 'make deb       a Debian package of the whole, in dist/'
+	@echo 'make docs      the documentation as a site, in dist/docs'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
 
 demo: deps-demo venv
@@ -106,6 +107,9 @@ venv: .venv/installed
 
 $(BUF):
 	@$(STAGE) 'buf $(BUF_VERSION)' npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
+
+docs: venv
+	@$(STAGE) 'documentation' $(BIN)/python -m mkdocs build --quiet --strict --site-dir dist/docs
 
 deb: xdp venv
 	@packaging/build-deb dist
