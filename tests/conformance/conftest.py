@@ -14,12 +14,16 @@ from gateway.api.listener import Listener
 from gateway.api.server import ApiServer
 from gateway.app.backends import make_datapath
 from gateway.datapath.backend import Datapath
+from gateway.datapath.engine.backend import EngineBackend
+from gateway.datapath.engine.options import EngineOptions
 from gateway.datapath.registry import AUTO, BackendOptions
 from gateway.datapath.software.backend import SoftwareBackend
+from gateway.datapath.software.tun import Tun
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.host.sockets import PortOptions, open_ports
 from tests.conformance.namespace import fresh_network_namespace
 from tests.fakes.datapath import FakeDatapath
+from tests.fakes.espd import FakeLauncher
 
 OUR_ADDRESSES = ("192.0.2.1/24", "2001:db8::1/64", "10.1.0.1/16", "fd00:1::1/64")
 
@@ -28,16 +32,17 @@ SOFTWARE = pytest.param("software", marks=pytest.mark.netns)
 REMOTE = pytest.param("remote", marks=pytest.mark.netns)
 XFRM = pytest.param("xfrm", marks=pytest.mark.guest)
 EVERY = pytest.param("every", marks=pytest.mark.guest)
+ENGINE_BOOKS = pytest.param("engine_books", marks=pytest.mark.netns)
 
 
-@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY])
+@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE_BOOKS])
 async def datapath(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """Any datapath, empty and ready."""
     async with OPENERS[request.param]() as opened:
         yield opened
 
 
-@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY])
+@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE_BOOKS])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """A datapath with an engine behind it, which refuses what it cannot carry; the fakes take everything."""
     async with OPENERS[request.param]() as opened:
@@ -74,6 +79,22 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
             yield backend
         finally:
             await backend.close()
+            ports.close()
+
+
+@asynccontextmanager
+async def open_engine_books() -> AsyncIterator[Datapath]:
+    """The backend of the native engine over an espd that keeps the books and carries nothing."""
+    with fresh_network_namespace(*OUR_ADDRESSES), TemporaryDirectory() as folder:
+        ports = open_ports(PortOptions())
+        launcher = FakeLauncher(Tun)
+        backend = EngineBackend(EngineOptions(state_dir=Path(folder)), ports.esp, launcher=launcher)
+        try:
+            await backend.start()
+            yield backend
+        finally:
+            await backend.close()
+            launcher.espd.end()
             ports.close()
 
 
@@ -115,4 +136,5 @@ OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
     "remote": open_remote,
     "xfrm": open_xfrm,
     "every": open_every,
+    "engine_books": open_engine_books,
 }

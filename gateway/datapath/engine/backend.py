@@ -1,0 +1,655 @@
+"""The native engine as one `Datapath`: SAs and SPD go to espd, and no packet comes here.
+
+espd outlives the agent. It goes on with what it has, and the next agent adopts it: by its socket, and by the
+journal, which has what espd does not keep. When espd itself ends, its SAs are lost, their keys never send
+again, and it is started anew; until new SAs are there the protection holds (fail closed).
+
+Rules a change must keep:
+
+- An outbound SA sends below a number only that the journal has: no life of its key begins below it.
+- A key that an outbound SA had is never given to another one.
+- The guard is in force before the SPD, and steering comes after it.
+- What changes the SAD or the SPD holds the lock.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from gateway.datapath.backend import (
+    Acquire,
+    BadSpi,
+    Capabilities,
+    Counters,
+    DatapathError,
+    DatapathEvent,
+    ErrorReason,
+    HardExpire,
+    InstalledSa,
+    ItemResult,
+    SasLost,
+)
+from gateway.datapath.engine import protocol as p
+from gateway.datapath.engine.adoption import (
+    LifeNote,
+    PolicyNote,
+    adopt,
+    forget_policy,
+    note_life,
+    note_policy,
+    noted_policies,
+    read_life,
+)
+from gateway.datapath.engine.core import EngineError, EventKind
+from gateway.datapath.engine.devices import Devices
+from gateway.datapath.engine.espd import Espd, Launcher, Life, ProgramLauncher
+from gateway.datapath.engine.espd_sas import EspdSas
+from gateway.datapath.engine.installation import limits_of, refusal_of
+from gateway.datapath.engine.options import EngineOptions
+from gateway.datapath.engine.policies import PolicyTable
+from gateway.datapath.engine.sad import Held, Sad
+from gateway.datapath.engine.sinks import Sinks, mute
+from gateway.datapath.engine.spd import Carrier, Wanted, compile_spd
+from gateway.datapath.events import EventHub
+from gateway.datapath.journal import Journal
+from gateway.datapath.protection import Protection
+from gateway.datapath.steering import pairs
+from gateway.datapath.watch import Watch
+from gateway.esp import ah
+from gateway.esp.transform import supported_encryption, supported_integrity
+from gateway.host.errors import HostError
+from gateway.host.network import Network
+from gateway.host.network_watch import NetworkWatch
+from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Policy
+from gateway.ipsec.sa import (
+    MAX_REPLAY_WINDOW,
+    IpAddress,
+    IpsecProtocol,
+    Mode,
+    SaId,
+    SecurityAssociation,
+    Spi,
+)
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+_MAX_SPIS_AT_ONCE: Final = 10_000
+_IPV6_MIN_MTU: Final = 1280
+_DEFAULT_TUNNEL_MTU: Final = 1400
+_PATH_REFRESH_S: Final = 5.0
+_RETRY_S: Final = 1.0
+
+
+class EngineBackend:
+    """A `Datapath` in espd.
+
+    Args:
+        options: Names and numbers.
+        esp_sockets: The ESP members of the UDP 4500 groups (`PortGroups.esp`); borrowed, and muted: espd sees
+            what they would get.
+        launcher: Starts espd; by default the program that `options` names.
+        entropy: Returns that many unpredictable bytes, for SPIs and names.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions | None = None,
+        esp_sockets: Sequence[socket.socket] = (),
+        *,
+        launcher: Launcher | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._options = options or EngineOptions()
+        self._place = self._options.protection
+        self._esp_sockets = tuple(esp_sockets)
+        self._hub = EventHub()
+        self._scratch: TemporaryDirectory[str] | None = None
+        folder = self._options.state_dir
+        if folder is None:
+            self._scratch = TemporaryDirectory(prefix="ipsecgw-", ignore_cleanup_errors=True)
+        self._journal = Journal(None if folder is None else folder / "engine.journal")
+        self._espd = Espd(
+            Path(self._scratch.name if self._scratch else folder or "") / "espd.sock",
+            launcher or ProgramLauncher(self._options.program),
+            on_event=self._on_event,
+            on_end=self._on_end,
+        )
+        self._sad = Sad(entropy, self._options.inbound_bits)
+        self._entries: dict[str, PolicyNote] = {}
+        self._table = PolicyTable(self._espd, self._journal, self._options.tunnels)
+        self._devices = Devices(self._espd)
+        self._sas = EspdSas(
+            self._espd,
+            self._sad,
+            self._journal,
+            mark=self._place.mark,
+            has_udp=bool(self._esp_sockets),
+            emit=self._hub.emit,
+            expire=lambda held: self._spawn(self._expire(held), "expire"),
+        )
+        self._sinks = Sinks()
+        self._network = Network()
+        self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
+        self._protection = Protection(self._network, self._place)
+        self._lock = asyncio.Lock()
+        self._life = b""
+        self._link = 0
+        self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
+        self._generation = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find espd or start it, adopt what a former life of the agent left, and listen.
+
+        Raises:
+            HostError: This machine or espd refused; the text says what to do.
+        """
+        require_capabilities(AGENT_CAPABILITIES, "the native engine")
+        try:
+            async with self._lock:
+                self._journal.read()
+                known = read_life(self._journal)
+                if known is not None:
+                    self._sad.fingerprint_key = known.fingerprint_key
+                self._table.adopt_numbers()
+                self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
+                self._journal.begin()
+                self._sinks.open()
+                mute(self._esp_sockets)
+                life = await self._espd.start(None if known is None else known.number)
+                await self._set_up(life)
+                await self._adopt()
+                await self._protection.start(self._link)
+                await self._protection.guard_policies(self._policies())
+                await self._table.start_over(self._wanted())
+                await self._protection.steer(self._policies())
+                self._watch.start()
+        except (EngineError, OSError, DatapathError) as error:
+            await self.close()
+            raise HostError(str(error)) from error
+        except BaseException:
+            await self.close()
+            raise
+        self._spawn(self._refresh_paths(), "refresh-paths")
+
+    async def _set_up(self, life: Life) -> None:
+        """Give espd its devices.
+
+        Raises:
+            HostError, EngineError: It did not take them.
+        """
+        options = self._options
+        message = p.Configure(
+            workers=options.workers,
+            inbound_bits=options.inbound_bits,
+            outbound_sas=options.outbound_sas,
+            tunnels=options.tunnels,
+            mark=self._place.mark,
+            clear_mark=self._place.clear_mark,
+            frames=options.frames,
+            frame_bytes=options.frame_bytes,
+            batch_low=options.batch_low,
+            batch_high=options.batch_high,
+        )
+        for worker in range(p.MAX_WORKERS):
+            message.cpus[worker] = p.ANY_CPU
+        await self._espd.do(p.MessageType.CONFIGURE, message)
+        note_life(self._journal, LifeNote(life.number, self._sad.fingerprint_key))
+        if life.number != self._life:
+            self._table.forget()
+            self._sas.forget_drops()
+        self._life = life.number
+        await self._devices.open_all(self._place.tunnel_device, self._tunnel_mtu)
+        link = await self._network.link_index(self._place.tunnel_device)
+        if link is None:
+            raise HostError(f"espd made no link {self._place.tunnel_device}")
+        self._link = link
+        await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+        _log.info("espd_ready", process=life.process, is_new=life.is_new, devices=self._devices.in_words())
+
+    async def _adopt(self) -> None:
+        """Take over the SAs that espd and journal have."""
+        adopted = adopt(self._journal, await self._sas.records(), self._sad)
+        await self._sas.take_strange(adopted.strange)
+        for held in self._sad:
+            self._sas.arm(held)
+        await self._sas.measure_paths(held for held in self._sad if not held.is_inbound)
+        if len(self._sad) or adopted.lost or adopted.strange:
+            _log.warning(
+                "sas_adopted",
+                adopted=len(self._sad),
+                lost=len(adopted.lost),
+                not_known=len(adopted.strange),
+            )
+
+    async def close(self) -> None:
+        """Stop listening. espd goes on with its SAs, and the protection stays.
+
+        Without a directory to be found in again espd ends too.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._watch.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for held in self._sad:
+            for timer in held.timers:
+                timer.cancel()
+        if self._scratch is not None:
+            await self._espd.stop()
+            self._scratch.cleanup()
+        self._espd.leave()
+        self._sinks.close()
+        self._journal.close()
+        await self._network.close()
+        self._hub.close()
+
+    async def remove_protection(self) -> None:
+        """Take away guard, rules and routes, and end espd: nothing keeps traffic from leaving in clear.
+
+        May be called without `start`, to clean up after an agent that is gone.
+        """
+        async with self._lock:
+            await self._protection.remove()
+            await self._espd.stop()
+            try:
+                self._journal.remove()
+            except OSError as error:
+                raise HostError(f"cannot remove the journal: {error.strerror}") from error
+
+    # --- Datapath: SAs ------------------------------------------------------------------------------
+
+    async def capabilities(self) -> Capabilities:
+        """Return what the core library can do: what the software datapath can, as tests compare."""
+        return Capabilities(
+            name="engine",
+            engines=(Engine.ENGINE,),
+            encryption=supported_encryption(),
+            integrity=tuple(dict.fromkeys((*supported_integrity(), *ah.supported_integrity()))),
+            protocols=(IpsecProtocol.ESP, IpsecProtocol.AH),
+            modes=(Mode.TUNNEL, Mode.TRANSPORT),
+            esn=True,
+            udp_encapsulation=bool(self._esp_sockets),
+            max_replay_window_packets=MAX_REPLAY_WINDOW,
+            counters_survive_restart=self._scratch is None,
+            max_sas=self._options.outbound_sas,
+        )
+
+    async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:  # noqa: ARG002 - one SPI space serves all our addresses
+        """Reserve SPIs whose places in espd's table are free.
+
+        Raises:
+            DatapathError: TABLE_FULL: more at once than this datapath gives, or than there is room for.
+        """
+        if not 0 <= count <= _MAX_SPIS_AT_ONCE:
+            raise DatapathError(
+                ErrorReason.TABLE_FULL, f"{count} SPIs at once, the limit is {_MAX_SPIS_AT_ONCE}"
+            )
+        return self._sad.reserve(count, time.monotonic())
+
+    async def install_sas(
+        self, sas: Sequence[SecurityAssociation], generation: int = 0
+    ) -> tuple[ItemResult, ...]:
+        """Install SAs; outbound ones take over the traffic that they are for."""
+        async with self._lock:
+            try:
+                self._check_generation(generation)
+            except DatapathError as error:
+                return tuple(ItemResult(name=sa.sa_id, error=error) for sa in sas)
+            errors = await self._sas.install(sas, generation)
+            await self._follow_sas()
+        words = self._devices.in_words()
+        return tuple(
+            ItemResult(
+                name=sa.sa_id,
+                error=error,
+                placement=None if error else Engine.ENGINE,
+                placement_reason="" if error else words,
+            )
+            for sa, error in zip(sas, errors, strict=True)
+        )
+
+    async def remove_sas(self, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:
+        """Remove SAs; what they carried asks for others first."""
+        async with self._lock:
+            gone = [held for sa_id in sa_ids if (held := self._sad.get(sa_id)) is not None]
+            for held in gone:
+                held.is_expired = True
+            await self._follow_sas()
+            counted = await self._sas.take_away(gone)
+        return tuple(ItemResult(name=sa_id, counters=counted.get(sa_id)) for sa_id in sa_ids)
+
+    async def list_sas(self) -> tuple[InstalledSa, ...]:
+        """Return every installed SA."""
+        words = self._devices.in_words()
+        return tuple(
+            InstalledSa(
+                sa=held.sa,
+                placement=Engine.ENGINE,
+                placement_reason=words,
+                generation=held.generation,
+                effective_mtu=held.mtu,
+            )
+            for held in self._sad
+        )
+
+    async def _follow_sas(self) -> None:
+        """Have SPD, tunnels and MTU be those of the SAs there are. The caller holds the lock."""
+        try:
+            await self._table.put_in_force(self._wanted())
+        except (EngineError, DatapathError) as error:
+            _log.error("tunnels_not_set", reason=str(error))
+        await self._fit_tunnel_mtu()
+
+    async def _fit_tunnel_mtu(self) -> None:
+        """Give the tunnel device the MTU of the narrowest SA: the kernel then fragments and answers itself.
+
+        It never goes below 1280: IPv6 would end on the device.
+        """
+        mtus = [held.mtu for held in self._sad if held.mtu and not held.is_expired]
+        wanted = max(min(mtus, default=_DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
+        if wanted != self._tunnel_mtu:
+            try:
+                await self._network.set_mtu(self._link, wanted)
+            except HostError as error:
+                _log.warning("tunnel_mtu_failed", mtu=wanted, reason=str(error))
+            else:
+                self._tunnel_mtu = wanted
+
+    # --- Datapath: policies -------------------------------------------------------------------------
+
+    def _policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in the order in which it is searched."""
+        policies = (note.policy for note in self._entries.values())
+        return tuple(sorted(policies, key=lambda policy: (policy.priority, policy.name)))
+
+    def _wanted(self) -> Wanted:
+        """Return what espd shall have of the SPD."""
+        return compile_spd(self._policies(), self._outbound)
+
+    def _outbound(self, connection: str, child: str) -> tuple[Carrier, ...]:
+        found = self._sad.outbound(connection, child)
+        return tuple(Carrier(held.cookie, held.sa.local_ts, held.sa.remote_ts) for held in found)
+
+    async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
+        """Install or replace SPD entries."""
+        async with self._lock:
+            entries = dict(self._entries)
+            errors: dict[str, DatapathError] = {}
+            for policy in policies:
+                try:
+                    self._check_generation(generation)
+                    _check_policy(policy)
+                except DatapathError as error:
+                    errors[policy.name] = error
+                else:
+                    entries[policy.name] = PolicyNote(policy=policy, generation=generation)
+            refusal = await self._try_to_protect(entries)
+            return tuple(
+                ItemResult(name=policy.name, error=errors.get(policy.name) or refusal) for policy in policies
+            )
+
+    async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
+        """Remove SPD entries: their traffic is nobody's business any more."""
+        async with self._lock:
+            gone = frozenset(names)
+            kept = {name: note for name, note in self._entries.items() if name not in gone}
+            refusal = await self._try_to_protect(kept)
+            return tuple(ItemResult(name=name, error=refusal) for name in names)
+
+    async def list_policies(self) -> tuple[Policy, ...]:
+        """Return the SPD in order."""
+        return self._policies()
+
+    async def _try_to_protect(self, entries: dict[str, PolicyNote]) -> DatapathError | None:
+        """Put an SPD in force; return why not, and leave the old one in force then.
+
+        The guard comes first: what steering does not catch is dropped, never sent in clear. Steering comes
+        last: whatever it brings finds its entry.
+        """
+        old, self._entries = self._entries, entries
+        try:
+            self._protection.check(self._policies())
+            await self._protection.guard_policies(self._policies())
+            await self._table.put_in_force(self._wanted())
+            await self._protection.steer(self._policies())
+        except (HostError, DatapathError, EngineError) as error:
+            self._entries = old
+            with contextlib.suppress(HostError, DatapathError, EngineError):
+                await self._protection.guard_policies(self._policies())
+                await self._table.put_in_force(self._wanted())
+            if isinstance(error, DatapathError):
+                return error
+            if isinstance(error, EngineError):
+                return refusal_of(error)
+            return DatapathError(ErrorReason.SYSTEM, str(error))
+        for name in old.keys() - entries.keys():
+            forget_policy(self._journal, name)
+        for name, note in entries.items():
+            if old.get(name) != note:
+                note_policy(self._journal, note)
+        return None
+
+    async def reconcile(self, generation: int) -> tuple[str, ...]:
+        """Remove everything older, and what a former life of this agent left in force."""
+        async with self._lock:
+            self._generation = max(self._generation, generation)
+            sas = [held for held in self._sad if held.generation < generation]
+            policies = [name for name, note in self._entries.items() if note.generation < generation]
+            for held in sas:
+                held.is_expired = True
+            self._protection.forget_former_lives()
+            kept = {name: note for name, note in self._entries.items() if note.generation >= generation}
+            refusal = await self._try_to_protect(kept)
+            await self._sas.take_away(sas)
+            await self._fit_tunnel_mtu()
+            if refusal is not None:
+                raise refusal
+            return (*(held.sa.sa_id for held in sas), *policies)
+
+    def _check_generation(self, generation: int) -> None:
+        """Refuse what a controller says that has been superseded; 0 is for those who do not count."""
+        if 0 < generation < self._generation:
+            raise DatapathError(
+                ErrorReason.STALE_GENERATION,
+                f"generation {generation} is over, {self._generation} is in force",
+            )
+
+    # --- Datapath: counters and events --------------------------------------------------------------
+
+    async def counters(self) -> Counters:
+        """Return a snapshot of all counters."""
+        try:
+            async with self._lock:
+                sas, drops = await self._sas.counters()
+        except EngineError as error:
+            raise refusal_of(error) from error
+        guard = await self._protection.counters()
+        for reason, count in (
+            (DropReason.CLEAR_INBOUND, guard.clear_inbound),
+            (DropReason.NO_SA, guard.clear_outbound),
+            (DropReason.POLICY_DISCARD, guard.discarded),
+        ):
+            if count:
+                drops[reason] = drops.get(reason, 0) + count
+        return Counters(sas=sas, drops=drops)
+
+    def events(self) -> Watch[DatapathEvent]:
+        """Return a stream of events from now on."""
+        return self._hub.subscribe()
+
+    # --- what espd tells ----------------------------------------------------------------------------
+
+    def _on_event(self, event: p.EventMessage) -> None:
+        match event:
+            case p.SaEvent():
+                self._on_sa_event(event)
+            case p.AcquireEvent():
+                self._on_acquire(event)
+            case p.BadSpiEvent():
+                self._on_bad_spi(event)
+            case p.MethodEvent():
+                self._devices.follow(event)
+
+    def _on_sa_event(self, message: p.SaEvent) -> None:
+        held = self._sad.of_cookie(message.event.cookie)
+        if held is None:
+            return
+        kinds = EventKind(message.event.kinds)
+        if kinds & EventKind.RESERVE:
+            self._spawn(self._sas.reserve(held, message.sequence), "reserve")
+        if kinds & EventKind.NAT_MOVED:
+            new = _address(message.event.address, message.event.family), int(message.event.port)
+            self._spawn(self._follow_peer(held, new), "follow-peer")
+        for limit in limits_of(held, kinds):
+            if isinstance(limit, HardExpire):
+                held.is_expired = True
+                self._spawn(self._follow_loss(), "follow-loss")
+            self._hub.emit(limit)
+
+    def _on_acquire(self, event: p.AcquireEvent) -> None:
+        name = self._table.name_of(event.policy)
+        note = self._entries.get(name or "")
+        if note is not None and note.policy.acquire:
+            self._hub.emit(
+                Acquire(
+                    policy=note.policy.name,
+                    source=_address(event.source, event.family),
+                    destination=_address(event.destination, event.family),
+                    protocol=event.protocol,
+                    source_port=event.source_port,
+                    destination_port=event.destination_port,
+                )
+            )
+
+    def _on_bad_spi(self, event: p.BadSpiEvent) -> None:
+        if not self._sad.is_reserved(event.spi):
+            self._hub.emit(
+                BadSpi(
+                    protocol=IpsecProtocol(event.protocol),
+                    spi=Spi(event.spi),
+                    source=_address(event.source, event.family),
+                    destination=_address(event.destination, event.family),
+                )
+            )
+
+    async def _follow_peer(self, held: Held, new: tuple[IpAddress, int]) -> None:
+        async with self._lock:
+            if held.peer != new and self._sad.get(held.sa.sa_id) is held:
+                await self._sas.follow_peer(held, new)
+                await self._fit_tunnel_mtu()
+
+    async def _follow_loss(self) -> None:
+        async with self._lock:
+            await self._follow_sas()
+
+    async def _expire(self, held: Held) -> None:
+        """End an SA whose hard lifetime in seconds is over; it stays listed until it is removed."""
+        async with self._lock:
+            if self._sad.get(held.sa.sa_id) is not held or held.final is not None:
+                return
+            held.is_expired = True
+            await self._follow_sas()
+            held.final = await self._sas.take_out(held)
+        self._hub.emit(HardExpire(sa_id=held.sa.sa_id, spi=held.sa.spi, limit="seconds"))
+
+    # --- when espd ends -----------------------------------------------------------------------------
+
+    def _on_end(self, reason: str) -> None:
+        if not self._is_closed:
+            self._spawn(self._renew(reason), "renew")
+
+    async def _renew(self, reason: str) -> None:
+        """Find espd again or start it anew, and tell which SAs are lost; until then nothing passes."""
+        _log.error("espd_lost", reason=reason, sas=len(self._sad))
+        while not self._is_closed:
+            async with self._lock:
+                try:
+                    await self._set_up(await self._espd.start(self._life))
+                    self._tell_lost(await self._sas.records(), reason)
+                    await self._table.start_over(self._wanted())
+                    await self._protection.use_link(self._link, self._policies())
+                except (HostError, EngineError, DatapathError) as error:
+                    _log.error("espd_not_renewed", reason=str(error))
+                    if not self._espd.is_there:
+                        self._tell_lost((), reason)
+                else:
+                    return
+            await asyncio.sleep(_RETRY_S)
+
+    def _tell_lost(self, there: Iterable[p.SaRecord], reason: str) -> None:
+        """Forget the SAs that espd has not, and tell of them."""
+        cookies = {record.cookie for record in there}
+        lost = self._sas.lose([held for held in self._sad if held.cookie not in cookies])
+        if lost:
+            self._hub.emit(SasLost(sa_ids=lost, reason=f"espd ended: {reason}"))
+
+    # --- the network --------------------------------------------------------------------------------
+
+    async def _follow_network(self) -> None:
+        """Put back what the kernel took away with a link or an address, and measure paths anew."""
+        async with self._lock:
+            try:
+                if not await self._network.is_up(self._link):
+                    await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
+                await self._protection.steer_again(self._policies())
+            except (HostError, DatapathError) as error:
+                _log.warning("routing_failed", reason=str(error))
+            await self._measure_paths()
+
+    async def _refresh_paths(self) -> None:
+        while True:
+            await asyncio.sleep(_PATH_REFRESH_S)
+            async with self._lock:
+                await self._measure_paths()
+
+    async def _measure_paths(self) -> None:
+        await self._sas.measure_paths(held for held in self._sad if not held.is_inbound)
+        await self._fit_tunnel_mtu()
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=f"engine-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _address(octets: Iterable[int], family: int) -> IpAddress:
+    packed = bytes(octets)
+    return ip_address(packed[:4] if family == 4 else packed)
+
+
+def _check_policy(policy: Policy) -> None:
+    """Check what an SPD entry needs.
+
+    Raises:
+        DatapathError: It makes no sense here.
+    """
+    if policy.interface_id:
+        raise DatapathError(
+            ErrorReason.MODE_UNSUPPORTED,
+            f"interface id {policy.interface_id}: the native engine has no traffic of virtual interfaces",
+        )
+    if not policy.name:
+        raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
+    if not any(pairs(policy)):
+        raise DatapathError(
+            ErrorReason.ADDRESS_FAMILY,
+            "no local and remote selector of one family and protocol: this policy matches no packet",
+        )

@@ -1,0 +1,33 @@
+"""How the native engine sits in its machine: names and numbers."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.datapath.engine.espd import espd_path
+from gateway.datapath.protection import ProtectionOptions
+
+DEFAULT_PROTECTION: Final = ProtectionOptions(
+    tunnel_device="ipsecgw0e", tag="0_engine", table=4502, first_preference=7100, routing_protocol=47
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Names and numbers. Two agents in one network namespace need other ones."""
+
+    state_dir: Path | None = None
+    """Where espd's socket and the journal are; without it nothing of a former life is adopted, and espd ends
+    with us."""
+    protection: ProtectionOptions = DEFAULT_PROTECTION
+    program: Path = field(default_factory=espd_path)
+    workers: int = 1
+    inbound_bits: int = 17
+    """So many low bits of an SPI are its place in espd's table."""
+    outbound_sas: int = 1 << 16
+    tunnels: int = 1 << 14
+    frames: int = 8192
+    """Of each worker, of `frame_bytes`: memory that is touched when packets come."""
+    frame_bytes: int = 4096
+    batch_low: int = 64
+    batch_high: int = 256
