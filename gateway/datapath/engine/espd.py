@@ -140,6 +140,7 @@ class Espd:
         self._launcher = launcher
         self._on_event = on_event
         self._on_end = on_end
+        self._is_stopping = False
         self._running: Running | None = None
         self._connection: Connection | None = None
 
@@ -166,7 +167,7 @@ class Espd:
     async def _meet(self) -> Life | None:
         """Connect to an espd that lives, if there is one."""
         try:
-            connection = await connect(self._path, self._on_event, self._on_end)
+            connection = await connect(self._path, self._on_event, self._ended)
         except OSError:
             return None
         try:
@@ -184,7 +185,7 @@ class Espd:
             if code is not None:
                 raise HostError(f"espd ended as soon as it was started, with {_words(code)}")
             try:
-                connection = await connect(self._path, self._on_event, self._on_end)
+                connection = await connect(self._path, self._on_event, self._ended)
             except OSError as error:
                 if asyncio.get_running_loop().time() > deadline:
                     running.kill()
@@ -246,17 +247,23 @@ class Espd:
 
     async def stop(self) -> None:
         """End espd, and all that it has; no error if there is none."""
-        connection = self._connection
-        if connection is None:
-            with contextlib.suppress(HostError):
-                await self._meet()
-            connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(EngineError):
-                await connection.ask(p.MessageType.SHUT_DOWN, p.Plain(), p.Reply)
-        self.leave()
-        await self._wait_for_end()
+        self._is_stopping = True
+        try:
+            if not self.is_there:
+                with contextlib.suppress(HostError):
+                    await self._meet()
+            if self._connection is not None:
+                with contextlib.suppress(EngineError):
+                    await self._connection.ask(p.MessageType.SHUT_DOWN, p.Plain(), p.Reply)
+            self.leave()
+            await self._wait_for_end()
+        finally:
+            self._is_stopping = False
         self._path.unlink(missing_ok=True)
+
+    def _ended(self, reason: str) -> None:
+        if not self._is_stopping:
+            self._on_end(reason)
 
     async def _wait_for_end(self) -> None:
         """Wait until it has let go of its devices."""
