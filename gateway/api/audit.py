@@ -19,11 +19,30 @@ MAX_NAMES: Final = 20
 _log = get_logger("audit")
 
 
-def audit(caller: str, method: str, request: Message, outcome: str) -> None:
+class Asked:
+    """What one call was about: of its request, or of all that came on its stream."""
+
+    def __init__(self, request: Message | None = None) -> None:
+        self._names: list[str] = []
+        self._count = 0
+        if request is not None:
+            self.add(request)
+
+    def add(self, request: Message) -> None:
+        """Take note of a request."""
+        names = _what(request)
+        self._count += len(names)
+        self._names += names[: MAX_NAMES - len(self._names)]
+
+    def shown(self) -> list[str]:
+        """Return the names that are logged, and how many are not."""
+        more = self._count - len(self._names)
+        return [*self._names, *([f"+{more}"] if more else [])]
+
+
+def audit(caller: str, method: str, asked: Asked, outcome: str) -> None:
     """Write the line of one call."""
-    names = _what(request)
-    shown = [*names[:MAX_NAMES], *([f"+{len(names) - MAX_NAMES}"] if len(names) > MAX_NAMES else [])]
-    _log.info("call", who=caller, method=method.rpartition("/")[2], what=shown, outcome=outcome)
+    _log.info("call", who=caller, method=method.rpartition("/")[2], what=asked.shown(), outcome=outcome)
 
 
 def _what(request: Message) -> Sequence[str]:
@@ -31,9 +50,13 @@ def _what(request: Message) -> Sequence[str]:
     return [] if describe is None else describe(request)
 
 
-def _applied(request: cpb.ApplyConnectionsRequest) -> list[str]:
+def _applied(request: cpb.ApplyConnectionsRequest | cpb.StreamConnectionsRequest) -> list[str]:
     flags = [name for name in ("validate_only", "prune") if getattr(request, name)]
     return [*flags, *(connection.name for connection in request.connections)]
+
+
+def _deleted(request: cpb.DeleteConnectionsRequest) -> list[str]:
+    return [*(["validate_only"] if request.validate_only else []), *request.names]
 
 
 def _target(request: cpb.InitiateRequest | cpb.TerminateRequest | cpb.RekeyRequest) -> list[str]:
@@ -54,7 +77,8 @@ def _installed(request: dpb.InstallSasRequest) -> list[str]:
 # Each takes the message it stands for.
 _DESCRIBE: Final[Mapping[type[Message], Callable[[Any], list[str]]]] = {
     cpb.ApplyConnectionsRequest: _applied,
-    cpb.DeleteConnectionsRequest: lambda request: list(request.names),
+    cpb.StreamConnectionsRequest: _applied,
+    cpb.DeleteConnectionsRequest: _deleted,
     cpb.InitiateRequest: _target,
     cpb.TerminateRequest: _target,
     cpb.RekeyRequest: _target,

@@ -4,13 +4,14 @@ Answers are the service's messages; `gateway.api.plain` turns them into JSON. Fa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
 import grpc
 import grpc.aio
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from gateway.api.address import Address, TlsFiles, UnixAddress, dial
 from gateway.api.control.v1 import connection_pb2 as cpb
@@ -18,11 +19,13 @@ from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control.v1.control_pb2_grpc import ControlServiceStub
 from gateway.api.convert import write_duration
 from gateway.api.errors import ApiError, api_error
+from gateway.controller.facade import NO_ETAGS
 
 R = TypeVar("R")
 
 DEADLINE_S: Final = 30.0
 _WAIT_STEP_S: Final = 20.0
+_PAGE: Final = 10_000
 
 
 class ControlClient:
@@ -52,20 +55,97 @@ class ControlClient:
     # --- connections ---------------------------------------------------------------------------
 
     async def apply(
-        self, connections: Iterable[cpb.Connection], *, validate_only: bool = False, prune: bool = False
+        self,
+        connections: Iterable[cpb.Connection],
+        *,
+        validate_only: bool = False,
+        prune: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
     ) -> Sequence[pb.ConnectionResult]:
         """Create or update connections; their PSKs as `value` (see `config_file.load_config`)."""
         request = pb.ApplyConnectionsRequest(
-            connections=connections, validate_only=validate_only, prune=prune
+            connections=connections,
+            validate_only=validate_only,
+            prune=prune,
+            generation=generation,
+            etags=etags,
         )
         response: pb.ApplyConnectionsResponse = await self._call(self._stub.ApplyConnections, request)
         return response.results
 
-    async def connections(self) -> Sequence[pb.ConnectionEntry]:
-        """Return every connection with its status."""
-        request = pb.ListConnectionsRequest()
-        response: pb.ListConnectionsResponse = await self._call(self._stub.ListConnections, request)
-        return response.connections
+    async def stream(
+        self,
+        batches: Iterable[Sequence[cpb.Connection]],
+        *,
+        validate_only: bool = False,
+        prune: bool = False,
+        generation: int = 0,
+        deadline_s: float | None = None,
+    ) -> AsyncIterator[pb.StreamConnectionsResponse]:
+        """Create or update connections batch by batch, and yield the answer for each.
+
+        With `prune` one more answer tells what was deleted, because no batch named it.
+        """
+        call = self._stub.StreamConnections(timeout=deadline_s, wait_for_ready=False)
+
+        async def send() -> None:
+            for batch in batches:
+                await call.write(
+                    pb.StreamConnectionsRequest(
+                        connections=batch, validate_only=validate_only, generation=generation
+                    )
+                )
+            if prune:
+                last = pb.StreamConnectionsRequest(
+                    prune=True, validate_only=validate_only, generation=generation
+                )
+                await call.write(last)
+            await call.done_writing()
+
+        sending = asyncio.create_task(send(), name="stream-connections")
+        try:
+            async for response in call:
+                yield response
+            await sending
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            call.cancel()
+
+    async def connections(self, text: str = "", *, mask: Sequence[str] = ()) -> Sequence[pb.ConnectionEntry]:
+        """Return every connection with its status, or those that fit a filter, with all fields or some."""
+        request = pb.ListConnectionsRequest(filter=text, read_mask=_mask(mask), page_size=_PAGE)
+        return await self._pages(self._stub.ListConnections, request, "connections")
+
+    async def _pages(self, method: Any, request: Any, name: str) -> list[Any]:
+        """Return all pages of a list as one."""
+        items: list[Any] = []
+        while True:
+            response = await self._call(method, request)
+            items += getattr(response, name)
+            if not response.next_page_token:
+                return items
+            request.page_token = response.next_page_token
+
+    async def watch(
+        self, revision: str = "", *, text: str = "", mask: Sequence[str] = ()
+    ) -> AsyncIterator[pb.WatchConnectionsResponse]:
+        """Yield what connections there are, unless `revision` is known, and then what becomes of them.
+
+        It ends with `ApiError` when the controller is gone: watch again from the last revision.
+        """
+        request = pb.WatchConnectionsRequest(revision=revision, filter=text, read_mask=_mask(mask))
+        call = self._stub.WatchConnections(request)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
 
     async def connection(self, name: str) -> pb.ConnectionEntry:
         """Return one connection with its status."""
@@ -73,9 +153,11 @@ class ControlClient:
         response: pb.GetConnectionResponse = await self._call(self._stub.GetConnection, request)
         return response.connection
 
-    async def delete(self, names: Iterable[str]) -> Sequence[pb.ConnectionResult]:
+    async def delete(
+        self, names: Iterable[str], *, validate_only: bool = False, etags: Mapping[str, str] = NO_ETAGS
+    ) -> Sequence[pb.ConnectionResult]:
         """Terminate and forget connections."""
-        request = pb.DeleteConnectionsRequest(names=names)
+        request = pb.DeleteConnectionsRequest(names=names, validate_only=validate_only, etags=etags)
         response: pb.DeleteConnectionsResponse = await self._call(self._stub.DeleteConnections, request)
         return response.results
 
@@ -127,17 +209,15 @@ class ControlClient:
 
     # --- what there is -------------------------------------------------------------------------
 
-    async def ike_sas(self, connection: str = "") -> Sequence[pb.IkeSa]:
-        """Return every IKE SA (of one connection)."""
-        request = pb.ListIkeSasRequest(connection=connection)
-        response: pb.ListIkeSasResponse = await self._call(self._stub.ListIkeSas, request)
-        return response.ike_sas
+    async def ike_sas(self, connection: str = "", text: str = "") -> Sequence[pb.IkeSa]:
+        """Return every IKE SA, of one connection, or that fits a filter."""
+        request = pb.ListIkeSasRequest(connection=connection, filter=text, page_size=_PAGE)
+        return await self._pages(self._stub.ListIkeSas, request, "ike_sas")
 
-    async def child_sas(self, connection: str = "") -> Sequence[pb.ChildSa]:
-        """Return every Child SA (of one connection), with counters."""
-        request = pb.ListChildSasRequest(connection=connection)
-        response: pb.ListChildSasResponse = await self._call(self._stub.ListChildSas, request)
-        return response.child_sas
+    async def child_sas(self, connection: str = "", text: str = "") -> Sequence[pb.ChildSa]:
+        """Return every Child SA, of one connection, or that fits a filter, with counters."""
+        request = pb.ListChildSasRequest(connection=connection, filter=text, page_size=_PAGE)
+        return await self._pages(self._stub.ListChildSas, request, "child_sas")
 
     async def status(self) -> pb.GetStatusResponse:
         """Return the controller at a glance."""
@@ -204,3 +284,7 @@ class ControlClient:
                 "name another with --socket",
             )
         return failure
+
+
+def _mask(paths: Sequence[str]) -> FieldMask | None:
+    return FieldMask(paths=paths) if paths else None

@@ -5,7 +5,7 @@ Everything wrong with a connection is noted at once. How its sides prove who the
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -75,26 +75,31 @@ _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\.?$)({_LABEL}\.)*(?![0-9]){_LABEL}\.?")
 
 
-def read_connections(messages: Iterable[cpb.Connection]) -> tuple[WantedConnection, ...]:
+Read = Callable[[cpb.Connection, str, Violations], WantedConnection | None]
+"""Returns one connection, or notes what is wrong with it: `read_connection`, or something quicker."""
+
+
+def read_connections(
+    messages: Iterable[cpb.Connection], read: Read | None = None
+) -> tuple[WantedConnection, ...]:
     """Return every connection of a request.
 
     Raises:
         InvalidArgument: Something in some connection is wrong; all of it is named.
     """
     violations = Violations()
-    wanted = list_connections(messages, violations)
+    wanted = list_connections(messages, violations, read)
     violations.raise_if_any()
     return wanted
 
 
 def list_connections(
-    messages: Iterable[cpb.Connection], violations: Violations
+    messages: Iterable[cpb.Connection], violations: Violations, read: Read | None = None
 ) -> tuple[WantedConnection, ...]:
     """Return those connections that are well-formed and note what is wrong with the others."""
     messages = list(messages)
-    wanted = [
-        read_connection(message, at("", "connections", i), violations) for i, message in enumerate(messages)
-    ]
+    read = read or read_connection
+    wanted = [read(message, at("", "connections", i), violations) for i, message in enumerate(messages)]
     _unique((message.name for message in messages), "", "connections", violations)
     return tuple(connection for connection in wanted if connection is not None)
 
@@ -128,14 +133,14 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     for i, child in enumerate(children):
         _ours_in_transport_mode(child, local, at(path, "children", i), violations)
         _ah_without_encapsulation(child, ike, at(path, "children", i), violations)
+        if child.interface is not None:
+            interface_path = at(at(path, "children", i), "interface")
+            check_routes(child.interface, remote.addresses, interface_path, violations)
     _unique((child.name for child in message.children), path, "children", violations)
     if len(violations) > before:
         return None
     connection = Connection(
         name=message.name,
-        if child.interface is not None:
-            interface_path = at(at(path, "children", i), "interface")
-            check_routes(child.interface, remote.addresses, interface_path, violations)
         local=local,
         remote=remote,
         ike=ike,
@@ -315,11 +320,6 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
     remote_ts = _read_selectors(message.remote_ts, path, "remote_ts", violations)
     _common_selector_family(local_ts, remote_ts, path, violations)
     action = ACTION.read(message.action, at(path, "action"), violations) or default.action
-    start = START.read(message.start, at(path, "start"), violations) or default.start
-    for name in ("start", "dpd_action", "close_action"):
-        if action is not Action.PROTECT and getattr(message, name) not in (0, cpb.START_NONE):
-            violations.add(at(path, name), f"is for action protect, not {action.value}; leave it out")
-    rekey_s: float | None = default.rekey.seconds
     interface = None
     if message.HasField("interface"):
         interface = read_interface(message.interface, at(path, "interface"), violations)
@@ -328,6 +328,11 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
             violations.add(at(path, "interface"), f"is for action protect, not {action.value}; leave it out")
         if message.mode == tpb.MODE_TRANSPORT:
             violations.add(at(path, "interface"), "is for mode tunnel, not transport; leave it out")
+    start = START.read(message.start, at(path, "start"), violations) or default.start
+    for name in ("start", "dpd_action", "close_action"):
+        if action is not Action.PROTECT and getattr(message, name) not in (0, cpb.START_NONE):
+            violations.add(at(path, name), f"is for action protect, not {action.value}; leave it out")
+    rekey_s: float | None = default.rekey.seconds
     if message.HasField("rekey"):
         rekey_s = read_duration(message.rekey, at(path, "rekey"), violations) or None
     window = message.replay_window if message.HasField("replay_window") else default.replay_window_packets
@@ -353,12 +358,12 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
         copy_df=message.copy_df if message.HasField("copy_df") else default.copy_df,
         priority=message.priority if message.HasField("priority") else default.priority,
         placement=read_placement(message.placement, at(path, "placement"), violations),
+        interface=interface,
         dpd_action=_read_loss_action(message, "dpd_action", path, violations),
         close_action=_read_loss_action(message, "close_action", path, violations),
     )
 
 
-        interface=interface,
 def _read_child_proposals(
     message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations
 ) -> tuple[Proposal, ...]:
@@ -514,11 +519,11 @@ def _write_child(child: Child) -> cpb.Child:
         copy_df=child.copy_df,
         priority=child.priority,
         placement=write_placement(child.placement),
+        interface=write_interface(child.interface),
         dpd_action=_write_loss_action(child.dpd_action),
         close_action=_write_loss_action(child.close_action),
     )
 
 
-        interface=write_interface(child.interface),
 def _write_loss_action(action: LossAction | None) -> str | None:
     return None if action is None else LOSS_ACTION.write(action)

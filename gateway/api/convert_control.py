@@ -24,10 +24,13 @@ from gateway.api.datapath.v1.datapath_pb2 import Endpoint
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import (
+    NO_IMPACT,
     Applied,
     ApplyResult,
     ChildSaStatus,
     ClockReading,
+    ConditionStatus,
+    ConditionType,
     ConnectionApplied,
     ConnectionState,
     ConnectionStatus,
@@ -40,6 +43,7 @@ from gateway.controller.facade import (
     OperationState,
     SaPlacement,
     Target,
+    Tenure,
     WantedConnection,
 )
 from gateway.ike.events import (
@@ -61,6 +65,8 @@ from gateway.ipsec.sa import IpsecProtocol, SecurityAssociation
 
 APPLIED: Final = EnumBridge(Applied, pb.Applied)
 CONNECTION_STATE: Final = EnumBridge(ConnectionState, pb.ConnectionState)
+CONDITION_TYPE: Final = EnumBridge(ConditionType, pb.ConditionType)
+CONDITION_STATUS: Final = EnumBridge(ConditionStatus, pb.ConditionStatus)
 OPERATION_STATE: Final = EnumBridge(OperationState, pb.OperationState)
 
 
@@ -129,7 +135,20 @@ def write_apply_result(result: ApplyResult, wanted: WantedConnection | None = No
         applied=APPLIED.write(result.applied),
         error=error,
         warnings=dict.fromkeys((*result.warnings, *strength)),
+        changed_fields=result.changed_fields,
+        impact=write_impact([result]),
+        etag=result.etag,
+        generation=result.generation,
     )
+
+
+def write_impact(results: Iterable[ApplyResult]) -> pb.Impact | None:
+    """Return what all of these do to SAs; `None` where they do nothing."""
+    touching = [result.impact for result in results if result.impact != NO_IMPACT]
+    if not touching:
+        return None
+    names = [field.name for field in pb.Impact.DESCRIPTOR.fields]
+    return pb.Impact(**{name: sum(getattr(impact, name) for impact in touching) for name in names})
 
 
 def write_apply_results(
@@ -152,7 +171,20 @@ def write_entry(status: ConnectionStatus, clock: ClockReading) -> pb.ConnectionE
             child_sa_ids=status.child_sas,
             last_failure=write_failure(status.last_failure),
             last_failure_time=write_time(status.last_failure_at, clock),
+            observed_generation=status.observed_generation,
+            conditions=[
+                pb.Condition(
+                    type=CONDITION_TYPE.write(condition.type),
+                    status=CONDITION_STATUS.write(condition.status),
+                    reason=condition.reason,
+                    message=condition.message,
+                    transition_time=write_time(condition.changed_at, clock),
+                )
+                for condition in status.conditions
+            ],
         ),
+        etag=status.etag,
+        generation=status.generation,
     )
 
 
@@ -172,7 +204,7 @@ def write_time(at_s: float | None, clock: ClockReading) -> timestamp_pb2.Timesta
     return None if at_s is None else write_timestamp(round(clock.wall + at_s - clock.monotonic))
 
 
-def write_ike_sa(info: IkeSaInfo, clock: ClockReading) -> pb.IkeSa:
+def write_ike_sa(info: IkeSaInfo, clock: ClockReading, tenure: Tenure) -> pb.IkeSa:
     """Return the message of an IKE SA."""
     return pb.IkeSa(
         ike_sa_id=info.ike_sa_id,
@@ -191,10 +223,13 @@ def write_ike_sa(info: IkeSaInfo, clock: ClockReading) -> pb.IkeSa:
         established_time=write_time(info.established_at, clock),
         rekey_time=write_time(info.rekey_at, clock),
         expire_time=write_time(info.expires_at, clock),
+        node=tenure.node,
+        owner=tenure.owner,
+        generation=tenure.generation,
     )
 
 
-def write_child_sa(status: ChildSaStatus, clock: ClockReading) -> pb.ChildSa:
+def write_child_sa(status: ChildSaStatus, clock: ClockReading, tenure: Tenure) -> pb.ChildSa:
     """Return the message of a Child SA."""
     info = status.info
     either = info.inbound or info.outbound
@@ -216,6 +251,9 @@ def write_child_sa(status: ChildSaStatus, clock: ClockReading) -> pb.ChildSa:
         established_time=write_time(info.established_at, clock),
         rekey_time=write_time(info.rekey_at, clock),
         expire_time=write_time(info.expires_at, clock),
+        node=tenure.node,
+        owner=tenure.owner,
+        generation=tenure.generation,
     )
 
 
@@ -251,6 +289,9 @@ def write_status(status: GatewayStatus) -> pb.GetStatusResponse:
         ike_drops=write_drops(status.ike_drops),
         datapath_drops=write_drops(status.datapath_drops),
         warnings=status.warnings,
+        node=status.node,
+        desired_state=status.desired_state,
+        generation=status.generation,
     )
 
 
@@ -262,28 +303,28 @@ def write_facts(facts: Iterable[Fact]) -> list[pb.Fact]:
 # --- events -------------------------------------------------------------------------------------
 
 
-def write_event(event: ControlEvent, clock: ClockReading) -> pb.Event:
+def write_event(event: ControlEvent, clock: ClockReading, tenure: Tenure) -> pb.Event:
     """Return the message of one event."""
     message = pb.Event(sequence=event.sequence, time=write_timestamp(event.at))
     match event.event:
         case IkeSaEstablished(ike_sa=ike_sa):
-            message.ike_sa_established.ike_sa.CopyFrom(write_ike_sa(ike_sa, clock))
+            message.ike_sa_established.ike_sa.CopyFrom(write_ike_sa(ike_sa, clock, tenure))
         case IkeSaRekeyed(old=old_ike_sa, new=new_ike_sa):
-            message.ike_sa_rekeyed.old.CopyFrom(write_ike_sa(old_ike_sa, clock))
-            message.ike_sa_rekeyed.new.CopyFrom(write_ike_sa(new_ike_sa, clock))
+            message.ike_sa_rekeyed.old.CopyFrom(write_ike_sa(old_ike_sa, clock, tenure))
+            message.ike_sa_rekeyed.new.CopyFrom(write_ike_sa(new_ike_sa, clock, tenure))
         case IkeSaFailed(ike_sa=ike_sa, failure=failure):
             message.ike_sa_failed.CopyFrom(
-                pb.IkeSaFailed(ike_sa=write_ike_sa(ike_sa, clock), failure=write_failure(failure))
+                pb.IkeSaFailed(ike_sa=write_ike_sa(ike_sa, clock, tenure), failure=write_failure(failure))
             )
         case IkeSaDeleted(ike_sa=ike_sa, failure=failure):
             message.ike_sa_deleted.CopyFrom(
-                pb.IkeSaDeleted(ike_sa=write_ike_sa(ike_sa, clock), failure=write_failure(failure))
+                pb.IkeSaDeleted(ike_sa=write_ike_sa(ike_sa, clock, tenure), failure=write_failure(failure))
             )
         case ChildSaEstablished(child_sa=child_sa):
-            message.child_sa_established.child_sa.CopyFrom(_bare_child_sa(child_sa, clock))
+            message.child_sa_established.child_sa.CopyFrom(_bare_child_sa(child_sa, clock, tenure))
         case ChildSaRekeyed(old=old_child_sa, new=new_child_sa):
-            message.child_sa_rekeyed.old.CopyFrom(_bare_child_sa(old_child_sa, clock))
-            message.child_sa_rekeyed.new.CopyFrom(_bare_child_sa(new_child_sa, clock))
+            message.child_sa_rekeyed.old.CopyFrom(_bare_child_sa(old_child_sa, clock, tenure))
+            message.child_sa_rekeyed.new.CopyFrom(_bare_child_sa(new_child_sa, clock, tenure))
         case ChildSaFailed() as failed:
             message.child_sa_failed.CopyFrom(
                 pb.ChildSaFailed(
@@ -296,11 +337,15 @@ def write_event(event: ControlEvent, clock: ClockReading) -> pb.Event:
             )
         case ChildSaDeleted(child_sa=child_sa, failure=failure):
             message.child_sa_deleted.CopyFrom(
-                pb.ChildSaDeleted(child_sa=_bare_child_sa(child_sa, clock), failure=write_failure(failure))
+                pb.ChildSaDeleted(
+                    child_sa=_bare_child_sa(child_sa, clock, tenure), failure=write_failure(failure)
+                )
             )
         case PathChanged(ike_sa=ike_sa, old=old_path, new=new_path):
             message.path_changed.CopyFrom(
-                pb.PathChanged(ike_sa=write_ike_sa(ike_sa, clock), old=_peer(old_path), new=_peer(new_path))
+                pb.PathChanged(
+                    ike_sa=write_ike_sa(ike_sa, clock, tenure), old=_peer(old_path), new=_peer(new_path)
+                )
             )
         case ConnectionApplied(name=name, applied=applied):
             message.connection_applied.CopyFrom(
@@ -317,8 +362,8 @@ def write_event(event: ControlEvent, clock: ClockReading) -> pb.Event:
     return message
 
 
-def _bare_child_sa(info: ChildSaInfo, clock: ClockReading) -> pb.ChildSa:
-    return write_child_sa(ChildSaStatus(info=info), clock)
+def _bare_child_sa(info: ChildSaInfo, clock: ClockReading, tenure: Tenure) -> pb.ChildSa:
+    return write_child_sa(ChildSaStatus(info=info), clock, tenure)
 
 
 def _peer(path: Path) -> Endpoint:

@@ -40,6 +40,9 @@ _CONTROL_CODES: Final[Mapping[ControlErrorReason, int]] = {
     ControlErrorReason.HISTORY_LOST: code_pb2.OUT_OF_RANGE,
     ControlErrorReason.SLOW_WATCHER: code_pb2.RESOURCE_EXHAUSTED,
     ControlErrorReason.SHUTTING_DOWN: code_pb2.UNAVAILABLE,
+    ControlErrorReason.STALE_GENERATION: code_pb2.ABORTED,
+    ControlErrorReason.ETAG_MISMATCH: code_pb2.ABORTED,
+    ControlErrorReason.STATE_NOT_KEPT: code_pb2.UNAVAILABLE,
 }
 
 _DATAPATH_CODES: Final[Mapping[ErrorReason, int]] = {

@@ -14,7 +14,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import code_pb2, status_pb2
 
-from gateway.api.audit import audit
+from gateway.api.audit import Asked, audit
 from gateway.api.call_limit import CallLimit
 from gateway.api.errors import STATUS_DETAILS_KEY, answer_of
 from gateway.api.roles import Caller, Role, caller_by_certificate, is_mutating
@@ -78,45 +78,82 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 handler.request_deserializer,
                 handler.response_serializer,
             )
-        return handler
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._conversation(method, handler.stream_stream),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        raise NotImplementedError(f"{method}: calls of this kind are not let in by any rule")
 
     def _unary(self, method: str, behaviour: Any) -> Any:
         async def answer(request: Message, context: Context) -> object:
-            async with self._around(method, request, context):
+            async with self._around(method, Asked(request), context):
                 return await behaviour(request, context)
 
         return answer
 
     def _stream(self, method: str, behaviour: Any) -> Any:
-        # A coroutine that writes, not a generator for gRPC to read: when the client goes away gRPC only drops
-        # a generator, whose `finally` then runs after the call has been freed and its context points nowhere.
         async def answer(request: Message, context: Context) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            self._streams.add(task)
-            task.add_done_callback(self._streams.discard)
-            async with (
-                self._around(method, request, context),
-                contextlib.aclosing(self._until_stopping(behaviour(request, context))) as responses,
-            ):
-                async for response in responses:
-                    await _sent(context.write(response))
+            await self._write_all(method, Asked(request), context, lambda: behaviour(request, context))
 
         return answer
 
+    def _conversation(self, method: str, behaviour: Any) -> Any:
+        async def answer(requests: AsyncIterator[Message], context: Context) -> None:
+            asked = Asked()
+            caller = self._caller_of(context)
+
+            async def counted() -> AsyncIterator[Message]:
+                async for request in requests:
+                    self._take(caller)
+                    asked.add(request)
+                    yield request
+
+            await self._write_all(method, asked, context, lambda: behaviour(counted(), context))
+
+        return answer
+
+    async def _write_all(
+        self, method: str, asked: Asked, context: Context, respond: Callable[[], Any]
+    ) -> None:
+        # A coroutine that writes, not a generator for gRPC to read: when the client goes away gRPC only drops
+        # a generator, whose `finally` then runs after the call has been freed and its context points nowhere.
+        task = asyncio.current_task()
+        assert task is not None
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+        async with (
+            self._around(method, asked, context),
+            contextlib.aclosing(self._until_stopping(respond())) as responses,
+        ):
+            async for response in responses:
+                await _sent(context.write(response))
+
+    def _caller_of(self, context: Context) -> Caller:
+        return self._caller or caller_by_certificate(context.auth_context())
+
+    def _take(self, caller: Caller) -> None:
+        """Count one request of a client.
+
+        Raises:
+            TooManyCallsError: It sends too many.
+        """
+        if not allows_any_rate(caller):
+            self._limit.take(caller.name, time.monotonic())
+
     @contextlib.asynccontextmanager
-    async def _around(self, method: str, request: Message, context: Context) -> AsyncIterator[None]:
+    async def _around(self, method: str, asked: Asked, context: Context) -> AsyncIterator[None]:
         """Let a call in or not, log it when it ends, and answer what goes wrong in it.
 
         gRPC frees a call once its task has ended, and asking its context for anything then is a segmentation
         fault: nothing but the task may use the context, and nothing may outlive the task that does.
         """
         began, client, outcome = time.monotonic(), context.peer(), "OK"
-        caller = self._caller or caller_by_certificate(context.auth_context())
+        caller = self._caller_of(context)
         try:
             caller.require(method)
-            if not allows_any_rate(caller):
-                self._limit.take(caller.name, began)
+            self._take(caller)
             yield
         except asyncio.CancelledError:
             outcome = "GONE"
@@ -133,7 +170,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise  # which `abort` has done
         finally:
             if is_mutating(method):
-                audit(caller.name, method, request, outcome)
+                audit(caller.name, method, asked, outcome)
             _log.debug(
                 "call",
                 method=method.rpartition(".")[2],

@@ -56,10 +56,12 @@ _NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
         "GetStatus": Role.VIEWER,
         "Explain": Role.VIEWER,
         "WatchEvents": Role.VIEWER,
+        "WatchConnections": Role.VIEWER,
         "Initiate": Role.OPERATOR,
         "Terminate": Role.OPERATOR,
         "Rekey": Role.OPERATOR,
         "ApplyConnections": Role.ADMIN,
+        "StreamConnections": Role.ADMIN,
         "DeleteConnections": Role.ADMIN,
     },
     DATAPATH: {

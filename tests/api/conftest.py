@@ -1,6 +1,8 @@
 """Real servers on real Unix sockets, in this process, in front of fakes."""
 
-from collections.abc import AsyncIterator
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from gateway.api.control_client import ControlClient
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.listener import Listener
 from gateway.api.server import ApiServer
+from gateway.observe.logs import JsonFormatter
 from tests.api.fake_controller import FakeController
 from tests.fakes.datapath import FakeDatapath
 
@@ -53,3 +56,20 @@ async def control_address(controller: FakeController, tmp_path: Path) -> AsyncIt
 async def control(control_address: UnixAddress) -> AsyncIterator[ControlClient]:
     async with ControlClient(control_address) as client:
         yield client
+
+
+@pytest.fixture
+def audit_lines() -> Iterator[list[dict[str, object]]]:
+    lines: list[dict[str, object]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(json.loads(JsonFormatter().format(record)))
+
+    logger = logging.getLogger("gateway.audit")
+    keep, level = Keep(), logger.level
+    logger.addHandler(keep)
+    logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(keep)
+    logger.setLevel(level)

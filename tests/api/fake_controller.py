@@ -1,15 +1,21 @@
 """A controller without IKE: it keeps what it is told and answers what the test put there."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 
+from gateway.controller.desired import DesiredState
 from gateway.controller.facade import (
+    NO_ETAGS,
+    NO_IMPACT,
     Applied,
     ApplyResult,
     ChildSaStatus,
     ClockReading,
+    Condition,
+    ConditionStatus,
+    ConditionType,
     ConnectionState,
     ConnectionStatus,
     ControlError,
@@ -17,13 +23,16 @@ from gateway.controller.facade import (
     ControlEvent,
     Fact,
     GatewayStatus,
+    Impact,
     Operation,
     OperationState,
     SaPlacement,
     Target,
+    Tenure,
     WantedConnection,
     WatchedEvent,
 )
+from gateway.controller.ledger import Ledger
 from gateway.controller.tally import Tally
 from gateway.ike.events import ChildSaId, ChildSaInfo, Failure, FailureReason, IkeSaId, IkeSaInfo
 from gateway.ike.path import Path
@@ -81,6 +90,15 @@ def _sa(direction: Direction, spi: int) -> SecurityAssociation:
     )
 
 
+IMPACT = Impact(child_sa_rekeys=1)
+CONDITION = Condition(
+    type=ConditionType.ESTABLISHED,
+    status=ConditionStatus.FALSE,
+    reason="no_proposal_chosen",
+    message="the peer takes none of our proposals",
+    changed_at=990.0,
+)
+TENURE = Tenure(node="gw-1", owner="gw-1", generation=17)
 NO_ENGINE = PlacementRefusal(engine=Engine.ENGINE, reason=PlacementReason.NO_BACKEND, text="no engine here")
 CHILD_SA = ChildSaInfo(
     child_sa_id=ChildSaId(9),
@@ -110,6 +128,8 @@ class FakeController:
 
     def __init__(self) -> None:
         self.wanted: dict[str, WantedConnection] = {}
+        self.desired = DesiredState()
+        self._ledger = Ledger("life", lambda: NOW.monotonic)
         self.calls: list[tuple[str, Target]] = []
         self.first_kept = 1
         self.status_answer = GatewayStatus(
@@ -161,19 +181,28 @@ class FakeController:
         return NOW
 
     async def apply(
-        self, wanted: Sequence[WantedConnection], *, validate_only: bool = False, prune: bool = False
+        self,
+        wanted: Sequence[WantedConnection],
+        *,
+        validate_only: bool = False,
+        prune: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
     ) -> tuple[ApplyResult, ...]:
+        self.desired.check_generation(generation)
+        self.desired.check_etags(etags)
         before = dict(self.wanted)
-        results = [self._apply(item) for item in wanted]
-        if prune:
-            for name in set(before) - {item.connection.name for item in wanted}:
-                del self.wanted[name]
-                results.append(ApplyResult(name=name, applied=Applied.DELETED))
+        results = [self._apply(item, validate_only=validate_only) for item in wanted]
+        gone = set(before) - {item.connection.name for item in wanted} if prune else set()
+        results += [ApplyResult(name=name, applied=Applied.DELETED) for name in sorted(gone)]
         if validate_only:
             self.wanted = before
+        else:
+            self.desired.generation = max(generation, self.desired.generation)
+            self._remove(gone)
         return tuple(results)
 
-    def _apply(self, item: WantedConnection) -> ApplyResult:
+    def _apply(self, item: WantedConnection, *, validate_only: bool) -> ApplyResult:
         name = item.connection.name
         held = self.wanted.get(name)
         if item.psk is None:
@@ -181,30 +210,72 @@ class FakeController:
                 error = ControlError(ControlErrorReason.NO_PSK, f"no PSK is held for '{name}'")
                 return ApplyResult(name=name, applied=Applied.REFUSED, error=error)
             item = WantedConnection(connection=item.connection, psk=held.psk)
-        if item == held:
-            return ApplyResult(name=name, applied=Applied.UNCHANGED)
-        self.wanted[name] = item
-        return ApplyResult(name=name, applied=Applied.UPDATED if held else Applied.CREATED)
+        applied = Applied.UPDATED if held else Applied.CREATED
+        if held is not None and (item.connection, item.psk) == (held.connection, held.psk):
+            applied = Applied.UNCHANGED
+        else:
+            self.wanted[name] = item
+            if not validate_only:
+                self.desired.put(self.desired.successor(item.connection))
+                self._ledger.touch(name)
+        impact = IMPACT if applied is Applied.UPDATED else NO_IMPACT
+        return ApplyResult(name=name, applied=applied, impact=impact, etag=self.etag(name))
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            del self.wanted[name]
+            self.desired.remove(name)
+            self._ledger.remove(name)
 
     def connections(self) -> tuple[ConnectionStatus, ...]:
-        return tuple(
-            ConnectionStatus(
-                connection=item.connection,
-                psk_is_set=item.psk is not None,
-                state=ConnectionState.FAILED,
-                ike_sas=(7,),
-                child_sas=(9, 10),
-                last_failure=FAILURE,
-                last_failure_at=990.0,
-            )
-            for _, item in sorted(self.wanted.items())
+        return tuple(status for name in self.names() if (status := self.connection(name)) is not None)
+
+    def connection(self, name: str) -> ConnectionStatus | None:
+        item, desired = self.wanted.get(name), self.desired.get(name)
+        if item is None or desired is None:
+            return None
+        return ConnectionStatus(
+            connection=item.connection,
+            psk_is_set=item.psk is not None,
+            state=ConnectionState.FAILED,
+            ike_sas=(7,),
+            child_sas=(9, 10),
+            last_failure=FAILURE,
+            last_failure_at=990.0,
+            etag=desired.etag,
+            generation=desired.generation,
+            observed_generation=desired.generation,
+            conditions=(CONDITION,),
         )
 
-    async def delete(self, names: Sequence[str]) -> tuple[ApplyResult, ...]:
+    def names(self) -> tuple[str, ...]:
+        return self.desired.names()
+
+    def etag(self, name: str) -> str:
+        desired = self.desired.get(name)
+        return "" if desired is None else desired.etag
+
+    def ledger(self) -> Ledger:
+        return self._ledger
+
+    def tenure(self) -> Tenure:
+        return TENURE
+
+    async def delete(
+        self,
+        names: Sequence[str],
+        *,
+        validate_only: bool = False,
+        generation: int = 0,
+        etags: Mapping[str, str] = NO_ETAGS,
+    ) -> tuple[ApplyResult, ...]:
+        self.desired.check_generation(generation)
+        self.desired.check_etags(etags)
+        there = [name for name in dict.fromkeys(names) if name in self.wanted]
+        if not validate_only:
+            self._remove(there)
         return tuple(
-            ApplyResult(
-                name=name, applied=Applied.DELETED if self.wanted.pop(name, None) else Applied.UNCHANGED
-            )
+            ApplyResult(name=name, applied=Applied.DELETED if name in there else Applied.UNCHANGED)
             for name in names
         )
 

@@ -1,9 +1,7 @@
 """Roles, audit log, limits and certificates over real sockets."""
 
-import json
-import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from shutil import copyfile
@@ -23,7 +21,6 @@ from gateway.api.roles import Role
 from gateway.api.server import ApiServer
 from gateway.app.access import control_listeners, role_sockets
 from gateway.datapath.backend import DatapathError
-from gateway.observe.logs import JsonFormatter
 from tests.api.certificates import Authority
 from tests.api.fake_controller import FakeController
 from tests.fakes.datapath import FakeDatapath
@@ -39,23 +36,6 @@ async def served(*listeners: Listener, controller: FakeController | None = None)
         yield server
     finally:
         await server.stop(grace_s=0)
-
-
-@pytest.fixture
-def audit_lines() -> Iterator[list[dict[str, object]]]:
-    lines: list[dict[str, object]] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(json.loads(JsonFormatter().format(record)))
-
-    logger = logging.getLogger("gateway.audit")
-    keep, level = Keep(), logger.level
-    logger.addHandler(keep)
-    logger.setLevel(logging.INFO)
-    yield lines
-    logger.removeHandler(keep)
-    logger.setLevel(level)
 
 
 # --- one socket for each role ---------------------------------------------------------------------

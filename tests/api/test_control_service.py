@@ -237,6 +237,16 @@ async def test_a_connection_is_read_back_with_its_status(control: ControlClient)
             "configured": "aes128-sha256-modp2048",
         },
         "last_failure_time": "2027-01-15T07:59:50Z",
+        "observed_generation": 1,
+        "conditions": [
+            {
+                "type": "established",
+                "status": "false",
+                "reason": "no_proposal_chosen",
+                "message": "the peer takes none of our proposals",
+                "transition_time": "2027-01-15T07:59:50Z",
+            }
+        ],
     }
 
 
@@ -386,6 +396,9 @@ async def test_ike_sas_are_listed(control: ControlClient) -> None:
         "nat_remote": True,
         "established_time": "2027-01-15T07:58:20Z",
         "rekey_time": "2027-01-15T09:00:00Z",
+        "node": "gw-1",
+        "owner": "gw-1",
+        "generation": 17,
     }
     assert list(await control.ike_sas("other")) == []
 
@@ -433,6 +446,9 @@ async def test_child_sas_are_listed_with_what_was_asked_where_they_landed_and_wh
         "established_time": "2027-01-15T07:58:20Z",
         "rekey_time": "2027-01-15T08:58:20Z",
         "expire_time": "2027-01-15T09:04:20Z",
+        "node": "gw-1",
+        "owner": "gw-1",
+        "generation": 17,
     }
     assert list(await control.child_sas("other")) == []
 
@@ -471,6 +487,9 @@ async def test_the_status_comes_through(control: ControlClient, controller: Fake
         "ike_drops": [{"reason": "ike_cookie", "packets": 5}],
         "warnings": ["look"],
         "datapath_drops": [],
+        "node": "",
+        "desired_state": "memory",
+        "generation": 0,
     }
     assert up["datapath_drops"] == [{"reason": "clear_inbound", "packets": 7}]
     assert up["datapath"]["engines"] == ["software"]
@@ -636,6 +655,9 @@ CODES = {
     ControlErrorReason.HISTORY_LOST: grpc.StatusCode.OUT_OF_RANGE,
     ControlErrorReason.SLOW_WATCHER: grpc.StatusCode.RESOURCE_EXHAUSTED,
     ControlErrorReason.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
+    ControlErrorReason.STALE_GENERATION: grpc.StatusCode.ABORTED,
+    ControlErrorReason.ETAG_MISMATCH: grpc.StatusCode.ABORTED,
+    ControlErrorReason.STATE_NOT_KEPT: grpc.StatusCode.UNAVAILABLE,
 }
 
 

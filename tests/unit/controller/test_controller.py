@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -32,29 +31,6 @@ from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 from tests.fakes.virtual_loop import pass_time
 from tests.unit.controller.gateways import PARIS, PARIS_NET, TOKYO, Gateway, Wire, can_talk, outbound_keys
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-async def paris(wire: Wire) -> AsyncIterator[Gateway]:
-    gateway = Gateway(wire, is_paris=True)
-    await gateway.start()
-    yield gateway
-    await gateway.controller.stop()
-    await gateway.agent.close()
-
-
-@pytest.fixture
-async def tokyo(wire: Wire) -> AsyncIterator[Gateway]:
-    gateway = Gateway(wire, is_paris=False)
-    await gateway.start()
-    yield gateway
-    await gateway.controller.stop()
-    await gateway.agent.close()
 
 
 async def restarted(gateway: Gateway, start: Start) -> None:

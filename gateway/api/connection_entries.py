@@ -1,0 +1,141 @@
+"""Connections as messages, and as a stream of what changes: made once for all who ask.
+
+An entry is written when somebody wants it and its connection was touched since; a thousand watchers at the
+same place get the same message.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Final
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from gateway.api.control.v1 import control_pb2 as pb
+from gateway.api.convert_control import write_entry
+from gateway.api.filter import Matches, parse_filter
+from gateway.api.selection import masked, read_mask
+from gateway.api.violations import Violations
+from gateway.controller.facade import ControlFacade
+from gateway.controller.ledger import Changes, Ledger
+
+CHUNK: Final = 256
+"""Connections in one message of a watch."""
+BOOKMARK_S: Final = 15.0
+"""After so much silence a watcher is told that nothing changed."""
+
+
+class ConnectionEntries:
+    """The entries of one controller's connections."""
+
+    def __init__(self, controller: ControlFacade) -> None:
+        self._controller = controller
+        self._written: dict[str, tuple[int, pb.ConnectionEntry]] = {}
+        self._shared: tuple[tuple[int, int], list[pb.WatchConnectionsResponse]] | None = None
+
+    def entry(self, name: str) -> pb.ConnectionEntry | None:
+        """Return one entry, which nobody may change; `None` where there is no such connection."""
+        revision = self._controller.ledger().revision_of(name)
+        known = self._written.get(name)
+        if known is not None and known[0] == revision and revision:
+            return known[1]
+        status = self._controller.connection(name)
+        if status is None:
+            self._written.pop(name, None)
+            return None
+        entry = write_entry(status, self._controller.clock())
+        self._written[name] = (revision, entry)
+        return entry
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Connections are gone: keep nothing of them."""
+        for name in names:
+            self._written.pop(name, None)
+
+    def revision(self) -> str:
+        """Return the revision of this moment."""
+        ledger = self._controller.ledger()
+        return _revision(ledger, ledger.last)
+
+    # --- watching -------------------------------------------------------------------------------
+
+    async def watch(
+        self, request: pb.WatchConnectionsRequest
+    ) -> AsyncGenerator[pb.WatchConnectionsResponse, None]:
+        """Yield what there is, where it was not known, and from then on what changes.
+
+        Raises:
+            InvalidArgument: The filter or the mask is wrong.
+        """
+        violations = Violations()
+        mask = read_mask(request.read_mask, pb.ConnectionEntry.DESCRIPTOR, violations)
+        violations.raise_if_any()
+        if mask is not None:
+            mask.paths.append("connection.name")
+        matches = parse_filter(request.filter, pb.ConnectionEntry.DESCRIPTOR)
+        ledger = self._controller.ledger()
+        known = _read_revision(request.revision, ledger)
+        if known is not None:
+            yield pb.WatchConnectionsResponse(revision=_revision(ledger, known), synced=known == ledger.last)
+        while True:
+            if known is not None and known == ledger.last:
+                await _change_or_silence(ledger, known)
+            if known is None or not ledger.can_resume(known):
+                yield pb.WatchConnectionsResponse(resync=True)
+                known = 0
+            changes = ledger.since(known)
+            for response in self._responses(known, changes, matches, mask):
+                yield response
+            known = changes.upto
+
+    def _responses(
+        self, known: int, changes: Changes, matches: Matches | None, mask: FieldMask | None
+    ) -> Iterator[pb.WatchConnectionsResponse]:
+        """Yield the messages that tell some changes; the last one has the revision."""
+        if matches is not None or mask is not None or len(changes.names) > CHUNK:
+            yield from self._make(changes, matches, mask)
+            return
+        place = (known, changes.upto)
+        if self._shared is None or self._shared[0] != place:
+            self._shared = (place, list(self._make(changes, None, None)))
+        yield from self._shared[1]
+
+    def _make(
+        self, changes: Changes, matches: Matches | None, mask: FieldMask | None
+    ) -> Iterator[pb.WatchConnectionsResponse]:
+        self.forget(changes.removed)
+        revision = _revision(self._controller.ledger(), changes.upto)
+        chunks = [changes.names[i : i + CHUNK] for i in range(0, len(changes.names), CHUNK)] or [()]
+        for i, names in enumerate(chunks):
+            response = pb.WatchConnectionsResponse()
+            for name in names:
+                entry = self.entry(name)
+                if entry is not None and (matches is None or matches(entry)):
+                    response.changes.add(upserted=masked(entry, mask))
+                else:
+                    response.changes.add(removed=name)
+            if i == len(chunks) - 1:
+                for name in changes.removed:
+                    response.changes.add(removed=name)
+                response.revision = revision
+                response.synced = True
+            yield response
+
+
+async def _change_or_silence(ledger: Ledger, known: int) -> None:
+    """Return as soon as something changed, or when nothing did for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(BOOKMARK_S):
+            await ledger.wait_beyond(known)
+
+
+def _revision(ledger: Ledger, number: int) -> str:
+    return f"{ledger.life}-{number}"
+
+
+def _read_revision(text: str, ledger: Ledger) -> int | None:
+    """Return how far a client knows this life of the controller; `None`: it does not."""
+    life, _, number = text.partition("-")
+    if life != ledger.life or not number.isdecimal() or not ledger.can_resume(int(number)):
+        return None
+    return int(number)
