@@ -10,11 +10,12 @@ It outlives this process, not the machine: what was written is not forced to the
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeVar
 
 from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action, Policy
@@ -239,6 +240,7 @@ def encode_policy(policy: Policy) -> Json:
         "child": policy.child,
         "placement": _encode_placement(policy.placement),
         "interface_id": policy.interface_id,
+        "interface": _encode_interface(policy.interface),
     }
 
 
@@ -263,6 +265,7 @@ def parse_policy(value: Json) -> Policy:
         child=value["child"],
         placement=_parse_placement(value["placement"]),
         interface_id=value["interface_id"],
+        interface=_parse_interface(value.get("interface")),
     )
 
 
@@ -272,6 +275,32 @@ def _encode_selectors(selectors: Iterable[TrafficSelector]) -> list[str]:
 
 def _parse_selectors(texts: Iterable[str]) -> tuple[TrafficSelector, ...]:
     return tuple(TrafficSelector.parse(text) for text in texts)
+
+
+def _encode_interface(interface: TunnelInterface | None) -> Json | None:
+    if interface is None:
+        return None
+    return {
+        "name": interface.name,
+        "id": interface.id,
+        "mtu_bytes": interface.mtu_bytes,
+        "addresses": [str(address) for address in interface.addresses],
+        "routes": [str(route) for route in interface.routes],
+        "vrf": interface.vrf,
+    }
+
+
+def _parse_interface(value: Json | None) -> TunnelInterface | None:
+    if value is None:
+        return None
+    return TunnelInterface(
+        name=value["name"],
+        id=value["id"],
+        mtu_bytes=value["mtu_bytes"],
+        addresses=tuple(ip_interface(address) for address in value["addresses"]),
+        routes=tuple(ip_network(route) for route in value["routes"]),
+        vrf=value["vrf"],
+    )
 
 
 def _encode_placement(placement: Placement) -> list[Any]:

@@ -16,6 +16,7 @@ from gateway.config.foreign.conn import LOCAL, REMOTE, Conn, Context, Times, lif
 from gateway.config.foreign.draft import Plain, without_defaults
 from gateway.config.foreign.lifetimes import DEFAULT_OVER, duration
 from gateway.config.foreign.proposals import defaults, groups_of, libreswan
+from gateway.config.foreign.route_based import by_interface
 from gateway.config.foreign.shunts import SHUNTS
 from gateway.config.foreign.statement import NO, Statements
 from gateway.config.foreign.values import count, identity, libreswan_identity, seconds, upper
@@ -71,6 +72,8 @@ def read_conn(name: str, said: Statements, context: Context) -> Conn | None:
     common = _child(said, ike, weak)
     pairs = list(_pairs(said, places))
     children = [{"name": name, **pair, **common} for pair in pairs]
+    interface = by_interface(said, LOCAL, children, places[REMOTE])
+    children = [without_defaults({**child, "interface": interface}) for child in children]
     if len(children) > 1:
         children = [{**child, "name": f"{name}-{i}"} for i, child in enumerate(children, 1)]
     is_shunt = common.get("action") in SHUNTS

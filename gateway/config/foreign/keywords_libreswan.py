@@ -8,7 +8,7 @@ from typing import Final
 from gateway.config.foreign.statement import NO, YES, Rules, line, owner
 
 _V1: Final = "is of IKEv1, which is not spoken here"
-_ROUTE_BASED: Final = "binds the policy to an interface or mark; without that it would take other traffic too"
+_ROUTE_BASED: Final = "binds the policy to a mark; without that it would take other traffic too"
 _OPPORTUNISTIC: Final = "is of opportunistic encryption, which is not done here"
 _REDIRECT: Final = "redirection (RFC 5685) is not spoken here"
 _TCP: Final = "IKE and ESP over TCP are not spoken here"
@@ -75,10 +75,8 @@ CONN: Final[Rules] = {
     "mark": owner(_ROUTE_BASED),
     "mark-in": owner(_ROUTE_BASED),
     "mark-out": owner(_ROUTE_BASED),
-    "vti-interface": owner(_ROUTE_BASED),
     "vti-routing": line("is for vti-interface"),
     "vti-shared": line("is for vti-interface"),
-    "ipsec-interface": owner(_ROUTE_BASED, NO),
     "interface-ip": line("is for ipsec-interface"),
     "sendca": line("what follows our certificate in its file is sent along"),
     "labeled-ipsec": line("is obsolete there too", NO),

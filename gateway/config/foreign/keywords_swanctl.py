@@ -8,7 +8,7 @@ from typing import Final
 from gateway.config.foreign.statement import NO, Rules, line, owner
 
 _V1: Final = "is of IKEv1, which is not spoken here"
-_ROUTE_BASED: Final = "binds the policy to an interface or mark; without that it would take other traffic too"
+_ROUTE_BASED: Final = "binds the policy to a mark; without that it would take other traffic too"
 _EAP: Final = "EAP is not spoken here"
 _PKCS11: Final = "keys and certificates on a token are not used here; export them to files"
 _FETCH: Final = "nothing is fetched: put the CRL beside the configuration and renew it there"
@@ -27,8 +27,6 @@ CONNECTION: Final[Rules] = {
     "keyingtries": line("a connection that starts by itself is tried until it is up", {"0"}),
     "vips": owner("asks the peer for a virtual address, which we do not"),
     "pools": owner("gives virtual addresses to peers, which we do not"),
-    "if_id_in": owner(_ROUTE_BASED, _ZERO),
-    "if_id_out": owner(_ROUTE_BASED, _ZERO),
     "mediation": owner("the mediation extension is not spoken here", NO),
     "mediated_by": owner("the mediation extension is not spoken here"),
     "mediation_peer": line("the mediation extension is not spoken here"),
@@ -70,8 +68,6 @@ CHILD: Final[Rules] = {
     "mark_out": owner(_ROUTE_BASED, {"0", "0/0x00000000"}),
     "set_mark_in": line("packets are not marked after decryption", {"0", "0/0x00000000"}),
     "set_mark_out": line("packets are not marked after encryption", {"0", "0/0x00000000"}),
-    "if_id_in": owner(_ROUTE_BASED, _ZERO),
-    "if_id_out": owner(_ROUTE_BASED, _ZERO),
     "label": owner("demands a security label of the traffic"),
     "label_mode": line("is for label"),
     "tfc_padding": line("packets are not padded to a length", {"0"}),

@@ -14,6 +14,7 @@ from gateway.config.foreign.draft import Draft, Imported, Plain, keep_apart, our
 from gateway.config.foreign.lifetimes import child_lifetimes, duration, fraction, read_limits
 from gateway.config.foreign.proposals import strongswan
 from gateway.config.foreign.psk import KeyFile, PresharedKey, Secrets, our_text
+from gateway.config.foreign.route_based import by_if_id
 from gateway.config.foreign.sections import Section, read_sections
 from gateway.config.foreign.shunts import SHUNTS, Shunt, adopt_shunts
 from gateway.config.foreign.statement import Notes, Statements
@@ -207,8 +208,12 @@ class _Reader:
         local = carry.outer_addresses(said, "local_addrs", is_local=True)
         remote = carry.outer_addresses(said, "remote_addrs", is_local=False)
         ike = _ike(said, weak)
+        interface = [said.take(keyword) for keyword in ("if_id_in", "if_id_out")]
         said.judge(keywords.CONNECTION)
-        children = list(self._children(section, local, remote, weak))
+        children = list(self._children(section, said, local, remote, weak))
+        if not children:
+            for setting in filter(None, interface):
+                said.lose(setting, "is of no use without a child")
         if children and all(child.get("action") in SHUNTS for child in children):
             for name, below in section.sections.items():
                 if name != "children":
@@ -317,13 +322,18 @@ class _Reader:
         return found
 
     def _children(
-        self, section: Section, local: list[str], remote: list[str], weak: list[str]
+        self,
+        section: Section,
+        around: Statements,
+        local: list[str],
+        remote: list[str],
+        weak: list[str],
     ) -> Iterator[dict[str, Plain]]:
         names: list[str] = []
         for name, below in section.section("children").sections.items():
             said = Statements(below.settings, self._notes, place=below.place)
             names.append(our_name(name, names))
-            child = _child(said, names[-1], local, remote, weak)
+            child = _child(said, names[-1], local, remote, around=around, weak=weak)
             if said.is_left_out:
                 self.left_out.append(f"{section.name}/{name}")
             else:
@@ -367,7 +377,13 @@ def _ike(said: Statements, weak: list[str]) -> dict[str, Plain]:
 
 
 def _child(
-    said: Statements, name: str, local: list[str], remote: list[str], weak: list[str]
+    said: Statements,
+    name: str,
+    local: list[str],
+    remote: list[str],
+    *,
+    around: Statements,
+    weak: list[str],
 ) -> dict[str, Plain]:
     mode = said.take("mode")
     meaning = "tunnel" if mode is None else _MODES.get(mode.value.lower(), "")
@@ -401,6 +417,7 @@ def _child(
         "dpd_action": said.word("dpd_action", _LOSS),
         "close_action": said.word("close_action", _LOSS),
     }
+    protected["interface"] = by_if_id(said, around, protected)
     said.judge(keywords.CHILD)
     return without_defaults({**common, **({"action": meaning} if meaning in SHUNTS else protected)})
 

@@ -262,12 +262,54 @@ def test_what_would_be_less_strict_leaves_the_conn_out(tmp_path: Path, line: str
 
 
 @pytest.mark.parametrize(
+    ("lines", "interface"),
+    [
+        ("ipsec-interface=no", None),
+        ("ipsec-interface=yes", {"name": "ipsec1", "id": 1, "routes": ["10.2.0.0/16"]}),
+        (
+            "ipsec-interface=7\n  interface-ip=10.9.0.1/24",
+            {"name": "ipsec7", "id": 7, "addresses": ["10.9.0.1/24"], "routes": ["10.2.0.0/16"]},
+        ),
+        (
+            "vti-interface=vti1\n  mark=5/0xffffffff\n  leftvti=10.9.0.1/24",
+            {"name": "vti1", "addresses": ["10.9.0.1/24"], "routes": ["10.2.0.0/16"]},
+        ),
+        ("vti-interface=vti1\n  mark=5/0xffffffff\n  vti-routing=no", {"name": "vti1"}),
+        (
+            "ipsec-interface=1\n  rightsubnets=10.2.0.0/16,10.3.0.0/16",
+            {"name": "ipsec1", "id": 1, "routes": ["10.2.0.0/16", "10.3.0.0/16"]},
+        ),
+    ],
+)
+def test_interfaces_of_libreswan_are_carried_with_the_routes_it_makes(
+    tmp_path: Path, lines: str, interface: dict[str, Any] | None
+) -> None:
+    connection = only(imported(tmp_path, f"{CONN}  {lines}\n", written_in=Format.LIBRESWAN))
+
+    assert [child.get("interface") for child in connection["children"]] == [interface] * len(
+        connection["children"]
+    )
+
+
+def test_route_that_would_hold_the_peer_is_not_carried_and_that_is_told(tmp_path: Path) -> None:
+    lines = "  ipsec-interface=yes\n  rightsubnet=0.0.0.0/0\n"
+
+    result = imported(tmp_path, CONN + lines, written_in=Format.LIBRESWAN)
+
+    (child,) = only(result)["children"]
+    assert child["interface"] == {"name": "ipsec1", "id": 1}
+    assert any("no route to 0.0.0.0/0 is carried" in note for note in notes(result))
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "ikev2=no",
         "authby=rsasig",
-        "ipsec-interface=yes",
-        "vti-interface=vti1",
+        "ipsec-interface=one",
+        "ipsec-interface=yes\n  type=transport",
+        "vti-interface=a/b",
+        "mark=5/0xffffffff",
         "right=%group",
         "leftid=bare.example",
     ],

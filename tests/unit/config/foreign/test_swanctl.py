@@ -170,7 +170,6 @@ def test_traffic_selectors(tmp_path: Path, listed: str, selectors: list[str]) ->
     [
         ("version = 1", "is IKEv1"),
         ("vips = 0.0.0.0", "virtual address"),
-        ("if_id_out = 7", "would take other traffic too"),
         ("ppk_required = yes", "postquantum"),
         ("local_port = 4500", "port 500"),
         ("proposals = aes256-whirlpool", "none of its proposals"),
@@ -192,6 +191,45 @@ def test_a_child_that_cannot_be_carried_leaves_the_others(tmp_path: Path) -> Non
 
     assert result.left_out == ("net/beet",)
     assert [child["name"] for child in result.connections[0]["children"]] == ["lan"]
+
+
+@pytest.mark.parametrize(
+    ("connection", "child"),
+    [
+        ("", "if_id_in = 0x2a\n        if_id_out = 42"),
+        ("if_id_in = 42\n    if_id_out = 42", ""),
+        ("if_id_in = 7\n    if_id_out = 7", "if_id_in = 42\n        if_id_out = 42"),
+    ],
+)
+def test_an_if_id_is_carried_as_an_interface_whose_name_is_told(
+    tmp_path: Path, connection: str, child: str
+) -> None:
+    result = imported(tmp_path, PSK % (connection, child))
+
+    assert only(result)["children"][0]["interface"] == {"name": "ipsec42", "id": 42}
+    assert any("say what yours is called" in note for note in notes(result))
+
+
+@pytest.mark.parametrize(
+    ("child", "reason"),
+    [
+        ("if_id_out = 42", "if_id_in and if_id_out differ"),
+        ("if_id_in = 1\n        if_id_out = 2", "if_id_in and if_id_out differ"),
+        ("if_id_in = %unique\n        if_id_out = %unique", "is no number"),
+        ("if_id_in = 7\n        if_id_out = 7\n        mode = transport", "in transport mode"),
+    ],
+)
+def test_an_if_id_that_is_no_interface_leaves_the_child_out(tmp_path: Path, child: str, reason: str) -> None:
+    result = imported(tmp_path, PSK % ("", child))
+
+    assert result.connections == ()
+    assert any(reason in note for note in notes(result)), notes(result)
+
+
+def test_an_if_id_of_zero_is_none(tmp_path: Path) -> None:
+    result = imported(tmp_path, PSK % ("if_id_in = 0", "if_id_out = 0"))
+
+    assert "interface" not in only(result)["children"][0]
 
 
 def test_weak_algorithms_are_allowed_by_name_and_told(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from gateway.datapath import journal as journal_module
 from gateway.datapath.xfrm.installation import Whereabouts, whereabouts_of
 from gateway.datapath.xfrm.journal import Journal, PolicyNote, SaNote
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action
@@ -53,6 +54,14 @@ POLICY_NOTES = (
             acquire=False,
             placement=Placement(prefer=(Engine.NIC_PACKET, Engine.KERNEL)),
             interface_id=42,
+            interface=TunnelInterface(
+                name="ipsec0",
+                id=42,
+                mtu_bytes=1400,
+                addresses=(ip_interface("169.254.9.1/30"),),
+                routes=(ip_network("fd00:2::/64"),),
+                vrf="red",
+            ),
         ),
         generation=0,
         label=80_000,
