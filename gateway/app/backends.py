@@ -8,7 +8,7 @@ from gateway.agent.dispatcher import Candidate, Dispatcher
 from gateway.agent.nic_survey import NicSurvey
 from gateway.datapath.ability import Closed
 from gateway.datapath.backend import StartedDatapath
-from gateway.datapath.registry import AUTO, ENGINES, BackendOptions, make_backend
+from gateway.datapath.registry import AUTO, AUTOMATIC, ENGINES, BackendOptions, make_backend
 from gateway.hardware.profiles import load_profiles
 from gateway.ipsec.placement import Engine, PlacementReason
 
@@ -22,15 +22,13 @@ def make_datapath(name: str, options: BackendOptions) -> Dispatcher:
         name: Of a backend, which then has to run here; or `auto`, for every one that can.
         options: The same for each; the UDP sockets are only for the first that runs.
     """
-    names = tuple(ENGINES) if name == AUTO else (name,)
+    names = AUTOMATIC if name == AUTO else (name,)
     driven = {engine for chosen in names for engine in ENGINES[chosen]}
     elsewhere = {engine: backend for backend, engines in ENGINES.items() for engine in engines}
     absent = {
         engine: Closed(
             reason=PlacementReason.NO_BACKEND,
-            text=f"the agent runs the {name} backend alone, {elsewhere[engine]} drives it"
-            if engine in elsewhere
-            else _NOT_YET,
+            text=_why_absent(name, elsewhere.get(engine)),
         )
         for engine in Engine
         if engine not in driven
@@ -46,6 +44,15 @@ def make_datapath(name: str, options: BackendOptions) -> Dispatcher:
         need_all=name != AUTO,
         on_close=survey.close,
     )
+
+
+def _why_absent(name: str, driver: str | None) -> str:
+    """Say why a backend that drives an engine is not there, if there is one."""
+    if driver is None:
+        return _NOT_YET
+    if name == AUTO:
+        return f"the {driver} backend drives it, which is started by name only: --backend {driver}"
+    return f"the agent runs the {name} backend alone, {driver} drives it"
 
 
 def _make(name: str, options: BackendOptions, is_first: bool) -> StartedDatapath:

@@ -64,22 +64,46 @@ def _make_xfrm(options: BackendOptions) -> StartedDatapath:
     return XfrmBackend(xfrm_options, options.esp_sockets)
 
 
+def _make_engine(options: BackendOptions) -> StartedDatapath:
+    from gateway.datapath.engine.backend import EngineBackend  # noqa: PLC0415 - as above
+    from gateway.datapath.engine.options import (  # noqa: PLC0415 - as above
+        DEFAULT_PROTECTION,
+        EngineOptions,
+    )
+
+    protection = replace(
+        DEFAULT_PROTECTION,
+        tunnel_device=f"{options.tunnel_device}e",
+        tag=f"{options.tag}_engine",
+        mark=options.mark,
+        udp_ports=options.udp_ports,
+    )
+    engine_options = EngineOptions(
+        state_dir=options.state_dir, protection=protection, is_alone=options.is_alone
+    )
+    return EngineBackend(engine_options, options.esp_sockets)
+
+
 _BACKENDS: Final[dict[str, Callable[[BackendOptions], StartedDatapath]]] = {
     "software": _make_software,
     "xfrm": _make_xfrm,
+    "engine": _make_engine,
 }
 
 ENGINES: Final[dict[str, tuple[Engine, ...]]] = {
     "xfrm": (Engine.NIC_PACKET, Engine.NIC_CRYPTO, Engine.KERNEL),
+    "engine": (Engine.ENGINE,),
     "software": (Engine.SOFTWARE,),
 }
-"""What each backend drives where it can run; the backends in the order in which `auto` starts them."""
+"""What each backend drives where it can run."""
 
 AUTO: Final = "auto"
+AUTOMATIC: Final = ("xfrm", "software")
+"""The backends that `auto` starts, in this order."""
 
 
 def backend_names() -> tuple[str, ...]:
-    """Return the names of the backends, behind `auto`, which stands for every one that can run."""
+    """Return the names of the backends, behind `auto`, which stands for those of `AUTOMATIC` that can run."""
     return (AUTO, *ENGINES)
 
 

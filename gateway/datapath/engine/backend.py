@@ -55,7 +55,6 @@ from gateway.datapath.engine.installation import limits_of, refusal_of
 from gateway.datapath.engine.options import EngineOptions
 from gateway.datapath.engine.policies import PolicyTable
 from gateway.datapath.engine.sad import Held, Sad
-from gateway.datapath.engine.sinks import Sinks, mute
 from gateway.datapath.engine.spd import Carrier, Wanted, compile_spd
 from gateway.datapath.events import EventHub
 from gateway.datapath.journal import Journal
@@ -68,6 +67,7 @@ from gateway.host.errors import HostError
 from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
+from gateway.host.sockets import BpfInstruction, attach_filter
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
@@ -89,6 +89,8 @@ _IPV6_MIN_MTU: Final = 1280
 _DEFAULT_TUNNEL_MTU: Final = 1400
 _PATH_REFRESH_S: Final = 5.0
 _RETRY_S: Final = 1.0
+_NOTHING: Final[tuple[BpfInstruction, ...]] = ((0x06, 0, 0, 0),)
+"""BPF_RET | BPF_K: a filter that keeps no byte of any packet."""
 
 
 class EngineBackend:
@@ -113,6 +115,7 @@ class EngineBackend:
         self._options = options or EngineOptions()
         self._place = self._options.protection
         self._esp_sockets = tuple(esp_sockets)
+        self._has_udp = bool(self._esp_sockets) or not self._options.is_alone
         self._hub = EventHub()
         self._scratch: TemporaryDirectory[str] | None = None
         folder = self._options.state_dir
@@ -134,11 +137,10 @@ class EngineBackend:
             self._sad,
             self._journal,
             mark=self._place.mark,
-            has_udp=bool(self._esp_sockets),
+            has_udp=self._has_udp,
             emit=self._hub.emit,
             expire=lambda held: self._spawn(self._expire(held), "expire"),
         )
-        self._sinks = Sinks()
         self._network = Network()
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._protection = Protection(self._network, self._place)
@@ -148,6 +150,8 @@ class EngineBackend:
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
         self._generation = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_useless = False
+        """Whether espd was started, and there is nothing in it that is worth to live on."""
         self._is_closed = False
 
     # --- life ---------------------------------------------------------------------------------------
@@ -168,9 +172,10 @@ class EngineBackend:
                 self._table.adopt_numbers()
                 self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
                 self._journal.begin()
-                self._sinks.open()
-                mute(self._esp_sockets)
+                for udp in self._esp_sockets:
+                    attach_filter(udp, _NOTHING)
                 life = await self._espd.start(None if known is None else known.number)
+                self._is_useless = life.is_new
                 await self._set_up(life)
                 await self._adopt()
                 await self._protection.start(self._link)
@@ -178,6 +183,7 @@ class EngineBackend:
                 await self._table.start_over(self._wanted())
                 await self._protection.steer(self._policies())
                 self._watch.start()
+                self._is_useless = False
         except (EngineError, OSError, DatapathError) as error:
             await self.close()
             raise HostError(str(error)) from error
@@ -252,11 +258,11 @@ class EngineBackend:
         for held in self._sad:
             for timer in held.timers:
                 timer.cancel()
-        if self._scratch is not None:
+        if self._scratch is not None or self._is_useless:
             await self._espd.stop()
-            self._scratch.cleanup()
         self._espd.leave()
-        self._sinks.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
         self._journal.close()
         await self._network.close()
         self._hub.close()
@@ -286,7 +292,7 @@ class EngineBackend:
             protocols=(IpsecProtocol.ESP, IpsecProtocol.AH),
             modes=(Mode.TUNNEL, Mode.TRANSPORT),
             esn=True,
-            udp_encapsulation=bool(self._esp_sockets),
+            udp_encapsulation=self._has_udp,
             max_replay_window_packets=MAX_REPLAY_WINDOW,
             counters_survive_restart=self._scratch is None,
             max_sas=self._options.outbound_sas,

@@ -33,7 +33,7 @@ _SOCKET_MASK: Final = 0o177
 
 
 def espd_path() -> Path:
-    """Return where `make engine` puts espd; `IPSECGW_ESPD` names another file."""
+    """Return where `make engine` puts it; `IPSECGW_ESPD` names another file."""
     named = os.environ.get("IPSECGW_ESPD")
     return Path(named) if named else library_path().with_name("espd")
 

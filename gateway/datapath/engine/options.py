@@ -20,6 +20,8 @@ class EngineOptions:
     """Where espd's socket and the journal are; without it nothing of a former life is adopted, and espd ends
     with us."""
     protection: ProtectionOptions = DEFAULT_PROTECTION
+    is_alone: bool = True
+    """Whether no other backend may have the sockets of UDP 4500, without which the port would be closed."""
     program: Path = field(default_factory=espd_path)
     workers: int = 1
     inbound_bits: int = 17

@@ -3,14 +3,14 @@
 import pytest
 
 from gateway.app.backends import make_datapath
-from gateway.datapath.registry import AUTO, ENGINES, BackendOptions, backend_names, make_backend
+from gateway.datapath.registry import AUTO, AUTOMATIC, ENGINES, BackendOptions, backend_names, make_backend
 from gateway.ipsec.placement import Engine, PlacementReason
 
 
-def test_auto_is_every_backend_in_the_order_of_the_best_engine() -> None:
+def test_auto_is_every_automatic_backend_in_the_order_of_the_best_engine() -> None:
     made = make_datapath(AUTO, BackendOptions())
 
-    assert [candidate.name for candidate in made._candidates] == list(ENGINES)
+    assert [candidate.name for candidate in made._candidates] == list(AUTOMATIC)
     assert ENGINES["xfrm"][0] is Engine.NIC_PACKET
     assert not made._need_all
 
