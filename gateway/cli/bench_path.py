@@ -24,9 +24,11 @@ from gateway.bench.path.run import run
 from gateway.bench.path.tables import report
 from gateway.bench.topology import TopologyError, require_root
 from gateway.cli.bench_output import deliver
+from gateway.cli.bench_rig import add_rig_arguments, check_rig
 from gateway.ipsec.placement import DEFAULT_PREFERENCE
 
 _DEFAULT_PLACEMENTS: Final = (FORWARDING, *(engine.value for engine in DEFAULT_PREFERENCE))
+_DEFAULT_KEY_BITS: Final = 256
 _MAX_FLOWS: Final = 1 << 16
 _INTERFACES: Final = ("lan", "outer", "generator_lan", "generator_outer")
 
@@ -75,11 +77,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=seconds, default=2.0, metavar="S", help="of sending for each figure (2)"
     )
+    add_rig_arguments(parser)
     parser.add_argument(
         "--key-bits",
         type=count,
         choices=(128, 256),
-        default=256,
         metavar="BITS",
         help="of AES-GCM: 128 or 256 (256)",
     )
@@ -97,11 +99,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(options: argparse.Namespace) -> int:
-    """Measure what was asked for; return the exit status: 1 where nothing could be.
+    """Measure what was asked for, or look at a rig; return 1 where nothing could be measured, or is missing.
 
     Raises:
-        GatewayError: Not root, or the generator is missing, or an interface.
+        GatewayError: Not root, or the generator is missing, or an interface, or the NIC of a rig.
     """
+    if options.rig is not None:
+        rig, holds = check_rig(options.rig, lan=options.lan, outer=options.outer, may_change=options.prepare)
+        if not options.prepare:
+            return 0 if holds else 1
+        options.placement = options.placement or rig.placements
+        options.key_bits = options.key_bits or rig.key_bits
     wanted = Wanted(
         placements=tuple(dict.fromkeys(options.placement or _DEFAULT_PLACEMENTS)),
         sizes=tuple(dict.fromkeys(options.size or SIZES)),
@@ -111,7 +119,7 @@ def measure(options: argparse.Namespace) -> int:
         or tuple(Direction),
         rounds=options.rounds,
         seconds=max(0.1, options.seconds),
-        key_bits=options.key_bits,
+        key_bits=options.key_bits or _DEFAULT_KEY_BITS,
     )
     require_root()
     with _bed(options) as bed:

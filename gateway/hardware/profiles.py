@@ -6,13 +6,14 @@ refused.
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from gateway.hardware.toml_records import read_list, read_record
 from gateway.ipsec.errors import GatewayError
 
 #: Values that a list may have; a list that is not named here is free text.
@@ -138,9 +139,10 @@ def parse_profile(text: str, name: str) -> Profile:
     for kind in ("crypto", "packet"):
         content[kind] = _offload(content[kind], f"{name}: {kind}") if kind in content else None
     content["sources"] = tuple(
-        _record(Source, entry, f"{name}: sources") for entry in _list(content, "sources", dict, name)
+        read_record(Source, entry, f"{name}: sources", ProfileError)
+        for entry in read_list(content, "sources", dict, name, ProfileError)
     )
-    profile: Profile = _record(Profile, content, name)
+    profile: Profile = read_record(Profile, content, name, ProfileError)
     if profile.crypto is None and profile.packet is None:
         raise ProfileError(f"{name}: neither crypto nor packet: this driver offloads nothing")
     if not profile.sources:
@@ -152,10 +154,10 @@ def _offload(content: object, place: str) -> Offload:
     if not isinstance(content, dict):
         raise ProfileError(f"{place}: expected a table")
     algorithms = tuple(
-        _record(Algorithm, entry, f"{place}.algorithms")
-        for entry in _list(content, "algorithms", dict, place)
+        read_record(Algorithm, entry, f"{place}.algorithms", ProfileError)
+        for entry in read_list(content, "algorithms", dict, place, ProfileError)
     )
-    offload: Offload = _record(Offload, {**content, "algorithms": algorithms}, place)
+    offload: Offload = read_record(Offload, {**content, "algorithms": algorithms}, place, ProfileError)
     if not _KERNEL.fullmatch(offload.kernel):
         raise ProfileError(f"{place}.kernel: expected a release as 6.2, not {offload.kernel!r}")
     for key, words in _WORDS.items():
@@ -166,35 +168,3 @@ def _offload(content: object, place: str) -> Offload:
         if not _NEWER.fullmatch(entry):
             raise ProfileError(f"{place}.newer: expected a mode, udp or esn with a release, not {entry!r}")
     return offload
-
-
-def _list(content: Mapping[str, Any], key: str, of: type, place: str) -> list[Any]:
-    value = content.get(key)
-    if not isinstance(value, list) or not all(type(item) is of for item in value):
-        raise ProfileError(f"{place}: {key}: expected a list of {of.__name__}")
-    return value
-
-
-#: What TOML has for each annotation of the records above; whatever else was made a record before.
-_LISTS: Final = {tuple[str, ...]: str, tuple[int, ...]: int}
-_SCALARS: Final = (str, int, bool)
-
-
-def _record(record: Any, content: Mapping[str, Any], place: str) -> Any:
-    """Return a record of that class, after a look at every key and its type."""
-    known = {field.name: field.type for field in fields(record)}
-    strange = content.keys() - known.keys()
-    missing = known.keys() - content.keys()
-    if strange or missing:
-        words = [f"unknown key {key}" for key in sorted(strange)]
-        words += [f"missing key {key}" for key in sorted(missing)]
-        raise ProfileError(f"{place}: {', '.join(words)}")
-    values = {}
-    for key, kind in known.items():
-        value = content[key]
-        if kind in _LISTS:
-            value = tuple(_list(content, key, _LISTS[kind], place))  # type: ignore[index]  # it is a key of it
-        elif kind in _SCALARS and type(value) is not kind:
-            raise ProfileError(f"{place}: {key}: expected {getattr(kind, '__name__', kind)}, not {value!r}")
-        values[key] = value
-    return record(**values)

@@ -52,14 +52,18 @@ def test_kernel_esp_is_measured_and_is_no_speed_in_a_guest(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def cabled() -> Iterator[tuple[Namespace, list[str]]]:
-    """A namespace with two netdevsim NICs and two veth devices, cabled; and the options that name them."""
+def cabled(request: pytest.FixtureRequest) -> Iterator[tuple[Namespace, list[str]]]:
+    """A namespace with two netdevsim NICs and two veth devices, cabled; and the options that name them.
+
+    With the parameter `full` the NICs are such: their features can be switched.
+    """
+    full = getattr(request, "param", "") == "full"
     here = make_namespace("bench-nics")
     try:
         with (
             inside(here),
-            netdevsim.device(number=1) as gateway,
-            netdevsim.device(number=2) as generator,
+            netdevsim.device(number=1, full=full) as gateway,
+            netdevsim.device(number=2, full=full) as generator,
         ):
             netdevsim.connect(gateway, here, generator, here)
             here.run("ip", "link", "add", "bench-lan", "type", "veth", "peer", "name", "bench-host")
@@ -90,3 +94,25 @@ def test_a_nic_that_is_named_carries_sas_where_they_are_read_back(
     assert "packet" in left_out.reason
     links = here.run("ip", "-brief", "link").stdout
     assert all(name in links for name in interfaces[1::2]), "not all interfaces have come back"
+
+
+@pytest.mark.parametrize("cabled", ["full"], indirect=True)
+def test_a_rig_is_looked_at_without_a_change_and_prepared_when_that_is_asked(
+    cabled: tuple[Namespace, list[str]], tmp_path: Path
+) -> None:
+    here, interfaces = cabled
+    nic = interfaces[interfaces.index("--outer") + 1]
+    here.run("ethtool", "-K", nic, "esp-tx-csum-hw-offload", "off", "esp-hw-offload", "off")
+    command = here.command(*BENCH, *interfaces, "--rig", "netdevsim")
+
+    looked = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+    assert looked.returncode == 1
+    assert f"ethtool -K {nic} esp-tx-csum-hw-offload on" in " ".join(looked.stdout.split())
+    assert "esp-hw-offload: off" in here.run("ethtool", "-k", nic).stdout
+
+    prepared = [*command, "--prepare", "--placement", "nic_crypto", "--direction", "out", "--size", "64"]
+    _, found = run(prepared, tmp_path / "path.json")
+
+    assert [row.placement_found for row in found.rows] == ["nic_crypto"]
+    assert "esp-hw-offload: on" in here.run("ethtool", "-k", nic).stdout

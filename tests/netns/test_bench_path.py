@@ -134,3 +134,11 @@ def test_a_generator_that_was_not_configured_says_so() -> None:
         assert isinstance(bed.generator, LocalGenerator)
         with pytest.raises(GeneratorError, match="not configured"):
             bed.generator.run(LOAD, lambda _: None)
+
+
+def test_a_rig_without_its_nic_shows_its_steps_and_says_what_is_missing() -> None:
+    done = run("--rig", "ixgbe")
+
+    assert done.returncode == 1
+    assert "ethtool -K OUTER esp-hw-offload on" in done.stdout
+    assert "rig ixgbe needs a NIC with driver ixgbe, and this machine has none" in done.stderr
