@@ -245,6 +245,7 @@ def write_child_sa(status: ChildSaStatus, clock: ClockReading, tenure: Tenure) -
         local_ts=[str(selector) for selector in info.local_ts],
         remote_ts=[str(selector) for selector in info.remote_ts],
         udp_encapsulation=either is not None and either.encapsulation is not None,
+        interface_id=0 if either is None else either.interface_id,
         inbound=_half(info.inbound, status.inbound, status.packets_in, status.bytes_in),
         outbound=_half(info.outbound, status.outbound, status.packets_out, status.bytes_out),
         effective_mtu=status.effective_mtu or 0,
