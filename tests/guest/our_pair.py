@@ -25,21 +25,23 @@ def our_gateway(
     at_a: bool,
     esp: str = ESP,
     child_options: str = "",
+    selectors: tuple[str, str] | None = None,
     ipv6_outside: bool = False,
 ) -> Iterator[OurGateway]:
     """Run our gateway at site a or b; at a, traffic brings the connection up.
 
-    `child_options` are more lines of the child's YAML, four spaces in.
+    `child_options` are more lines of the child's YAML, four spaces in; `selectors` replace those of the sites.
     """
     here, there = (sites.a, sites.b) if at_a else (sites.b, sites.a)
+    local_ts, remote_ts = selectors or (here.inside, there.inside)
     config = OURS.format(
         local=f'"{here.outside_v6 if ipv6_outside else here.outside}"',
         remote=there.outside_v6 if ipv6_outside else there.outside,
         psk=PSK,
         ike=IKE,
         ike_options="",
-        local_ts=here.inside,
-        remote_ts=there.inside,
+        local_ts=local_ts,
+        remote_ts=remote_ts,
         esp=esp,
     )
     if at_a:

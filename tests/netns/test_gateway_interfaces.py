@@ -37,7 +37,7 @@ LATER = "10.77.0.1"
 
 @pytest.fixture
 def sites() -> Iterator[SiteToSite]:
-    """Both gateways have a default route by which everything would leave in clear if no other led elsewhere."""
+    """Both gateways have a default route, by which all would leave in clear if no other led elsewhere."""
     with site_to_site(f"gi{os.getpid()}") as made:
         for here, there in ((made.a, made.b), (made.b, made.a)):
             here.gateway.run("ip", "route", "replace", "default", "via", there.outside)
