@@ -1,4 +1,4 @@
-"""The documentation is a site without a warning, whole without other machines, and its generated pages are fresh."""
+"""The documentation is a site without a warning and without other machines; its generated pages are fresh."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LOADED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"([^\"]+)\"")
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -26,6 +27,6 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
     pages = list((tmp_path / "site").glob("*.html"))
     assert len(pages) > 15
     for page in pages:
-        loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"([^\"]+)\"", page.read_text())
+        loaded = LOADED.findall(page.read_text())
         assert loaded
         assert [where for where in loaded if "//" in where] == [], page.name
