@@ -16,7 +16,7 @@ STAGE := .ci/stage
 BIN := .venv/bin
 # Two at a time; what makes namespaces shares a core with one other at the most, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
-ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest
+ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest tests/espd tests/espd_io
 C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c)
 SKIPS := .pytest_cache/ipsecgw-skips
 
@@ -95,6 +95,7 @@ deps-engine:
 
 engine: deps-engine
 	@$(STAGE) 'native engine' $(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine
+	@$(STAGE) 'espd' $(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine
 	@$(STAGE) 'traffic generator' $(MAKE) --no-print-directory -C hw/bench BUILD=$(CACHE)/engine
 
 xdp: deps-xdp

@@ -16,10 +16,10 @@ BUILD = Path(os.environ.get("IPSECGW_CACHE") or Path.home() / ".cache" / "ipsecg
 LIBRARIES = [Crypto.IPSECMB, Crypto.OPENSSL]
 
 
-def make(*targets: str, build: Path = BUILD, **variables: str) -> Path:
-    """Build targets of hw/engine and return the folder they are in."""
+def make(*targets: str, build: Path = BUILD, source: Path = ENGINE, **variables: str) -> Path:
+    """Build targets of hw/engine, or of another source, and return the folder they are in."""
     settings = [f"{name}={value}" for name, value in {"BUILD": str(build), **variables}.items()]
-    command = ["make", "--no-print-directory", "-C", str(ENGINE), "-j2", *settings]
+    command = ["make", "--no-print-directory", "-C", str(source), "-j2", *settings]
     command += [str(build / target) for target in targets]
     build.mkdir(parents=True, exist_ok=True)
     with (build / "lock").open("w") as lock:

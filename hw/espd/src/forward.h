@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where packets go once they are sealed, opened, or free to pass. */
+#ifndef GW_FORWARD_H
+#define GW_FORWARD_H
+
+#include "thread.h"
+
+/**
+ * gw_send_protected() - send an ESP or AH packet to its peer.
+ * @thread: the caller's.
+ * @packet: from the outer IP header on.
+ */
+void gw_send_protected(struct gw_thread *thread, struct gw_packet *packet);
+
+/**
+ * gw_deliver() - forward a packet that was opened, as a router does, or give it to the kernel.
+ * @thread: the caller's.
+ * @packet: an IP packet.
+ * @device: where it must go, whatever the routes say; 0: where they say.
+ */
+void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t device);
+
+/**
+ * gw_send_clear() - send a packet that needs no protection: BYPASS, or an ICMP error of ours.
+ * @thread: the caller's.
+ * @packet: an IP packet.
+ */
+void gw_send_clear(struct gw_thread *thread, struct gw_packet *packet);
+
+/**
+ * gw_count_hop() - take one from TTL or hop limit.
+ * @packet: an IP packet.
+ *
+ * Return: false where it has run out; the packet is as it was.
+ */
+bool gw_count_hop(struct gw_packet *packet);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "packet_socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "ip.h"
+
+#define RECEIVE_BUFFER_BYTES (8 << 20)
+#define SPILL_BYTES          (128u << 10)
+
+/* Linux 4.20 and 5.8; older headers do not name it. */
+#ifndef PACKET_IGNORE_OUTGOING
+#define PACKET_IGNORE_OUTGOING 23
+#endif
+
+int gw_io_fail(char *why, const char *what)
+{
+	int error = errno;
+
+	snprintf(why, GW_IO_WHY_BYTES, "%s: %s%s", what, strerror(error),
+		 error == EPERM || error == EACCES ? "; it needs CAP_NET_RAW and CAP_NET_ADMIN"
+						   : "");
+	return -error;
+}
+
+/* --- what is heard */
+
+#define AT(offset)               ((uint32_t)SKF_NET_OFF + (offset))
+#define AD(what)                 ((uint32_t)SKF_AD_OFF + (what))
+#define LOAD_WORD(at)            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at)
+#define LOAD_HALF(at)            BPF_STMT(BPF_LD | BPF_H | BPF_ABS, at)
+#define LOAD_BYTE(at)            BPF_STMT(BPF_LD | BPF_B | BPF_ABS, at)
+#define IF_EQUAL(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, yes, no)
+
+static int attach_filter(int fd, bool all)
+{
+	/* Untagged frames for this host. Jumps count from the next instruction. */
+	struct sock_filter ipsec[] = {
+		/*  0 */ LOAD_WORD(AD(SKF_AD_VLAN_TAG_PRESENT)),
+		/*  1 */ IF_EQUAL(0, 0, 24),
+		/*  2 */ LOAD_WORD(AD(SKF_AD_PKTTYPE)),
+		/*  3 */ IF_EQUAL(PACKET_HOST, 0, 22),
+		/*  4 */ LOAD_WORD(AD(SKF_AD_PROTOCOL)),
+		/*  5 */ IF_EQUAL(ETH_P_IPV6, 12, 0),
+		/*  6 */ IF_EQUAL(ETH_P_IP, 0, 19),
+		/*  7 */ LOAD_BYTE(AT(9)),
+		/*  8 */ IF_EQUAL(GW_PROTOCOL_ESP, 18, 0),
+		/*  9 */ IF_EQUAL(GW_PROTOCOL_AH, 17, 0),
+		/* 10 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 15),
+		/* 11 */ LOAD_HALF(AT(6)),
+		/* 12 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 13, 0),
+		/* 13 */ BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, AT(0)),
+		/* 14 */ BPF_STMT(BPF_LD | BPF_H | BPF_IND, AT(2)),
+		/* 15 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 10),
+		/* 16 */ BPF_STMT(BPF_LD | BPF_W | BPF_IND, AT(8)),
+		/* 17 */ IF_EQUAL(0, 8, 9), /* the non-ESP marker: IKE */
+		/* 18 */ LOAD_BYTE(AT(6)),
+		/* 19 */ IF_EQUAL(GW_PROTOCOL_ESP, 7, 0),
+		/* 20 */ IF_EQUAL(GW_PROTOCOL_AH, 6, 0),
+		/* 21 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 4),
+		/* 22 */ LOAD_HALF(AT(42)),
+		/* 23 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 2),
+		/* 24 */ LOAD_WORD(AT(48)),
+		/* 25 */ IF_EQUAL(0, 0, 1),
+		/* 26 */ BPF_STMT(BPF_RET | BPF_K, 0),
+		/* 27 */ BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_filter ip[] = {
+		/* 0 */ LOAD_WORD(AD(SKF_AD_VLAN_TAG_PRESENT)),
+		/* 1 */ IF_EQUAL(0, 0, 5),
+		/* 2 */ LOAD_WORD(AD(SKF_AD_PKTTYPE)),
+		/* 3 */ IF_EQUAL(PACKET_HOST, 0, 3),
+		/* 4 */ LOAD_WORD(AD(SKF_AD_PROTOCOL)),
+		/* 5 */ IF_EQUAL(ETH_P_IP, 2, 0),
+		/* 6 */ IF_EQUAL(ETH_P_IPV6, 1, 0),
+		/* 7 */ BPF_STMT(BPF_RET | BPF_K, 0),
+		/* 8 */ BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	struct sock_fprog program = {
+		.len = all ? sizeof(ip) / sizeof(ip[0]) : sizeof(ipsec) / sizeof(ipsec[0]),
+		.filter = all ? ip : ipsec,
+	};
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
+
+/* --- keeping the kernel quiet */
+
+static int open_quiet(int fds[GW_QUIET_SOCKETS], char *why)
+{
+	static const struct {
+		int family, protocol;
+	} kinds[GW_QUIET_SOCKETS] = {
+		{AF_INET, IPPROTO_ESP},
+		{AF_INET, IPPROTO_AH},
+		{AF_INET6, IPPROTO_ESP},
+		{AF_INET6, IPPROTO_AH},
+	};
+	struct sock_filter nothing[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
+	struct sock_fprog program = {.len = 1, .filter = nothing};
+
+	for (int i = 0; i < GW_QUIET_SOCKETS; i++) {
+		fds[i] = socket(kinds[i].family, SOCK_RAW | SOCK_CLOEXEC, kinds[i].protocol);
+		if (fds[i] < 0 && errno == EAFNOSUPPORT)
+			continue; /* a machine without IPv6 says nothing over it either */
+		if (fds[i] < 0 ||
+		    setsockopt(fds[i], SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)))
+			return gw_io_fail(why, "a raw socket for ESP and AH");
+	}
+	return 0;
+}
+
+/* --- opening */
+
+static int join_queues(int fd, const struct gw_io_options *options)
+{
+	const struct gw_control_device *device = options->device;
+	/* One group for all queues of a device, and of this process. */
+	uint32_t group = (device->ifindex * 31 + (uint32_t)getpid()) & 0xffff;
+	int value = (int)(group | (uint32_t)PACKET_FANOUT_HASH << 16);
+
+	if (device->queues < 2)
+		return 0;
+	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value));
+}
+
+static int set_up(int fd, const struct gw_io_options *options, bool has_ethernet)
+{
+	const struct gw_control_device *device = options->device;
+	struct sockaddr_ll address = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = (int)device->ifindex,
+	};
+	int on = 1, bytes = RECEIVE_BUFFER_BYTES;
+
+	/* Before it is bound it hears nothing; with the filter, nothing that it should not. */
+	return attach_filter(fd, device->flags & GW_DEVICE_ALL_FRAMES ||
+					 device->flags & GW_DEVICE_CLEAR) ||
+	       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) ||
+	       (has_ethernet && setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on))) ||
+	       setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) ||
+	       bind(fd, (struct sockaddr *)&address, sizeof(address)) || join_queues(fd, options);
+}
+
+static void prepare_slots(struct gw_packet_receiver *receiver)
+{
+	for (uint32_t i = 0; i < GW_RECEIVE_SLOTS; i++) {
+		struct iovec *pieces = receiver->pieces[i];
+
+		pieces[0].iov_base = &receiver->headers[i];
+		pieces[0].iov_len = sizeof(receiver->headers[i]);
+		pieces[1].iov_len = gw_frame_room(receiver->pool);
+		/* The part before is for what lies in the frame, so that both become one. */
+		pieces[2].iov_base = receiver->spill + (size_t)i * SPILL_BYTES + pieces[1].iov_len;
+		pieces[2].iov_len = SPILL_BYTES - pieces[1].iov_len;
+		receiver->messages[i].msg_hdr =
+			(struct msghdr){.msg_iov = receiver->header_bytes ? pieces : pieces + 1,
+					.msg_iovlen = receiver->header_bytes ? 3 : 2};
+	}
+}
+
+void gw_packet_receiver_init(struct gw_packet_receiver *receiver, struct gw_pool *pool)
+{
+	*receiver = (struct gw_packet_receiver){.fd = -1, .pool = pool};
+	for (uint32_t i = 0; i < GW_QUIET_SOCKETS; i++)
+		receiver->quiet[i] = -1;
+	for (uint32_t i = 0; i < GW_RECEIVE_SLOTS; i++)
+		receiver->frames[i] = GW_NO_FRAME;
+}
+
+int gw_packet_receiver_open(struct gw_packet_receiver *receiver,
+			    const struct gw_io_options *options, enum gw_layer layer, char *why)
+{
+	bool has_ethernet = layer == GW_LAYER_ETHERNET;
+
+	receiver->ip = has_ethernet ? ETH_HLEN : 0;
+	receiver->header_bytes = has_ethernet ? sizeof(receiver->headers[0]) : 0;
+	receiver->fd = socket(AF_PACKET, (has_ethernet ? SOCK_RAW : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+	if (receiver->fd < 0)
+		return gw_io_fail(why, "an AF_PACKET socket");
+	receiver->spill = mmap(NULL, (size_t)GW_RECEIVE_SLOTS * SPILL_BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (receiver->spill == MAP_FAILED) {
+		receiver->spill = NULL;
+		return gw_io_fail(why, "memory for super-frames");
+	}
+	prepare_slots(receiver);
+	if (set_up(receiver->fd, options, has_ethernet))
+		return gw_io_fail(why, "to receive through AF_PACKET");
+	return options->device->flags & GW_DEVICE_PROTECTED ? open_quiet(receiver->quiet, why) : 0;
+}
+
+void gw_packet_receiver_close(struct gw_packet_receiver *receiver)
+{
+	if (receiver->fd >= 0)
+		close(receiver->fd);
+	receiver->fd = -1;
+	for (uint32_t i = 0; i < GW_QUIET_SOCKETS; i++)
+		if (receiver->quiet[i] >= 0)
+			close(receiver->quiet[i]);
+	for (uint32_t i = 0; i < GW_RECEIVE_SLOTS; i++)
+		if (receiver->frames[i] != GW_NO_FRAME)
+			gw_pool_return(receiver->pool, receiver->frames[i]);
+	if (receiver->spill)
+		munmap(receiver->spill, (size_t)GW_RECEIVE_SLOTS * SPILL_BYTES);
+	receiver->spill = NULL;
+}
+
+/* --- receiving */
+
+static uint32_t refill(struct gw_packet_receiver *receiver, uint32_t wanted)
+{
+	uint32_t ready = 0;
+
+	for (; ready < wanted; ready++) {
+		uint32_t *frame = &receiver->frames[ready];
+
+		if (*frame == GW_NO_FRAME)
+			*frame = gw_pool_take(receiver->pool);
+		if (*frame == GW_NO_FRAME)
+			break;
+		receiver->pieces[ready][1].iov_base =
+			gw_frame_start(receiver->pool, *frame) + GW_FRAME_DATA;
+	}
+	return ready;
+}
+
+static unsigned int cut(struct gw_packet_receiver *receiver, struct gw_packet *packets,
+			unsigned int max)
+{
+	struct gw_pool *pool = receiver->pool;
+	unsigned int count = 0;
+
+	while (count < max) {
+		uint32_t frame = gw_pool_take(pool), length;
+
+		if (frame == GW_NO_FRAME)
+			break; /* what is left waits for frames */
+		length = gw_segments_next(&receiver->segments,
+					  gw_frame_start(pool, frame) + GW_FRAME_DATA,
+					  gw_frame_room(pool));
+		if (length == 0) {
+			gw_pool_return(pool, frame);
+			receiver->is_cutting = false;
+			break;
+		}
+		gw_frame_describe(pool, frame, GW_FRAME_DATA, length, &packets[count++]);
+	}
+	return count;
+}
+
+/* Take one message: a packet, or a super-frame to cut. Return whether it is one packet. */
+static bool take(struct gw_packet_receiver *receiver, uint32_t slot, struct gw_packet *packet,
+		 struct gw_io_counters *counters)
+{
+	const struct virtio_net_hdr *header = &receiver->headers[slot];
+	uint32_t room = (uint32_t)receiver->pieces[slot][1].iov_len;
+	uint32_t length = receiver->messages[slot].msg_len;
+	uint8_t *frame = receiver->pieces[slot][1].iov_base;
+
+	if (length < receiver->header_bytes || length - receiver->header_bytes > SPILL_BYTES) {
+		counters->receive_lost++;
+		return false;
+	}
+	length -= receiver->header_bytes;
+	counters->received_bytes += length;
+	if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE) {
+		if (length > room || !gw_finish_checksum(header, frame, length)) {
+			counters->receive_lost++;
+			return false;
+		}
+		gw_frame_describe(receiver->pool, receiver->frames[slot], GW_FRAME_DATA, length,
+				  packet);
+		receiver->frames[slot] = GW_NO_FRAME;
+		return true;
+	}
+	if (length > room) {
+		memcpy((uint8_t *)receiver->pieces[slot][2].iov_base - room, frame, room);
+		frame = (uint8_t *)receiver->pieces[slot][2].iov_base - room;
+	}
+	receiver->is_cutting =
+		gw_segments_init(&receiver->segments, header, frame, length, receiver->ip);
+	counters->receive_lost += !receiver->is_cutting;
+	return false;
+}
+
+static bool fetch(struct gw_packet_receiver *receiver, unsigned int max)
+{
+	uint32_t wanted = max < GW_RECEIVE_SLOTS ? max : GW_RECEIVE_SLOTS;
+	uint32_t ready = refill(receiver, wanted);
+	int got;
+
+	receiver->next = receiver->filled = 0;
+	if (ready == 0)
+		return false;
+	got = recvmmsg(receiver->fd, receiver->messages, ready, MSG_DONTWAIT | MSG_TRUNC, NULL);
+	if (got <= 0)
+		return false;
+	receiver->filled = (uint32_t)got;
+	return true;
+}
+
+unsigned int gw_packet_receive(struct gw_packet_receiver *receiver, struct gw_packet *packets,
+			       unsigned int max, struct gw_io_counters *counters)
+{
+	unsigned int count = 0;
+
+	while (count < max) {
+		if (receiver->is_cutting) {
+			count += cut(receiver, packets + count, max - count);
+			if (receiver->is_cutting)
+				break;
+			continue;
+		}
+		/* One system call for each call of ours: others want their turn. */
+		if (receiver->next == receiver->filled &&
+		    (count > 0 || !fetch(receiver, max - count)))
+			break;
+		count += take(receiver, receiver->next++, &packets[count], counters);
+	}
+	counters->received_packets += count;
+	return count;
+}
+
+uint64_t gw_packet_receiver_lost(const struct gw_packet_receiver *receiver)
+{
+	struct tpacket_stats stats = {0};
+	socklen_t bytes = sizeof(stats);
+
+	/* Reading it sets it back. */
+	if (receiver->fd < 0 ||
+	    getsockopt(receiver->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &bytes))
+		return 0;
+	return stats.tp_drops;
+}
+
+unsigned int gw_packet_receiver_descriptor(const struct gw_packet_receiver *receiver,
+					   struct pollfd *fds, unsigned int max)
+{
+	if (receiver->fd < 0 || max == 0)
+		return 0;
+	fds[0] = (struct pollfd){.fd = receiver->fd, .events = POLLIN};
+	return 1;
+}
+
+/* --- sending */
+
+unsigned int gw_send_copied(struct gw_io *io, const struct gw_packet *packets, unsigned int count,
+			    gw_send_some some)
+{
+	unsigned int done = 0;
+
+	while (done < count) {
+		unsigned int rest = count - done;
+		unsigned int taken =
+			some(io, packets + done, rest < GW_SEND_SLOTS ? rest : GW_SEND_SLOTS);
+
+		if (taken == 0)
+			break;
+		done += taken;
+	}
+	for (unsigned int i = 0; i < done; i++)
+		gw_pool_return(io->pool, gw_frame_of(io->pool, packets[i].data));
+	return done;
+}

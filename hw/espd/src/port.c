@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "port.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "thread.h"
+
+#define CHECK_INTERVAL_NS 1000000000ull
+
+/* --- choosing methods */
+
+static struct gw_io_options options_of(struct gw_thread *thread, const struct gw_port *port)
+{
+	return (struct gw_io_options){
+		.device = &port->device,
+		.pool = &thread->pool,
+		.queue = port->queue,
+		.steering_fd = port->steering_fd,
+		.mark = thread->daemon->config.mark,
+		.clear_mark = thread->daemon->config.clear_mark,
+	};
+}
+
+/* Say of a method that it was not taken, behind what is said already. */
+static void note_reason(struct gw_port *port, const char *name, const char *why)
+{
+	size_t used = strlen(port->reason);
+
+	snprintf(port->reason + used, sizeof(port->reason) - used, "%s%s: %s", used ? "; " : "",
+		 name, why);
+}
+
+static unsigned int kind_at(const uint8_t *methods, uint8_t at)
+{
+	return at < GW_MAX_METHODS ? methods[at] : GW_IO_UNSPECIFIED;
+}
+
+static bool has_kind(const uint8_t *methods, unsigned int kind)
+{
+	for (uint8_t at = 0; kind_at(methods, at); at++)
+		if (methods[at] == kind)
+			return true;
+	return false;
+}
+
+static struct gw_io *open_method(struct gw_thread *thread, struct gw_port *port, unsigned int kind,
+				 bool receives, int *error)
+{
+	const struct gw_io_method *method = gw_io_find(kind);
+	struct gw_io_options options = options_of(thread, port);
+	char why[GW_IO_WHY_BYTES] = "";
+	struct gw_io *io = NULL;
+
+	*error = -EOPNOTSUPP;
+	if (!method) {
+		note_reason(port, "a method", "not in this build");
+		return NULL;
+	}
+	options.receives = receives;
+	options.sends = method->send && has_kind(port->device.send_methods, kind);
+	if (receives && !method->receive) {
+		note_reason(port, method->name, "it only sends");
+		return NULL;
+	}
+	*error = method->open(&options, &io, why);
+	if (*error != 0) {
+		note_reason(port, method->name, why);
+		return NULL;
+	}
+	return io;
+}
+
+static int open_receiver(struct gw_thread *thread, struct gw_port *port)
+{
+	const uint8_t *methods = port->device.receive_methods;
+	int error = 0;
+
+	for (; port->owns_queue && kind_at(methods, port->receive_at); port->receive_at++) {
+		port->receiver = open_method(thread, port, methods[port->receive_at], true, &error);
+		if (port->receiver)
+			return 0;
+	}
+	return error;
+}
+
+static int open_sender(struct gw_thread *thread, struct gw_port *port)
+{
+	const uint8_t *methods = port->device.send_methods;
+	int error = 0;
+
+	for (; kind_at(methods, port->send_at); port->send_at++) {
+		unsigned int kind = methods[port->send_at];
+
+		/* What receives by this method can send by it. */
+		if (port->receiver && port->receiver->method->kind == kind)
+			port->sender = port->receiver;
+		else
+			port->sender = open_method(thread, port, kind, false, &error);
+		if (port->sender)
+			return 0;
+	}
+	return error;
+}
+
+/* --- life */
+
+static void add_counters(struct gw_io *io, struct gw_io_counters *sum)
+{
+	struct gw_io_counters one = {0};
+
+	io->method->counters(io, &one);
+	sum->received_packets += one.received_packets;
+	sum->received_bytes += one.received_bytes;
+	sum->sent_packets += one.sent_packets;
+	sum->sent_bytes += one.sent_bytes;
+	sum->receive_lost += one.receive_lost;
+	sum->send_lost += one.send_lost;
+}
+
+static void close_io(struct gw_port *port, struct gw_io *io)
+{
+	if (!io)
+		return;
+	add_counters(io, &port->closed);
+	if (port->receiver == io)
+		port->receiver = NULL;
+	if (port->sender == io)
+		port->sender = NULL;
+	io->method->close(io);
+}
+
+struct gw_port *gw_port_open(struct gw_thread *thread, const struct gw_control_device *device,
+			     uint16_t queue, bool owns_queue, int steering_fd, char *why,
+			     int *error)
+{
+	struct gw_port *port = calloc(1, sizeof(*port));
+
+	*error = -ENOMEM;
+	if (!port) {
+		if (steering_fd >= 0)
+			close(steering_fd);
+		return NULL;
+	}
+	port->device = *device;
+	port->queue = queue;
+	port->owns_queue = owns_queue;
+	port->steering_fd = steering_fd;
+	port->batch = thread->daemon->config.batch_low;
+	port->next_check_ns = thread->now_ns + CHECK_INTERVAL_NS;
+	*error = open_receiver(thread, port);
+	if (*error == 0)
+		*error = open_sender(thread, port);
+	if (*error == 0)
+		return port;
+	memcpy(why, port->reason, sizeof(port->reason));
+	gw_port_close(thread, port);
+	return NULL;
+}
+
+void gw_port_close(struct gw_thread *thread, struct gw_port *port)
+{
+	gw_port_flush(thread, port);
+	close_io(port, port->receiver);
+	close_io(port, port->sender);
+	if (port->steering_fd >= 0)
+		close(port->steering_fd);
+	free(port);
+}
+
+/* --- sending */
+
+void gw_port_flush(struct gw_thread *thread, struct gw_port *port)
+{
+	uint32_t taken = 0;
+
+	if (port->out_count && port->sender)
+		taken = port->sender->method->send(port->sender, port->out, port->out_count);
+	port->send_refused += port->out_count - taken;
+	for (; taken < port->out_count; taken++)
+		gw_thread_drop(thread, &port->out[taken], GW_DROP_SEND_FAILED);
+	port->out_count = 0;
+	if (port->sender && port->sender->method->flush)
+		port->sender->method->flush(port->sender);
+	if (port->receiver && port->receiver != port->sender && port->receiver->method->flush)
+		port->receiver->method->flush(port->receiver);
+}
+
+void gw_port_send(struct gw_thread *thread, struct gw_port *port, const struct gw_packet *packet)
+{
+	if (!port || !port->sender) {
+		gw_thread_drop(thread, packet, GW_DROP_SEND_FAILED);
+		return;
+	}
+	if (port->out_count == GW_PORT_BATCH)
+		gw_port_flush(thread, port);
+	port->out[port->out_count++] = *packet;
+}
+
+/* --- watching */
+
+void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters)
+{
+	*counters = port->closed;
+	if (port->receiver)
+		add_counters(port->receiver, counters);
+	if (port->sender && port->sender != port->receiver)
+		add_counters(port->sender, counters);
+}
+
+static void tell_demotion(struct gw_thread *thread, const struct gw_port *port, uint8_t old_method,
+			  bool sends, const char *why)
+{
+	const struct gw_io *now = sends ? port->sender : port->receiver;
+	union gw_any_event event = {
+		.method =
+			{
+				.device = port->device.device,
+				.queue = port->queue,
+				.old_method = old_method,
+				.new_method = now ? (uint8_t)now->method->kind : 0,
+				.sends = sends,
+			},
+	};
+
+	snprintf(event.method.reason, sizeof(event.method.reason), "%s", why);
+	gw_thread_tell(thread, &event, GW_MESSAGE_EVENT_METHOD, sizeof(event.method));
+}
+
+/* Give up a method in every direction in which it is used, and go on with the next ones. */
+static void demote(struct gw_thread *thread, struct gw_port *port, struct gw_io *io,
+		   const char *why)
+{
+	uint8_t kind = (uint8_t)io->method->kind;
+	bool received = port->receiver == io, sent = port->sender == io;
+
+	note_reason(port, io->method->name, why);
+	close_io(port, io);
+	if (received) {
+		port->receive_at++;
+		open_receiver(thread, port);
+		tell_demotion(thread, port, kind, false, why);
+	}
+	if (sent) {
+		port->send_at++;
+		open_sender(thread, port);
+		tell_demotion(thread, port, kind, true, why);
+	}
+}
+
+static void check_one(struct gw_thread *thread, struct gw_port *port, struct gw_io *io)
+{
+	char why[GW_IO_WHY_BYTES] = "";
+
+	if (io && io->method->check && io->method->check(io, thread->now_ns, why) != 0)
+		demote(thread, port, io, why);
+}
+
+void gw_port_check(struct gw_thread *thread, struct gw_port *port)
+{
+	struct gw_io_counters now;
+
+	if (thread->now_ns < port->next_check_ns)
+		return;
+	port->next_check_ns = thread->now_ns + CHECK_INTERVAL_NS;
+	gw_port_counters(port, &now);
+	/* No engine took what was lost before us. */
+	thread->counts.drops[GW_DROP_NO_ENGINE] += now.receive_lost - port->told.receive_lost;
+	thread->counts.drops[GW_DROP_SEND_FAILED] += now.send_lost - port->told.send_lost;
+	port->told = now;
+	check_one(thread, port, port->receiver);
+	if (port->sender != port->receiver)
+		check_one(thread, port, port->sender);
+}

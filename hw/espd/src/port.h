@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A port: one queue of one device in one thread. It receives by one method and sends by one, which
+ * may be the same object, and goes on to the next of its list when one fails.
+ */
+#ifndef GW_PORT_H
+#define GW_PORT_H
+
+#include "io.h"
+
+#define GW_PORT_BATCH 256u
+
+struct gw_thread;
+
+struct gw_port {
+	struct gw_control_device device; /* as the agent asked for */
+	struct gw_io *receiver;          /* NULL: receives nothing */
+	struct gw_io *sender;            /* NULL: sends nothing */
+	uint16_t queue;
+	uint16_t batch;     /* packets of one round, between batch_low and batch_high */
+	uint8_t receive_at; /* place of the method in the device's list */
+	uint8_t send_at;
+	bool owns_queue; /* else: it only sends */
+	int steering_fd; /* ours, or -1 */
+	uint64_t next_check_ns;
+	uint64_t send_refused;
+	struct gw_io_counters closed; /* of methods given up */
+	struct gw_io_counters told; /* of all, when last looked at: what was lost since is a drop */
+	char reason[GW_REASON_BYTES]; /* why not a better method */
+	uint32_t out_count;
+	struct gw_packet out[GW_PORT_BATCH];
+};
+
+/**
+ * gw_port_open() - open a queue of a device in a thread.
+ * @thread: the caller's.
+ * @device: as the agent asked for.
+ * @queue: below device->queues.
+ * @owns_queue: whether to receive from it.
+ * @steering_fd: becomes the port's, or -1.
+ * @why: GW_IO_WHY_BYTES, written on failure.
+ * @error: -errno on failure.
+ *
+ * Return: the port, or NULL.
+ */
+struct gw_port *gw_port_open(struct gw_thread *thread, const struct gw_control_device *device,
+			     uint16_t queue, bool owns_queue, int steering_fd, char *why,
+			     int *error);
+
+/**
+ * gw_port_close() - close it; what waits to be sent is sent before.
+ * @thread: the caller's.
+ * @port: not to be used any more.
+ */
+void gw_port_close(struct gw_thread *thread, struct gw_port *port);
+
+/**
+ * gw_port_send() - queue a packet; it leaves at the end of the round, or when the batch is full.
+ * @thread: the caller's.
+ * @port: NULL drops it.
+ * @packet: begins with what the port's method wants.
+ */
+void gw_port_send(struct gw_thread *thread, struct gw_port *port, const struct gw_packet *packet);
+
+/**
+ * gw_port_flush() - send what is queued, and let the method finish its round.
+ * @thread: the caller's.
+ * @port: of it.
+ */
+void gw_port_flush(struct gw_thread *thread, struct gw_port *port);
+
+/**
+ * gw_port_check() - once a second: read counters, give up a method that loses packets.
+ * @thread: the caller's.
+ * @port: of it.
+ */
+void gw_port_check(struct gw_thread *thread, struct gw_port *port);
+
+/**
+ * gw_port_counters() - read the counters of a port since it was opened.
+ * @port: of the caller's thread.
+ * @counters: of all its methods.
+ */
+void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters);
+
+static inline bool gw_port_takes(const struct gw_port *port)
+{
+	return port->receiver && port->receiver->method->takes;
+}
+
+/* Which header frames begin with where it sends. */
+static inline bool gw_port_sends_ethernet(const struct gw_port *port)
+{
+	return port->sender && port->sender->method->layer == GW_LAYER_ETHERNET;
+}
+
+#endif

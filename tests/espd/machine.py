@@ -1,0 +1,235 @@
+"""A network namespace with espd in it: a tunnel device inside, a wire to the peer outside.
+
+a program ── kernel ── TUN ── espd ── raw sockets or AF_PACKET ── outside ═══ beyond (the test)
+"""
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from gateway.datapath.engine import protocol as p
+from gateway.esp.inbound import InboundSa, parse_outer
+from gateway.esp.outbound import OutboundSa
+from gateway.ipsec.sa import Direction, SecurityAssociation
+from gateway.ipsec.secret import Secret
+from gateway.ipsec.selectors import TrafficSelector
+from tests.conformance.namespace import neighbour
+from tests.espd.client import PATIENCE_S, Client
+from tests.unit.esp.samples import BY_NAME, association, make_entropy
+
+OURS = ("192.0.2.1/24", "2001:db8::1/64")
+OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+INNER = {4: ("10.1.0.1", "10.2.0.1"), 6: ("fd00:1::1", "fd00:2::1")}
+LOCAL = tuple(map(TrafficSelector.parse, ("10.1.0.0/16", "fd00:1::/64")))
+REMOTE = tuple(map(TrafficSelector.parse, ("10.2.0.0/16", "fd00:2::/64")))
+TUN, OUTSIDE = 1, 2
+"""Devices, as espd knows them."""
+TUNNEL, POLICY = 1, 1
+SPI_OUT, SPI_IN = 0x2001, 0x1001
+OUT, IN = 7, 8
+"""Cookies."""
+PORT = 7001
+_ETHERTYPE = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_PACKET_IGNORE_OUTGOING = 23
+
+
+@dataclass
+class Machine:
+    """A running espd, and who is around it."""
+
+    process: "subprocess.Popen[bytes]"
+    path: Path
+    client: Client
+    peer: "Peer"
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    def connect(self) -> Client:
+        """Return another connection."""
+        return Client(self.path)
+
+    def program(self, version: int = 4, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+        """Return the socket of a program of this machine, inside of what is protected."""
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        made = socket.socket(family, kind)
+        made.settimeout(PATIENCE_S)
+        made.bind((INNER[version][0], PORT))
+        self.sockets.append(made)
+        return made
+
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
+        """Await espd's end and return its exit status."""
+        return self.process.wait(timeout_s)
+
+
+class Peer:
+    """The other end of the wire: frames in, frames out."""
+
+    def __init__(self) -> None:
+        self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+        self._link.setsockopt(263, _PACKET_IGNORE_OUTGOING, 1)
+        self._link.bind(("beyond", 0))
+        self._link.settimeout(PATIENCE_S)
+        self.mac, self._theirs = neighbour("beyond"), neighbour("outside")
+
+    def put(self, packet: bytes) -> None:
+        """Send an IP packet to the machine."""
+        self._link.send(self._theirs + self.mac + _ETHERTYPE[packet[0] >> 4] + packet)
+
+    def take(self, *protocols: int) -> bytes:
+        """Return the next IP packet of one of these protocols that the machine sends to the peer."""
+        while True:
+            frame = self._link.recv(65536)
+            if frame[:6] == self.mac and frame[12:14] in _ETHERTYPE.values():
+                packet = frame[14:]
+                if (packet[9] if packet[0] >> 4 == 4 else packet[6]) in protocols:
+                    return packet
+
+    def close(self) -> None:
+        self._link.close()
+
+
+@contextlib.contextmanager
+def running(program: Path, folder: Path) -> Iterator[Machine]:
+    """Run espd in this network namespace, and connect to it; at the end it must have ended well."""
+    path = folder / "espd.sock"
+    process = subprocess.Popen([program, "--socket", path], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        line = process.stderr.readline().decode()
+        assert line == f"espd: ready at {path}\n", line
+        machine = Machine(process, path, Client(path), Peer())
+        yield machine
+        for made in machine.sockets:
+            made.close()
+        machine.peer.close()
+        machine.client.close()
+        if process.poll() is None:
+            process.terminate()
+        said = process.stderr.read().decode()
+        assert (process.wait(PATIENCE_S), said) == (0, "")
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def link_index(device: str) -> int:
+    return socket.if_nametoindex(device)
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+
+def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, route: bool = True) -> None:
+    """Have espd make its tunnel device, and the kernel route the peer's side into it."""
+    message = p.Device(
+        device=TUN,
+        name=b"tunnel",
+        flags=p.DeviceFlag.CLEAR | p.DeviceFlag.SLOW_PATH | p.DeviceFlag.OFFLOAD,
+        mtu=mtu,
+        queues=queues,
+    )
+    message.receive_methods[0] = message.send_methods[0] = p.IoKind.TUN
+    message.address4[:] = ip_address(INNER[4][0]).packed
+    message.address6[:] = ip_address(INNER[6][0]).packed
+    reply = client.set_device(message)
+    assert reply.ifindex == link_index("tunnel")
+    ip("address", "add", f"{INNER[4][0]}/32", "dev", "lo")
+    ip("address", "add", f"{INNER[6][0]}/128", "dev", "lo")
+    # The kernel shall say nothing of its own accord.
+    ip("link", "set", "tunnel", "addrgenmode", "none")
+    ip("link", "set", "tunnel", "mtu", str(mtu), "up")
+    if route:
+        ip("route", "add", "10.2.0.0/16", "dev", "tunnel", "src", INNER[4][0])
+        ip("-6", "route", "add", "fd00:2::/64", "dev", "tunnel", "src", INNER[6][0])
+
+
+def open_raw(client: Client) -> None:
+    """Have espd receive from every link, and send by the kernel's routes."""
+    message = p.Device(
+        device=OUTSIDE, flags=p.DeviceFlag.PROTECTED | p.DeviceFlag.FALLBACK, mtu=65535, queues=1
+    )
+    message.receive_methods[0] = message.send_methods[0] = p.IoKind.RAW
+    client.set_device(message)
+
+
+def open_packet(client: Client, flags: int = p.DeviceFlag.PROTECTED, *, queues: int = 1) -> None:
+    """Have espd receive and send frames at the wire, and tell it who is there."""
+    message = p.Device(
+        device=OUTSIDE, ifindex=link_index("outside"), name=b"outside", flags=flags, mtu=1500, queues=queues
+    )
+    message.mac[:] = neighbour("outside")
+    message.receive_methods[0] = message.send_methods[0] = p.IoKind.PACKET
+    client.set_device(message)
+    for version, prefix in ((4, "192.0.2.0/24"), (6, "2001:db8::/64")):
+        ours, theirs = OUTER[version]
+        client.set_route(prefix, p.RouteKind.FORWARD, device=OUTSIDE)
+        client.set_route(f"{ours}/{32 if version == 4 else 128}", p.RouteKind.LOCAL)
+        client.set_neighbour(OUTSIDE, theirs, neighbour("beyond"))
+    client.commit()
+
+
+# --- SAs: espd's, and the peer's half of each -----------------------------------------------------
+
+
+def outbound(outer: int = 4, suite: str = "aes256gcm16", **changes: object) -> SecurityAssociation:
+    """Return the SA by which espd sends."""
+    return _sa(Direction.OUTBOUND, SPI_OUT, OUTER[outer], suite, changes)
+
+
+def inbound(outer: int = 4, suite: str = "aes256gcm16", **changes: object) -> SecurityAssociation:
+    """Return the SA by which the peer sends to espd."""
+    return _sa(Direction.INBOUND, SPI_IN, OUTER[outer][::-1], suite, changes)
+
+
+def _sa(
+    direction: Direction, spi: int, addresses: tuple[str, ...], suite: str, changes: dict[str, object]
+) -> SecurityAssociation:
+    fields: dict[str, object] = {
+        "spi": spi,
+        "source": ip_address(addresses[0]),
+        "destination": ip_address(addresses[1]),
+        "local_ts": LOCAL,
+        "remote_ts": REMOTE,
+    }
+    key = Secret(bytes(index ^ spi & 0xFF for index in BY_NAME[suite].encryption_key))
+    return association(direction, BY_NAME[suite], **{"encryption_key": key} | fields | changes)
+
+
+def opener(sa: SecurityAssociation) -> InboundSa:
+    """Return who opens what espd sent by an outbound SA."""
+    return InboundSa(_turned(sa, Direction.INBOUND))
+
+
+def sealer(sa: SecurityAssociation, next_sequence: int = 1) -> OutboundSa:
+    """Return who seals what espd opens by an inbound SA."""
+    return OutboundSa(_turned(sa, Direction.OUTBOUND), entropy=make_entropy(), next_sequence=next_sequence)
+
+
+def _turned(sa: SecurityAssociation, direction: Direction) -> SecurityAssociation:
+    return replace(sa, direction=direction, local_ts=sa.remote_ts, remote_ts=sa.local_ts)
+
+
+def open_outer(opened_by: InboundSa, packet: bytes) -> bytes:
+    """Return the inner packet of one that the peer got."""
+    outer, esp = parse_outer(packet)
+    return opened_by.open(esp, outer, 0.0).packet
+
+
+def load_pair(
+    client: Client, out: SecurityAssociation, into: SecurityAssociation, *, path_mtu: int = 0
+) -> None:
+    """Give espd a pair of SAs, and the entry of the SPD that they serve."""
+    client.add_sa(into, IN)
+    client.add_sa(out, OUT, path_mtu=path_mtu)
+    client.set_tunnel(TUNNEL, [OUT])
+    client.set_policy(POLICY, p.PolicyAction.PROTECT, LOCAL, REMOTE, tunnel=TUNNEL)
+    client.commit()
