@@ -14,7 +14,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from gateway.datapath.backend import Acquire, Datapath, DatapathError, ErrorReason
+from gateway.datapath.backend import DEFAULT_MARK, Acquire, Datapath, DatapathError, ErrorReason
 from gateway.datapath.software.backend import SoftwareBackend
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm.backend import XfrmBackend
@@ -322,6 +322,18 @@ async def test_what_is_routed_into_it_is_protected_and_a_new_route_at_once(
     ip("route", "add", more, "dev", "ipsec0")
 
     assert await is_sent_sealed(peer, sending, more, b"by the second")
+
+
+async def test_default_route_leads_all_but_marked_packets_into_it(engine: Datapath, peer: Peer) -> None:
+    _, sending = sas = wide_pair()
+    await apply(engine, wide(BARE))
+    await install(engine, sas)
+
+    ip("rule", "add", "pref", "100", "not", "fwmark", hex(DEFAULT_MARK), "lookup", "99")
+    ip("route", "add", "default", "dev", "ipsec0", "table", "99")
+
+    # The outer packet goes to an address that the default route holds, and does not take it.
+    assert await is_sent_sealed(peer, sending, "198.51.100.1", b"anywhere")
 
 
 async def test_what_the_peer_protects_comes_out_of_it(engine: Datapath, peer: Peer) -> None:

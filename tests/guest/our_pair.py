@@ -30,7 +30,7 @@ def our_gateway(
 ) -> Iterator[OurGateway]:
     """Run our gateway at site a or b; at a, traffic brings the connection up.
 
-    `child_options` are more lines of the child's YAML, four spaces in; `selectors` replace those of the sites.
+    `child_options` are more lines of the child's YAML, four spaces in; `selectors` replace the sites' own.
     """
     here, there = (sites.a, sites.b) if at_a else (sites.b, sites.a)
     local_ts, remote_ts = selectors or (here.inside, there.inside)

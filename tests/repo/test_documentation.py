@@ -23,7 +23,7 @@ def keys() -> list[str]:
             *(cpb.Config, cpb.Connection, cpb.Side, cpb.Authentication, cpb.PreSharedKey),
             *(cpb.CertificateAuthentication, cpb.PublicKeyAuthentication, cpb.PublicFile, cpb.CrlFile),
             *(cpb.PrivateKey, cpb.Passphrase),
-            *(cpb.Ike, cpb.Child, cpb.Esp, tpb.Placement),
+            *(cpb.Ike, cpb.Child, cpb.Esp, tpb.Placement, tpb.TunnelInterface),
         )
     ]
     return sorted({field.name for message in messages for field in message.fields} - ANSWERS)
