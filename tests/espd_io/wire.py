@@ -4,6 +4,7 @@ sender ── lan.far ═══ lan.near ── io_bench ── outer.near ═�
 """
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -78,6 +79,25 @@ def cable(near: str, far: str, *, queues: int = 1, mtu: int = 3300) -> Iterator[
 def give_napi(device: str, *, on: bool = True) -> None:
     """Have a veth device poll what comes to it, or not: without, it takes no redirected frame."""
     subprocess.run(["ethtool", "-K", device, "gro", "on" if on else "off"], check=True, capture_output=True)
+
+
+def poll_in_a_thread(device: str, cpu: int) -> None:
+    """Have a thread of the kernel's on one CPU poll a veth device: what has a higher rank there stops it."""
+    before = set(Path("/proc").glob("[0-9]*"))
+    script = f"mount -t sysfs sysfs /sys && echo 1 > /sys/class/net/{device}/threaded"
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, capture_output=True)
+    threads = [
+        task for task in Path("/proc").glob("[0-9]*") if task not in before and _is_poller(task, device)
+    ]
+    assert threads, f"no thread polls {device}"
+    for task in threads:
+        os.sched_setaffinity(int(task.name), {cpu})
+
+
+def _is_poller(task: Path, device: str) -> bool:
+    with suppress(OSError):
+        return (task / "comm").read_text().startswith(f"napi/{device}"[:15])
+    return False
 
 
 @contextmanager
@@ -188,7 +208,11 @@ def kinds(*methods: Kind) -> str:
 
 @contextmanager
 def bench(
-    program: Path, *arguments: str, steering: int = -1, live: LiveFrames | None = None
+    program: Path,
+    *arguments: str,
+    steering: int = -1,
+    live: LiveFrames | None = None,
+    alone_on: int | None = None,
 ) -> Iterator[Bench]:
     """Run io_bench until the block ends; an error of its own is an AssertionError with its text.
 
@@ -197,7 +221,9 @@ def bench(
         arguments: What it shall do.
         steering: The XSKMAP of the device it receives from.
         live: What it sends live frames with.
+        alone_on: A CPU that nobody takes from it.
     """
+    alone = [] if alone_on is None else ["taskset", "--cpu-list", str(alone_on), "chrt", "--fifo", "50"]
     descriptors = [] if steering < 0 else [steering]
     options = [f"--frames={FRAMES}", f"--frame-bytes={FRAME_BYTES}", f"--steering={steering}"]
     if live is not None:
@@ -208,7 +234,7 @@ def bench(
             f"--pool-map={live.frames.fd}",
         ]
     process = subprocess.Popen(
-        [program, *options, *arguments],
+        [*alone, program, *options, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

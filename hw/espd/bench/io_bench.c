@@ -20,8 +20,8 @@
  *     --packets N           end after so many
  *     --seconds N           end after so long; without either, when standard input ends
  *
- * It prints a line of JSON when it is ready, one for each method that is given up, and one at its
- * end with all it counted.
+ * It prints a line of JSON when it is ready, one when a method is given up or a device goes down,
+ * and one at its end with all it counted.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -51,6 +51,7 @@ struct bench_side {
 	uint8_t kinds[GW_MAX_METHODS + 1];
 	unsigned int place; /* of the method in use */
 	struct gw_io *io;
+	bool is_down;
 	struct gw_io_counters before; /* of methods that were given up */
 };
 
@@ -152,14 +153,25 @@ static void bench_close(struct bench_side *side)
 /* Give a method up when it says so, and go on with the next; false when there is none. */
 static bool bench_check(struct bench_side *side, uint64_t now_ns)
 {
-	char why[GW_IO_WHY_BYTES], next_why[GW_IO_WHY_BYTES];
+	char why[GW_IO_WHY_BYTES], next_why[GW_IO_WHY_BYTES] = "";
 	const char *old;
 	int error;
 
-	if (!side->io || !side->io->method->check ||
-	    !side->io->method->check(side->io, now_ns, why))
+	if (!side->io || !side->io->method->check)
 		return true;
+	error = side->io->method->check(side->io, now_ns, why);
+	if (!error) {
+		side->is_down = false;
+		return true;
+	}
 	old = side->io->method->name;
+	if (error == -ENETDOWN) {
+		if (!side->is_down)
+			printf("{\"down\": \"%s\", \"method\": \"%s\"}\n", why, old);
+		fflush(stdout);
+		side->is_down = true;
+		return true;
+	}
 	bench_close(side);
 	error = bench_open(side, side->place + 1, next_why);
 	printf("{\"given_up\": \"%s\", \"why\": \"%s\", \"next\": \"%s\", \"next_why\": \"%s\"}\n",

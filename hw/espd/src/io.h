@@ -213,7 +213,8 @@ struct gw_io_method {
 	 * @now_ns: CLOCK_MONOTONIC.
 	 * @why: GW_IO_WHY_BYTES, written when it does not.
 	 *
-	 * Called about once a second. After an error the device goes on to its next method.
+	 * Called about once a second. After an error the device goes on to its next method; but not
+	 * after -ENETDOWN: the device is down, and the method goes on when it is up again.
 	 * Return: 0, or -errno.
 	 */
 	int (*check)(struct gw_io *io, uint64_t now_ns, char *why);

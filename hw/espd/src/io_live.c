@@ -51,15 +51,15 @@ struct gw_io_live {
 	struct gw_live_slot slots[GW_LIVE_SLOTS];
 };
 
+#define VETH_PEER "the other end of a veth does not poll: give it GRO or an XDP program"
+
 /* What an errno of ndo_xdp_xmit() or of the redirection says of a device, if it is for good. */
 static const struct gw_live_verdict {
 	int error;
 	const char *meaning;
 } gw_live_verdicts[] = {
-	{EOPNOTSUPP, "its driver cannot send redirected frames (no ndo_xdp_xmit)"},
-	{ENXIO,
-	 "no queue takes redirected frames; of a veth: the other end does not poll, give it an "
-	 "XDP program or GRO"},
+	{EOPNOTSUPP, "the driver cannot send redirected frames (no ndo_xdp_xmit), or " VETH_PEER},
+	{ENXIO, "no queue takes redirected frames, or " VETH_PEER},
 	{EINVAL, "redirection to it is refused"},
 	{ENOSPC, "it has no room in front of a frame"},
 };
@@ -195,19 +195,17 @@ static bool gw_live_has_lost(const struct gw_io_live *live, int error)
 static int gw_live_judge(const struct gw_io_live *live, char *why)
 {
 	if (live->error) {
-		snprintf(why, GW_IO_WHY_BYTES, "live frames to %s: the program cannot be run: %s",
-			 live->name, strerror(-live->error));
+		snprintf(why, GW_IO_WHY_BYTES, "the program cannot be run: %s",
+			 strerror(-live->error));
 		return live->error;
 	}
 	if (live->burst->pending) {
-		snprintf(why, GW_IO_WHY_BYTES,
-			 "live frames to %s: no tracepoint tells what becomes of them", live->name);
+		snprintf(why, GW_IO_WHY_BYTES, "no tracepoint tells what becomes of them");
 		return -ENOPROTOOPT;
 	}
 	if (live->too_long != live->too_long_before) {
 		snprintf(why, GW_IO_WHY_BYTES,
-			 "live frames to %s: packets were longer than the %u bytes that fit a page",
-			 live->name, live->max_length);
+			 "packets were longer than the %u bytes that fit a page", live->max_length);
 		return -EMSGSIZE;
 	}
 	for (size_t i = 0; i < sizeof(gw_live_verdicts) / sizeof(gw_live_verdicts[0]); i++) {
@@ -215,8 +213,7 @@ static int gw_live_judge(const struct gw_io_live *live, char *why)
 
 		if (!gw_live_has_lost(live, verdict->error))
 			continue;
-		snprintf(why, GW_IO_WHY_BYTES, "live frames to %s: %s", live->name,
-			 verdict->meaning);
+		snprintf(why, GW_IO_WHY_BYTES, "%s", verdict->meaning);
 		return -verdict->error;
 	}
 	return 0;
@@ -225,15 +222,19 @@ static int gw_live_judge(const struct gw_io_live *live, char *why)
 static int gw_live_check(struct gw_io *io, uint64_t now_ns, char *why)
 {
 	struct gw_io_live *live = gw_live_of(io);
+	uint64_t sent = live->counters.sent_packets;
+	uint64_t lost = live->counters.send_lost - live->lost[ENETDOWN];
 	struct gw_link_state link;
 	int error = gw_link_require(live->link_fd, live->ifindex, live->name, &link, why);
 
 	(void)now_ns;
-	if (!error)
+	if (error) {
+		gw_loss_excuse(&live->loss, sent, lost);
+	} else {
 		error = gw_live_judge(live, why);
-	if (!error)
-		error = gw_loss_judge(&live->loss, live->name, live->counters.sent_packets,
-				      live->counters.send_lost, why);
+		if (!error)
+			error = gw_loss_judge(&live->loss, live->name, sent, lost, why);
+	}
 	memcpy(live->lost_before, live->lost, sizeof(live->lost_before));
 	live->too_long_before = live->too_long;
 	return error;
@@ -258,14 +259,13 @@ static int gw_live_measure(struct gw_io_live *live, const struct gw_io_options *
 	if (error == -EINVAL)
 		error = gw_live_call(live, 1, most);
 	if (error) {
-		snprintf(why, GW_IO_WHY_BYTES, "live frames to %s: %s", live->name,
+		snprintf(why, GW_IO_WHY_BYTES, "%s",
 			 error == -EINVAL ? "this kernel has none" : strerror(-error));
 		return error;
 	}
 	if (wanted > most) {
 		snprintf(why, GW_IO_WHY_BYTES,
-			 "live frames to %s: its frames have up to %u bytes, %u fit a page",
-			 live->name, wanted, most);
+			 "frames of this device have up to %u bytes, %u fit a page", wanted, most);
 		return -EMSGSIZE;
 	}
 	live->max_length = most;
@@ -279,22 +279,19 @@ static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *o
 	int error;
 
 	if (!options->live || !options->pool->is_map) {
-		snprintf(why, GW_IO_WHY_BYTES,
-			 "live frames to %s: the agent gave no program for them", live->name);
+		snprintf(why, GW_IO_WHY_BYTES, "the agent gave no program for them");
 		return -ENOENT;
 	}
 	burst = mmap(NULL, sizeof(*live->burst), PROT_READ | PROT_WRITE, MAP_SHARED,
 		     options->live->burst_fd, 0);
 	if (burst == MAP_FAILED) {
-		snprintf(why, GW_IO_WHY_BYTES, "live frames to %s: gw_live_burst: %s", live->name,
-			 strerror(errno));
+		snprintf(why, GW_IO_WHY_BYTES, "gw_live_burst: %s", strerror(errno));
 		return -errno;
 	}
 	live->burst = burst;
 	live->link_fd = gw_link_open();
 	if (live->link_fd < 0) {
-		snprintf(why, GW_IO_WHY_BYTES, "live frames to %s: rtnetlink: %s", live->name,
-			 strerror(-live->link_fd));
+		snprintf(why, GW_IO_WHY_BYTES, "rtnetlink: %s", strerror(-live->link_fd));
 		return live->link_fd;
 	}
 	error = gw_link_require(live->link_fd, live->ifindex, live->name, &link, why);
@@ -338,7 +335,7 @@ static int gw_live_open(const struct gw_io_options *options, struct gw_io **io, 
 }
 
 const struct gw_io_method gw_io_live = {
-	.name = "live_frame",
+	.name = "live frames",
 	.kind = GW_IO_LIVE_FRAME,
 	.layer = GW_LAYER_ETHERNET,
 	.takes = false,

@@ -30,4 +30,12 @@ struct gw_io_loss {
 int gw_loss_judge(struct gw_io_loss *loss, const char *name, uint64_t sent, uint64_t lost,
 		  char *why);
 
+/**
+ * gw_loss_excuse() - do not look at what was lost since the last check: the device was down.
+ * @loss: of the method; updated.
+ * @sent: see gw_loss_judge().
+ * @lost: see gw_loss_judge().
+ */
+void gw_loss_excuse(struct gw_io_loss *loss, uint64_t sent, uint64_t lost);
+
 #endif

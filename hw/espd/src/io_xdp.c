@@ -66,6 +66,13 @@ static struct gw_io_xdp *gw_xdp_of(struct gw_io *io)
 	return (struct gw_io_xdp *)io;
 }
 
+/* Say what failed, and return -error. */
+static int gw_xdp_fail(char *why, const char *what, int error)
+{
+	snprintf(why, GW_IO_WHY_BYTES, "%s: %s", what, strerror(error));
+	return -error;
+}
+
 /* --- frames on loan --------------------------------------------------------------------------- */
 
 static void gw_xdp_lend(struct gw_io_xdp *xdp, uint32_t frame)
@@ -277,24 +284,19 @@ static int gw_xdp_check(struct gw_io *io, uint64_t now_ns, char *why)
 	int error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
 
 	(void)now_ns;
-	if (error)
-		return error;
-	if (xdp->error) {
-		snprintf(why, GW_IO_WHY_BYTES, "AF_XDP on %s cannot send any more: %s", xdp->name,
-			 strerror(xdp->error));
-		return -xdp->error;
-	}
 	gw_xdp_counters(io, &counters);
+	if (error) {
+		gw_loss_excuse(&xdp->loss, counters.sent_packets, counters.send_lost);
+		return error;
+	}
+	if (xdp->error == ENETDOWN)
+		xdp->error = 0; /* it is up again */
+	if (xdp->error)
+		return gw_xdp_fail(why, "it cannot send any more", xdp->error);
 	return gw_loss_judge(&xdp->loss, xdp->name, counters.sent_packets, counters.send_lost, why);
 }
 
 /* --- opening ---------------------------------------------------------------------------------- */
-
-static int gw_xdp_fail(char *why, const char *name, const char *what, int error)
-{
-	snprintf(why, GW_IO_WHY_BYTES, "AF_XDP on %s: %s: %s", name, what, strerror(error));
-	return -error;
-}
 
 /* The largest power of two that leaves most of the pool to others. */
 static uint32_t gw_xdp_ring_entries(const struct gw_pool *pool)
@@ -328,14 +330,14 @@ static int gw_xdp_make_rings(struct gw_io_xdp *xdp, char *why)
 	};
 
 	if (setsockopt(xdp->fd, SOL_XDP, XDP_UMEM_REG, &umem, sizeof(umem)))
-		return gw_xdp_fail(why, xdp->name,
+		return gw_xdp_fail(why,
 				   errno == ENOBUFS ? "memory may not be locked (CAP_IPC_LOCK)"
 						    : "memory cannot be registered",
 				   errno);
 	for (size_t i = 0; i < sizeof(rings) / sizeof(rings[0]); i++)
 		if (rings[i].is_wanted &&
 		    setsockopt(xdp->fd, SOL_XDP, rings[i].option, &entries, sizeof(entries)))
-			return gw_xdp_fail(why, xdp->name, rings[i].what, errno);
+			return gw_xdp_fail(why, rings[i].what, errno);
 	/* Kernels before 6.17 have no such option, and a budget of 32. */
 	if (xdp->sends)
 		setsockopt(xdp->fd, SOL_XDP, OPTION_MAX_TX_SKB_BUDGET, &budget, sizeof(budget));
@@ -368,9 +370,9 @@ static int gw_xdp_map_rings(struct gw_io_xdp *xdp, char *why)
 	int error = 0;
 
 	if (getsockopt(xdp->fd, SOL_XDP, XDP_MMAP_OFFSETS, &offsets, &bytes))
-		return gw_xdp_fail(why, xdp->name, "offsets of the rings", errno);
+		return gw_xdp_fail(why, "offsets of the rings", errno);
 	if (bytes != sizeof(offsets))
-		return gw_xdp_fail(why, xdp->name, "rings of a kernel before 5.4", ENOPROTOOPT);
+		return gw_xdp_fail(why, "rings of a kernel before 5.4", ENOPROTOOPT);
 	error = gw_xdp_map_ring(xdp, &xdp->fill, &offsets.fr, XDP_UMEM_PGOFF_FILL_RING,
 				sizeof(uint64_t));
 	if (!error)
@@ -382,7 +384,7 @@ static int gw_xdp_map_rings(struct gw_io_xdp *xdp, char *why)
 	if (!error && xdp->sends)
 		error = gw_xdp_map_ring(xdp, &xdp->tx, &offsets.tx, XDP_PGOFF_TX_RING,
 					sizeof(struct xdp_desc));
-	return error ? gw_xdp_fail(why, xdp->name, "rings cannot be mapped", -error) : 0;
+	return error ? gw_xdp_fail(why, "rings cannot be mapped", -error) : 0;
 }
 
 static int gw_xdp_bind(struct gw_io_xdp *xdp, uint16_t queue, char *why)
@@ -419,7 +421,7 @@ static int gw_xdp_bind(struct gw_io_xdp *xdp, uint16_t queue, char *why)
 	default:
 		snprintf(what, sizeof(what), "queue %u", queue);
 	}
-	return gw_xdp_fail(why, xdp->name, what, error);
+	return gw_xdp_fail(why, what, error);
 }
 
 /* Have the XDP program of the device give us what comes in on this queue. */
@@ -430,8 +432,7 @@ static int gw_xdp_steer(const struct gw_io_xdp *xdp, const struct gw_io_options 
 
 	if (options->steering_fd < 0) {
 		snprintf(why, GW_IO_WHY_BYTES,
-			 "AF_XDP on %s: no XDP program is attached that would give us its packets",
-			 xdp->name);
+			 "no XDP program is attached that would give us its packets");
 		return -ENOENT;
 	}
 	memset(&update, 0, sizeof(update));
@@ -439,7 +440,7 @@ static int gw_xdp_steer(const struct gw_io_xdp *xdp, const struct gw_io_options 
 	update.key = (uint64_t)(uintptr_t)&queue;
 	update.value = (uint64_t)(uintptr_t)&value;
 	if (syscall(SYS_bpf, BPF_MAP_UPDATE_ELEM, &update, sizeof(update)))
-		return gw_xdp_fail(why, xdp->name, "the XSKMAP does not take the socket", errno);
+		return gw_xdp_fail(why, "the XSKMAP does not take the socket", errno);
 	return 0;
 }
 
@@ -475,12 +476,11 @@ static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *opti
 
 	xdp->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (xdp->fd < 0)
-		return gw_xdp_fail(why, xdp->name,
-				   errno == EAFNOSUPPORT ? "this kernel has none" : "socket",
+		return gw_xdp_fail(why, errno == EAFNOSUPPORT ? "this kernel has none" : "socket",
 				   errno);
 	xdp->link_fd = gw_link_open();
 	if (xdp->link_fd < 0)
-		return gw_xdp_fail(why, xdp->name, "rtnetlink", -xdp->link_fd);
+		return gw_xdp_fail(why, "rtnetlink", -xdp->link_fd);
 	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
 	if (error)
 		return error;
@@ -509,9 +509,8 @@ static int gw_xdp_open_kind(const struct gw_io_method *method, bool is_zero_copy
 	int error;
 
 	if (pool->frame_bytes > (uint32_t)sysconf(_SC_PAGESIZE)) {
-		snprintf(why, GW_IO_WHY_BYTES,
-			 "AF_XDP on %s: frames of %u bytes are larger than a page",
-			 options->device->name, pool->frame_bytes);
+		snprintf(why, GW_IO_WHY_BYTES, "frames of %u bytes are larger than a page",
+			 pool->frame_bytes);
 		return -EMSGSIZE;
 	}
 	xdp = calloc(1, sizeof(*xdp));
@@ -554,14 +553,14 @@ static int gw_xdp_open_copy(const struct gw_io_options *options, struct gw_io **
 	.check = gw_xdp_check, .close = gw_xdp_close
 
 const struct gw_io_method gw_io_xdp = {
-	.name = "xdp_zero_copy",
+	.name = "AF_XDP zero-copy",
 	.kind = GW_IO_XDP_ZERO_COPY,
 	.open = gw_xdp_open_zero_copy,
 	GW_XDP_OPERATIONS,
 };
 
 const struct gw_io_method gw_io_xdp_copy = {
-	.name = "xdp_copy",
+	.name = "AF_XDP copy",
 	.kind = GW_IO_XDP_COPY,
 	.open = gw_xdp_open_copy,
 	GW_XDP_OPERATIONS,
