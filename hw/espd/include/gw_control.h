@@ -133,7 +133,15 @@ struct gw_control_hello_reply {
 	char openssl[48];
 };
 
-/* Once in a life, before anything else. The same contents again are no error. */
+/* Of each worker that may send live frames: the program, gw_live_burst and gw_live_frames of
+ * ebpf/xdp_live.bpf.c, and three links that espd keeps open. */
+#define GW_LIVE_DESCRIPTORS 6
+
+/*
+ * Once in a life, before anything else. The same contents again are no error. It comes with no
+ * descriptors, or with GW_LIVE_DESCRIPTORS for each worker in turn: gw_live_frames is then the memory
+ * of the worker's pool, and has `frames` entries of `frame_bytes`.
+ */
 struct gw_control_configure {
 	struct gw_control_header header;
 	uint16_t workers;              /* 1 to GW_MAX_WORKERS */

@@ -124,7 +124,7 @@ static bool say(int connection, const void *message, size_t bytes, int timeout_m
 static bool serve_one(struct server *server, int connection)
 {
 	struct gw_control *control = server->control;
-	alignas(8) char space[CMSG_SPACE(sizeof(int) * 16)];
+	alignas(8) char space[CMSG_SPACE(sizeof(int) * GW_MAX_DESCRIPTORS)];
 	struct iovec piece = {server->request, sizeof(server->request)};
 	struct msghdr message = {
 		.msg_iov = &piece,

@@ -17,7 +17,8 @@
 #include "table.h"
 #include "thread.h"
 
-#define GW_MAX_DESCRIPTORS 4
+/* As many as the kernel passes with one message (SCM_MAX_FD). */
+#define GW_MAX_DESCRIPTORS 253
 /* The longest reply, and with it the longest message. */
 #define GW_MESSAGE_BYTES sizeof(struct gw_control_sa_list)
 

@@ -20,6 +20,7 @@ static struct gw_io_options options_of(struct gw_thread *thread, const struct gw
 		.pool = &thread->pool,
 		.queue = port->queue,
 		.steering_fd = port->steering_fd,
+		.live = thread->live_fds[0] < 0 ? NULL : &thread->live,
 		.mark = thread->daemon->config.mark,
 		.clear_mark = thread->daemon->config.clear_mark,
 	};

@@ -86,6 +86,26 @@ static bool make_tables(struct gw_control *control)
 	return daemon->owners && daemon->tunnels;
 }
 
+/* The descriptors that came for a worker, or NULL. */
+static int *live_of(struct gw_control *control, uint32_t worker)
+{
+	size_t first = (size_t)worker * GW_LIVE_DESCRIPTORS;
+
+	if (first + GW_LIVE_DESCRIPTORS > GW_MAX_DESCRIPTORS || control->descriptors[first] < 0)
+		return NULL;
+	return &control->descriptors[first];
+}
+
+/* Whether there are descriptors for every worker, or for none. */
+static bool is_complete(const struct gw_control *control, uint32_t workers)
+{
+	uint32_t count = 0;
+
+	while (count < GW_MAX_DESCRIPTORS && control->descriptors[count] >= 0)
+		count++;
+	return count == 0 || count == workers * GW_LIVE_DESCRIPTORS;
+}
+
 static int configure(struct gw_control *control, const void *message, union gw_any_reply *reply)
 {
 	struct gw_daemon *daemon = &control->daemon;
@@ -96,19 +116,24 @@ static int configure(struct gw_control *control, const void *message, union gw_a
 			       ? GW_OK
 			       : gw_refuse(reply, GW_E_ORDER, "already configured otherwise");
 	memcpy(&daemon->config, message, sizeof(daemon->config));
+	if (!is_complete(control, daemon->config.workers))
+		return gw_refuse(reply, GW_E_DESCRIPTOR, "live frames need 6 for every worker");
 	if (!make_tables(control)) {
 		stop_threads(control);
 		return gw_refuse(reply, GW_E_MEMORY, "no memory for the tables");
 	}
 	while (daemon->thread_count < daemon->config.workers) {
+		int *live = live_of(control, daemon->thread_count);
 		struct gw_thread *thread =
-			gw_thread_start(daemon, (uint16_t)daemon->thread_count, &error);
+			gw_thread_start(daemon, (uint16_t)daemon->thread_count, live, &error);
 
 		if (!thread) {
 			stop_threads(control);
 			return gw_refuse(reply, error, "a worker could not be started");
 		}
 		daemon->threads[daemon->thread_count++] = thread;
+		if (live)
+			memset(live, 0xff, GW_LIVE_DESCRIPTORS * sizeof(*live));
 	}
 	return GW_OK;
 }

@@ -191,7 +191,7 @@ static const uint16_t allowed[] = {
 };
 
 /* Of socket(2): nothing that reaches another process, or TCP. */
-static const uint8_t families[] = {AF_INET, AF_INET6, AF_PACKET, AF_XDP};
+static const uint8_t families[] = {AF_INET, AF_INET6, AF_PACKET, AF_NETLINK, AF_XDP};
 
 #define ALLOWED_COUNT  (sizeof(allowed) / sizeof(allowed[0]))
 #define FAMILIES_COUNT (sizeof(families) / sizeof(families[0]))

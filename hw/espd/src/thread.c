@@ -285,6 +285,18 @@ static bool make_rings(struct gw_thread *thread)
 	return gw_ring_init(&thread->events, EVENT_SLOTS, sizeof(union gw_any_event));
 }
 
+/* Where the agent gave live frames, they come out of the memory of a map. */
+static int make_pool(struct gw_thread *thread)
+{
+	const struct gw_control_configure *config = &thread->daemon->config;
+
+	if (thread->live_fds[0] < 0)
+		return gw_pool_init(&thread->pool, config->frames, config->frame_bytes);
+	thread->live = (struct gw_live){thread->live_fds[0], thread->live_fds[1]};
+	return gw_pool_init_map(&thread->pool, thread->live_fds[2], config->frames,
+				config->frame_bytes);
+}
+
 static void free_thread(struct gw_thread *thread)
 {
 	for (uint16_t i = 0; thread->from && i < thread->daemon->config.workers; i++)
@@ -292,6 +304,9 @@ static void free_thread(struct gw_thread *thread)
 	gw_ring_clear(&thread->events);
 	gw_worker_free(thread->engine);
 	gw_pool_clear(&thread->pool);
+	for (int i = 0; i < GW_LIVE_DESCRIPTORS; i++)
+		if (thread->live_fds[i] >= 0)
+			close(thread->live_fds[i]);
 	if (thread->wake_fd >= 0)
 		close(thread->wake_fd);
 	free(thread->from);
@@ -322,7 +337,8 @@ static int pin_and_run(struct gw_thread *thread)
 	return error;
 }
 
-struct gw_thread *gw_thread_start(struct gw_daemon *daemon, uint16_t number, enum gw_error *error)
+struct gw_thread *gw_thread_start(struct gw_daemon *daemon, uint16_t number, const int *live,
+				  enum gw_error *error)
 {
 	const struct gw_control_configure *config = &daemon->config;
 	struct gw_thread *thread = aligned_alloc(64, (sizeof(*thread) + 63) / 64 * 64);
@@ -334,15 +350,17 @@ struct gw_thread *gw_thread_start(struct gw_daemon *daemon, uint16_t number, enu
 	thread->daemon = daemon;
 	thread->number = number;
 	thread->now_ns = monotonic_ns();
+	for (int i = 0; i < GW_LIVE_DESCRIPTORS; i++)
+		thread->live_fds[i] = live ? live[i] : -1;
 	thread->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	thread->mtus = calloc((size_t)config->outbound_sas + 1, sizeof(*thread->mtus));
-	if (thread->wake_fd >= 0 && thread->mtus && make_rings(thread) &&
-	    gw_pool_init(&thread->pool, config->frames, config->frame_bytes) == 0)
+	if (thread->wake_fd >= 0 && thread->mtus && make_rings(thread) && make_pool(thread) == 0)
 		*error = make_engine(thread);
 	if (*error == GW_OK && pin_and_run(thread) != 0)
 		*error = GW_E_INVALID; /* no such CPU, or it is not ours */
 	if (*error == GW_OK)
 		return thread;
+	memset(thread->live_fds, 0xff, sizeof(thread->live_fds)); /* still the caller's */
 	free_thread(thread);
 	return NULL;
 }

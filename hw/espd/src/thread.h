@@ -99,6 +99,8 @@ struct gw_thread {
 	struct gw_daemon *daemon;
 	struct gw_worker *engine;
 	struct gw_pool pool;
+	struct gw_live live;
+	int live_fds[GW_LIVE_DESCRIPTORS]; /* -1: the agent gave none */
 	uint64_t now_ns;
 	uint64_t generation;
 	const struct gw_tables *tables;
@@ -136,11 +138,13 @@ struct gw_thread {
  * gw_thread_start() - make a worker and run it.
  * @daemon: configured; the thread is not yet in its list.
  * @number: of the worker.
+ * @live: GW_LIVE_DESCRIPTORS, that become the thread's when it starts, or NULL.
  * @error: where the reason goes.
  *
  * Return: the thread, or NULL.
  */
-struct gw_thread *gw_thread_start(struct gw_daemon *daemon, uint16_t number, enum gw_error *error);
+struct gw_thread *gw_thread_start(struct gw_daemon *daemon, uint16_t number, const int *live,
+				  enum gw_error *error);
 
 /**
  * gw_threads_stop() - end all workers, close their devices, wipe their SAs.
