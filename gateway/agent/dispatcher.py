@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.agent.placed_sas import PlacedSa, PlacedSas
-from gateway.agent.sa_placing import SaPlacing
+from gateway.agent.sa_placing import SaPlacing, reason_of
 from gateway.agent.spd_placing import SpdPlacing
 from gateway.datapath.ability import NIC_ENGINES, Ability, Closed, backend_abilities
 from gateway.datapath.backend import (
@@ -37,7 +37,7 @@ from gateway.datapath.select import Link, Surroundings, first_engines
 from gateway.datapath.watch import Watch
 from gateway.host.errors import HostError
 from gateway.ipsec.drop_reason import DropReason
-from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal, in_words
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, IpAddress, SaId, SecurityAssociation, Spi
 from gateway.observe.logs import get_logger
@@ -264,7 +264,7 @@ class Dispatcher:
                     replace(
                         item,
                         sa=placed.sa,
-                        placement_reason=in_words(placed.refusals),
+                        placement_reason=reason_of(placed.refusals, item),
                         refusals=placed.refusals,
                     )
                 )

@@ -17,7 +17,7 @@ from typing import Final
 from gateway.agent.placed_sas import PlacedSa, PlacedSas
 from gateway.agent.spd_placing import SpdPlacing
 from gateway.datapath.ability import NIC_ENGINES
-from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, ItemResult
+from gateway.datapath.backend import Datapath, DatapathError, ErrorReason, InstalledSa, ItemResult
 from gateway.datapath.select import Choice, Surroundings, choose
 from gateway.ipsec.placement import Engine, Placement, PlacementReason, PlacementRefusal, in_words
 from gateway.ipsec.sa import Direction, SaId, SecurityAssociation, UdpEncapsulation
@@ -280,7 +280,7 @@ class SaPlacing:
         return ItemResult(
             name=sa.sa_id,
             placement=achieved if known is None else known.engine,
-            placement_reason=in_words(attempt.refusals),
+            placement_reason=reason_of(attempt.refusals, answer),
             refusals=attempt.refusals,
         )
 
@@ -315,6 +315,13 @@ class SaPlacing:
             await self._backends[backend].remove_sas(sa_ids)
         except DatapathError as error:
             _log.warning("sas_not_removed", backend=backend, sas=list(sa_ids), error=str(error))
+
+
+def reason_of(refusals: Sequence[PlacementRefusal], answer: ItemResult | InstalledSa) -> str:
+    """Return why an SA is on no better engine, and what its backend says of where it is."""
+    # What a backend refused itself is among `refusals` already.
+    said = "" if answer.refusals else answer.placement_reason
+    return "; ".join(part for part in (in_words(refusals), said) if part)
 
 
 def _refusal(engine: Engine, reason: PlacementReason, text: str) -> PlacementRefusal:

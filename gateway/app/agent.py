@@ -17,7 +17,7 @@ from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.listener import Listener
 from gateway.api.server import ApiServer
 from gateway.app.arguments import count, seconds
-from gateway.app.backends import make_datapath
+from gateway.app.backends import capabilities_of, make_datapath
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     Places,
@@ -34,7 +34,6 @@ from gateway.datapath.backend import StartedDatapath
 from gateway.datapath.registry import BackendOptions, backend_names, default_mark
 from gateway.host.errors import HostError
 from gateway.host.privileges import (
-    AGENT_CAPABILITIES,
     Capability,
     forbid_new_privileges,
     keep_memory_private,
@@ -45,9 +44,6 @@ from gateway.ipsec.errors import GatewayError
 from gateway.observe.logs import get_logger
 
 _log = get_logger("app")
-
-#: It opens UDP port 500, and carries packets.
-_CAPABILITIES = (Capability.CAP_NET_BIND_SERVICE, *AGENT_CAPABILITIES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
             tls = tls_files(args)
             group_id = _controller_group(args, places.datapath)
             here = _enter(places.datapath)
-            keep_only_capabilities(_CAPABILITIES, () if group_id is None else (group_id,))
+            # It opens UDP port 500, and carries packets.
+            kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
+            keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
     except GatewayError as error:
         complain("ipsecgw agent", error)

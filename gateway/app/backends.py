@@ -10,6 +10,7 @@ from gateway.datapath.ability import Closed
 from gateway.datapath.backend import StartedDatapath
 from gateway.datapath.registry import AUTO, AUTOMATIC, ENGINES, BackendOptions, make_backend
 from gateway.hardware.profiles import load_profiles
+from gateway.host.privileges import AGENT_CAPABILITIES, ESPD_CAPABILITIES, Capability
 from gateway.ipsec.placement import Engine, PlacementReason
 
 _NOT_YET: Final = "this version has no backend that drives it"
@@ -44,6 +45,12 @@ def make_datapath(name: str, options: BackendOptions) -> Dispatcher:
         need_all=name != AUTO,
         on_close=survey.close,
     )
+
+
+def capabilities_of(name: str) -> tuple[Capability, ...]:
+    """Return what an agent with this backend, or these, needs to be allowed."""
+    names = AUTOMATIC if name == AUTO else (name,)
+    return ESPD_CAPABILITIES if "engine" in names else AGENT_CAPABILITIES
 
 
 def _why_absent(name: str, driver: str | None) -> str:

@@ -47,6 +47,8 @@ class Capability(IntEnum):
 
 
 AGENT_CAPABILITIES: Final = (Capability.CAP_NET_ADMIN, Capability.CAP_NET_RAW)
+ESPD_CAPABILITIES: Final = (*AGENT_CAPABILITIES, Capability.CAP_IPC_LOCK, Capability.CAP_BPF)
+"""Of espd, which the agent starts: memory that is never swapped, AF_XDP."""
 
 
 def effective_capabilities() -> frozenset[Capability]:

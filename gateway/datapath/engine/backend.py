@@ -66,7 +66,7 @@ from gateway.esp.transform import supported_encryption, supported_integrity
 from gateway.host.errors import HostError
 from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
-from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
+from gateway.host.privileges import AGENT_CAPABILITIES, Capability, require_capabilities
 from gateway.host.sockets import BpfInstruction, attach_filter
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
@@ -162,7 +162,7 @@ class EngineBackend:
         Raises:
             HostError: This machine or espd refused; the text says what to do.
         """
-        require_capabilities(AGENT_CAPABILITIES, "the native engine")
+        require_capabilities((*AGENT_CAPABILITIES, Capability.CAP_IPC_LOCK), "the native engine")
         try:
             async with self._lock:
                 self._journal.read()
