@@ -1,8 +1,5 @@
 """Every module of these tests has a network namespace of its own, with veth pairs to send over."""
 
-import fcntl
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +7,9 @@ import pytest
 
 from gateway.host.bpf.live import LiveFrames, load_live_frames
 from tests.conformance.namespace import fresh_network_namespace
+from tests.engine.conftest import BUILD, make
+from tests.espd.conftest import ESPD
 from tests.espd_io.wire import FRAME_BYTES, FRAMES, Cable, cable
-
-SOURCES = Path(__file__).parents[2] / "hw" / "espd" / "bench"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,19 +43,7 @@ def outer() -> Iterator[Cable]:
 @pytest.fixture(scope="session")
 def program() -> Path:
     """io_bench, built under the sanitizers from the sources as they are."""
-    build = Path(os.environ.get("IPSECGW_CACHE") or Path.home() / ".cache" / "ipsecgw") / "espd" / "sanitized"
-    build.mkdir(parents=True, exist_ok=True)
-    with (build / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        done = subprocess.run(
-            ["make", "--no-print-directory", "-C", SOURCES, f"BUILD={build}", "SANITIZE=yes"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return build / "io_bench"
+    return make("io_bench", build=BUILD / "sanitized", source=ESPD, SANITIZE="yes") / "io_bench"
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@
 #include "io.h"
 #include "io_probe.h"
 
-#define MAX_BURST         256u
+#define MAX_BURST         1024u
 #define MIN_BYTES         22u /* a link header and a number */
 #define CHECK_INTERVAL_NS 100000000ull
 #define IDLE_WAIT_MS      1
@@ -273,6 +273,7 @@ static void bench_run(struct bench *bench)
 	uint64_t start_ns = bench_now_ns(CLOCK_MONOTONIC), now_ns = start_ns;
 	uint64_t cpu_ns = bench_now_ns(CLOCK_PROCESS_CPUTIME_ID);
 	uint64_t check_ns = start_ns + CHECK_INTERVAL_NS, moved = 0;
+	bool has_ended = false;
 
 	for (unsigned int round = 0;; round++) {
 		uint64_t left = bench->packets ? bench->packets - moved : UINT64_MAX;
@@ -292,7 +293,12 @@ static void bench_run(struct bench *bench)
 			if (!bench_check(&bench->from, now_ns) || !bench_check(&bench->to, now_ns))
 				break;
 		}
-		if ((!count || !bench->seconds) && bench_wait(bench))
+		/* What waits when standard input ends is still moved. */
+		if (!count && has_ended)
+			break;
+		if ((!count || !bench->seconds) && !has_ended)
+			has_ended = bench_wait(bench);
+		if (has_ended && bench->mode == BENCH_SEND)
 			break;
 	}
 	now_ns = bench_now_ns(CLOCK_MONOTONIC);
