@@ -143,7 +143,7 @@ def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, route: bool = 
     reply = client.set_device(message)
     assert reply.ifindex == link_index("tunnel")
     ip("address", "add", f"{INNER[4][0]}/32", "dev", "lo")
-    ip("address", "add", f"{INNER[6][0]}/128", "dev", "lo")
+    ip("address", "add", f"{INNER[6][0]}/128", "dev", "lo", "nodad")
     # The kernel shall say nothing of its own accord.
     ip("link", "set", "tunnel", "addrgenmode", "none")
     ip("link", "set", "tunnel", "mtu", str(mtu), "up")
@@ -159,6 +159,15 @@ def open_raw(client: Client) -> None:
     )
     message.receive_methods[0] = message.send_methods[0] = p.IoKind.RAW
     client.set_device(message)
+    # The peer's end is in this namespace: what arrives there is not for us.
+    set_local_routes(client)
+    client.commit()
+
+
+def set_local_routes(client: Client) -> None:
+    """Tell espd which addresses are ours."""
+    for version, bits in ((4, 32), (6, 128)):
+        client.set_route(f"{OUTER[version][0]}/{bits}", p.RouteKind.LOCAL)
 
 
 def open_packet(client: Client, flags: int = p.DeviceFlag.PROTECTED, *, queues: int = 1) -> None:
@@ -169,11 +178,10 @@ def open_packet(client: Client, flags: int = p.DeviceFlag.PROTECTED, *, queues: 
     message.mac[:] = neighbour("outside")
     message.receive_methods[0] = message.send_methods[0] = p.IoKind.PACKET
     client.set_device(message)
+    set_local_routes(client)
     for version, prefix in ((4, "192.0.2.0/24"), (6, "2001:db8::/64")):
-        ours, theirs = OUTER[version]
         client.set_route(prefix, p.RouteKind.FORWARD, device=OUTSIDE)
-        client.set_route(f"{ours}/{32 if version == 4 else 128}", p.RouteKind.LOCAL)
-        client.set_neighbour(OUTSIDE, theirs, neighbour("beyond"))
+        client.set_neighbour(OUTSIDE, OUTER[version][1], neighbour("beyond"))
     client.commit()
 
 

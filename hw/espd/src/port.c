@@ -26,11 +26,13 @@ static struct gw_io_options options_of(struct gw_thread *thread, const struct gw
 	};
 }
 
-/* Say of a method that it was not taken, behind what is said already. */
+/* Say of a method that it was not taken, behind what is said already; the same only once. */
 static void note_reason(struct gw_port *port, const char *name, const char *why)
 {
 	size_t used = strlen(port->reason);
 
+	if (strstr(port->reason, why))
+		return;
 	snprintf(port->reason + used, sizeof(port->reason) - used, "%s%s: %s", used ? "; " : "",
 		 name, why);
 }
@@ -68,11 +70,10 @@ static struct gw_io *open_method(struct gw_thread *thread, struct gw_port *port,
 		return NULL;
 	}
 	*error = method->open(&options, &io, why);
-	if (*error != 0) {
-		note_reason(port, method->name, why);
-		return NULL;
-	}
-	return io;
+	if (*error == 0)
+		return io;
+	note_reason(port, method->name, why);
+	return NULL;
 }
 
 static int open_receiver(struct gw_thread *thread, struct gw_port *port)
@@ -84,6 +85,8 @@ static int open_receiver(struct gw_thread *thread, struct gw_port *port)
 		port->receiver = open_method(thread, port, methods[port->receive_at], true, &error);
 		if (port->receiver)
 			return 0;
+		if (error == -ENETDOWN)
+			return error; /* no method is to blame: this one again, when it is up */
 	}
 	return error;
 }
@@ -103,6 +106,8 @@ static int open_sender(struct gw_thread *thread, struct gw_port *port)
 			port->sender = open_method(thread, port, kind, false, &error);
 		if (port->sender)
 			return 0;
+		if (error == -ENETDOWN)
+			return error;
 	}
 	return error;
 }
@@ -256,7 +261,12 @@ static void check_one(struct gw_thread *thread, struct gw_port *port, struct gw_
 {
 	char why[GW_IO_WHY_BYTES] = "";
 
-	if (io && io->method->check && io->method->check(io, thread->now_ns, why) != 0)
+	int error = 0;
+
+	if (io && io->method->check)
+		error = io->method->check(io, thread->now_ns, why);
+	/* A device that is down goes on with its method when it is up again. */
+	if (error != 0 && error != -ENETDOWN)
 		demote(thread, port, io, why);
 }
 
@@ -272,6 +282,11 @@ void gw_port_check(struct gw_thread *thread, struct gw_port *port)
 	thread->counts.drops[GW_DROP_NO_ENGINE] += now.receive_lost - port->told.receive_lost;
 	thread->counts.drops[GW_DROP_SEND_FAILED] += now.send_lost - port->told.send_lost;
 	port->told = now;
+	/* A device that was down when its method was to be opened may be up by now. */
+	if (!port->receiver)
+		open_receiver(thread, port);
+	if (!port->sender)
+		open_sender(thread, port);
 	check_one(thread, port, port->receiver);
 	if (port->sender != port->receiver)
 		check_one(thread, port, port->sender);

@@ -349,7 +349,6 @@ int gw_request_sa_remove(struct gw_control *control, const void *message, union 
 struct changing {
 	const struct gw_sa_entry *sa;
 	const void *message;
-	struct gw_sa_usage usage;
 	enum gw_error error;
 };
 
@@ -374,12 +373,13 @@ static void set_path_mtu(struct gw_thread *thread, void *argument)
 {
 	struct changing *changing = argument;
 	const struct gw_control_sa_path_mtu *from = changing->message;
+	struct gw_sa_usage usage = {0};
 
 	changing->error = gw_sa_set_path_mtu(thread->engine, changing->sa->ref, from->path_mtu);
 	if (changing->error != GW_OK)
 		return;
-	gw_sa_read(thread->engine, changing->sa->ref, &changing->usage);
-	note_mtu(thread, changing->sa->ref, changing->usage.effective_mtu);
+	gw_sa_read(thread->engine, changing->sa->ref, &usage);
+	note_mtu(thread, changing->sa->ref, usage.effective_mtu);
 }
 
 static int change(struct gw_control *control, struct gw_sa_entry *sa, struct changing *changing,
@@ -425,15 +425,7 @@ int gw_request_sa_path_mtu(struct gw_control *control, const void *message,
 			   union gw_any_reply *reply)
 {
 	const struct gw_control_sa_path_mtu *from = message;
-	struct gw_sa_entry *sa = find(control, from->cookie);
 	struct changing changing = {.message = message};
-	int error = change(control, sa, &changing, set_path_mtu, reply);
 
-	if (error != GW_OK)
-		return error;
-	reply->sa.cookie = from->cookie;
-	reply->sa.effective_mtu = changing.usage.effective_mtu;
-	reply->sa.worker = sa->record.worker;
-	reply->sa.crypto = changing.usage.crypto;
-	return GW_OK;
+	return change(control, find(control, from->cookie), &changing, set_path_mtu, reply);
 }
