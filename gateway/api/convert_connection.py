@@ -23,6 +23,15 @@ from gateway.api.convert import (
 )
 from gateway.api.convert_authentication import is_weak_scheme, read_authentication, write_authentication
 from gateway.api.convert_interface import check_routes, read_interface, write_interface
+from gateway.api.remembered import (
+    ReadOnce,
+    WrittenOnce,
+    known_identity,
+    known_proposal,
+    known_selector,
+    known_strength,
+    written_proposal,
+)
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import WantedConnection
@@ -39,7 +48,7 @@ from gateway.ipsec.connection import (
     Unique,
 )
 from gateway.ipsec.errors import VocabularyError
-from gateway.ipsec.identity import ANY_IDENTITY, Identity, parse_identity
+from gateway.ipsec.identity import ANY_IDENTITY, Identity
 from gateway.ipsec.interface import EVERYTHING
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.policy import Action
@@ -47,10 +56,8 @@ from gateway.ipsec.proposal import (
     Proposal,
     ProtocolId,
     WeakAlgorithm,
-    check_strength,
     default_proposals,
     find_keyword,
-    parse_proposal,
 )
 from gateway.ipsec.sa import MAX_REPLAY_WINDOW, MIN_REPLAY_WINDOW, IpAddress, Mode
 from gateway.ipsec.selectors import MAX_SELECTORS, TrafficSelector
@@ -123,7 +130,7 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
     sides = read_authentication(message, path, local.id, violations)
     local = replace(local, auth=sides.local, id=sides.local_id or local.id)
     remote = replace(remote, auth=sides.remote)
-    ike = _read_ike(message.ike, at(path, "ike"), allow_weak, violations)
+    ike = _known_ike(message.ike, at(path, "ike"), allow_weak, violations)
     if ike.childless is not Childless.FORCE:
         required(message.children, at(path, "children"), "at least one child", violations)
     children = [
@@ -158,7 +165,7 @@ def strength_warnings(connection: Connection) -> tuple[str, ...]:
     for child in connection.children:
         proposals += child.proposals
     warnings = [
-        warning for proposal in proposals for warning in check_strength(proposal, connection.allow_weak)
+        warning for proposal in proposals for warning in known_strength(proposal, connection.allow_weak)
     ]
     for side in (connection.local, connection.remote):
         warnings += [f"{scheme.value} is weak" for scheme in side.auth.signatures if scheme in WEAK_SCHEMES]
@@ -223,7 +230,7 @@ def _read_places(
 
 def _read_identity(text: str, path: str, violations: Violations) -> Identity | None:
     try:
-        return parse_identity(text)
+        return known_identity(text)
     except VocabularyError as error:
         violations.add(path, str(error), error.column or 0)
         return None
@@ -246,8 +253,8 @@ def _read_proposals(
     for i, text in enumerate(texts):
         where = at(path, "proposals", i)
         try:
-            proposal = parse_proposal(text, protocol)
-            check_strength(proposal, allow_weak)
+            proposal = known_proposal(text, protocol)
+            known_strength(proposal, tuple(allow_weak))
         except WeakAlgorithm as error:
             violations.add(where, str(error), max(text.lower().find(error.words[0]), 0))
         except VocabularyError as error:
@@ -255,6 +262,20 @@ def _read_proposals(
         else:
             proposals.append(proposal)
     return tuple(proposals)
+
+
+_ikes: Final = ReadOnce[IkeOptions]()
+
+
+def _known_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations: Violations) -> IkeOptions:
+    """Return what `_read_ike` does, and the very same record for the same message."""
+    known = _ikes.find(message, allow_weak)
+    if known is None:
+        before = len(violations)
+        known = _read_ike(message, path, allow_weak, violations)
+        if len(violations) == before:
+            _ikes.keep(message, allow_weak, known)
+    return known
 
 
 def _read_ike(message: cpb.Ike, path: str, allow_weak: Sequence[str], violations: Violations) -> IkeOptions:
@@ -419,7 +440,7 @@ def _read_selectors(
     selectors = []
     for i, text in enumerate(texts):
         try:
-            selectors.append(TrafficSelector.parse(text))
+            selectors.append(known_selector(text))
         except VocabularyError as error:
             violations.add(at(path, name, i), str(error), error.column or 0)
     return tuple(selectors)
@@ -461,7 +482,7 @@ def write_connection(
                 connection.remote.auth, is_local=False, psk_is_set=psk_is_set, crls_are_set=crls_are_set
             ),
         ),
-        ike=_write_ike(connection.ike),
+        ike=_written_ike(connection.ike),
         children=[_write_child(child) for child in connection.children],
         allow_weak=connection.allow_weak,
     )
@@ -479,7 +500,7 @@ def _write_side(side: Side, auth: cpb.Authentication | None) -> cpb.Side:
 
 def _write_ike(ike: IkeOptions) -> cpb.Ike:
     return cpb.Ike(
-        proposals=[str(proposal) for proposal in ike.proposals],
+        proposals=[written_proposal(proposal) for proposal in ike.proposals],
         rekey=write_duration(ike.rekey_s),
         over_time=write_duration(ike.over_s),
         jitter=ike.jitter,
@@ -497,8 +518,11 @@ def _write_ike(ike: IkeOptions) -> cpb.Ike:
     )
 
 
+_written_ike: Final = WrittenOnce(_write_ike)
+
+
 def _write_child(child: Child) -> cpb.Child:
-    words = [str(proposal) for proposal in child.proposals]
+    words = [written_proposal(proposal) for proposal in child.proposals]
     is_ah = child.protocol is ProtocolId.AH
     return cpb.Child(
         name=child.name,

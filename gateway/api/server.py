@@ -76,11 +76,20 @@ class ApiServer:
         listeners: Sequence[Listener],
         *,
         control: ControlFacade | None = None,
+        keeps_state: bool = False,
         datapath: Datapath | None = None,
     ) -> None:
-        """Prepare a server; construct it inside the running event loop."""
+        """Prepare a server; construct it inside the running event loop.
+
+        Args:
+            listeners: Where.
+            control: The controller that is offered, or None.
+            keeps_state: Whether it keeps the desired state (see `ControlService`).
+            datapath: The datapath that is offered, or None.
+        """
         self._listeners = tuple(listeners)
-        self._control = control
+        # One for all listeners: what it knows of requests and has written is for all clients.
+        self._control = None if control is None else ControlService(control, keeps_state=keeps_state)
         self._datapath = datapath
         services = [name for name, behind in ((CONTROL, control), (DATAPATH, datapath)) if behind is not None]
         self._services = (health.OVERALL_HEALTH, *services, LOG)
@@ -99,7 +108,7 @@ class ApiServer:
         server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
         # The generated functions are untyped.
         if self._control is not None:
-            add_ControlServiceServicer_to_server(ControlService(self._control), server)  # type: ignore[no-untyped-call]
+            add_ControlServiceServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         if self._datapath is not None:
             add_DatapathServiceServicer_to_server(DatapathService(self._datapath), server)  # type: ignore[no-untyped-call]
         add_LogServiceServicer_to_server(LogService(), server)  # type: ignore[no-untyped-call]

@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,11 +22,13 @@ from gateway.api.address import Address, TlsFiles, UnixAddress
 from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer
+from gateway.api.state_file import StateFile
 from gateway.app.access import add_access_arguments, control_listeners
 from gateway.app.arguments import count, tcp_address
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     PlaceError,
+    Places,
     controller_account,
     enter_directory,
     find_places,
@@ -39,6 +42,7 @@ from gateway.controller.collector import collect_less_often
 from gateway.controller.controller import Controller, ControllerOptions
 from gateway.controller.facade import WantedConnection
 from gateway.host.privileges import (
+    Account,
     die_with_parent,
     drop_privileges,
     forbid_new_privileges,
@@ -71,7 +75,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that `ipsecgw run` passes on to its controller."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with connections")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with connections: what is so after each start"
+    )
+    source.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="keep what is applied with the control API there, secrets included, and begin with it",
+    )
+    parser.add_argument(
+        "--node",
+        default=socket.gethostname(),
+        metavar="NAME",
+        help="this gateway's name (default: the host's)",
+    )
     parser.add_argument(
         "--socket", metavar="ADDRESS", help="control API: unix:PATH or HOST:PORT (default: below --run-dir)"
     )
@@ -105,8 +124,10 @@ def run(args: argparse.Namespace) -> int:
         forbid_new_privileges()  # before there is a thread: it is one thread's, and its children's
         collect_less_often()
         wanted = () if args.config is None else load_config(args.config).connections
+        # Where it is, before the working directory changes.
+        state = None if args.state is None else args.state.absolute()
         places = find_places(os.environ, run_dir=args.run_dir, control=args.socket, datapath=args.datapath)
-        asyncio.run(_serve(args, wanted, places.control, places.datapath))
+        asyncio.run(_serve(args, wanted, state, places))
     except GatewayError as error:
         complain("ipsecgw run" if args.parent else "ipsecgw controller", error)
         return 1
@@ -114,12 +135,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(
-    args: argparse.Namespace, wanted: Sequence[WantedConnection], control: Address, datapath: Address
+    args: argparse.Namespace, wanted: Sequence[WantedConnection], state: Path | None, places: Places
 ) -> None:
+    control, datapath = places.control, places.datapath
     stopping = stop_event()
     account = controller_account(args.user, datapath) if is_root() else None
     key_log = None if args.key_log is None else KeyLog(args.key_log)
     async with contextlib.AsyncExitStack() as stack:
+        store = None if state is None else _open_state(state, account, stack)
+        kept = None if store is None else store.load()
+        wanted = wanted if kept is None else kept.connections
         address = _near(datapath) if account is not None else datapath
         client = DatapathClient(
             address,
@@ -135,13 +160,19 @@ async def _serve(
             entropy=os.urandom,
             rng=random.Random(os.urandom(16)),  # noqa: S311 - jitter only
             wall_clock=time.time,
-            options=ControllerOptions(version=version(DISTRIBUTION), datapath_address=str(datapath)),
+            options=ControllerOptions(
+                version=version(DISTRIBUTION),
+                datapath_address=str(datapath),
+                node=args.node,
+                desired_state=_desired_state(args),
+            ),
             key_log=key_log,
+            store=store,
         )
         if isinstance(control, UnixAddress):
             make_directory(control.path.parent)
         listeners = control_listeners(control, _tls_for(control, args), args.access)
-        server = ApiServer(listeners, control=controller)
+        server = ApiServer(listeners, control=controller, keeps_state=store is not None)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)
         if args.metrics is not None:
@@ -155,7 +186,12 @@ async def _serve(
             # After the change of user, which clears it. SIGKILL, not SIGTERM: an orderly end would delete the
             # SAs, but whoever starts us again can adopt them from the agent without a gap.
             die_with_parent(signal.SIGKILL, args.parent)
-        refused = [result for result in await controller.start(wanted) if result.error is not None]
+        results = await controller.start(
+            wanted,
+            kept=() if kept is None else kept.kept,
+            generation=0 if kept is None else kept.generation,
+        )
+        refused = [result for result in results if result.error is not None]
         stack.push_async_callback(controller.stop)
         if refused:
             raise PlaceError("; ".join(f"{result.name}: {result.error}" for result in refused))
@@ -172,6 +208,18 @@ async def _serve(
         async with serving():
             await stopping.wait()
         _log.info("controller_stopping")
+
+
+def _open_state(directory: Path, account: Account | None, stack: contextlib.AsyncExitStack) -> StateFile:
+    store = StateFile(directory, owner=None if account is None else (account.uid, account.gid))
+    stack.callback(store.close)
+    return store
+
+
+def _desired_state(args: argparse.Namespace) -> str:
+    if args.state is not None:
+        return f"state:{args.state}"
+    return "memory" if args.config is None else f"file:{args.config}"
 
 
 def _tls_for(address: Address, args: argparse.Namespace) -> TlsFiles | None:

@@ -193,6 +193,8 @@ class _Supervisor:
             *("gateway.app.controller", "--datapath", str(self._places.datapath)),
             *("--socket", str(self._places.control), "--parent", str(os.getpid())),
             *([] if args.config is None else ["--config", str(args.config.absolute())]),
+            *([] if args.state is None else ["--state", str(args.state.absolute())]),
+            *("--node", args.node),
             *([] if args.user is None else ["--user", args.user]),
             *([] if args.key_log is None else ["--key-log", str(args.key_log.absolute())]),
             *([] if args.metrics is None else ["--metrics", str(args.metrics)]),
