@@ -66,14 +66,14 @@ class Machine:
 
 
 class Peer:
-    """The other end of the wire: frames in, frames out."""
+    """The other end of a wire: frames in, frames out."""
 
-    def __init__(self) -> None:
+    def __init__(self, near: str = "beyond", far: str = "outside") -> None:
         self._link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
         self._link.setsockopt(263, _PACKET_IGNORE_OUTGOING, 1)
-        self._link.bind(("beyond", 0))
+        self._link.bind((near, 0))
         self._link.settimeout(PATIENCE_S)
-        self.mac, self._theirs = neighbour("beyond"), neighbour("outside")
+        self.mac, self._theirs = neighbour(near), neighbour(far)
 
     def put(self, packet: bytes) -> None:
         """Send an IP packet to the machine."""

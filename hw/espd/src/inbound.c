@@ -153,7 +153,8 @@ void gw_open_later(struct gw_thread *thread, struct gw_packet *packet)
 
 void gw_open_all(struct gw_thread *thread)
 {
-	uint32_t count = thread->open_count;
+	uint32_t count = thread->open_count, spi;
+	uint8_t protocol;
 
 	thread->open_count = 0;
 	if (count == 0)
@@ -164,11 +165,15 @@ void gw_open_all(struct gw_thread *thread)
 		struct gw_packet *packet = &thread->to_open[i];
 		uint32_t index = packet->ref & ~GW_REF_INBOUND;
 
-		if (GW_LIKELY(packet->verdict == GW_DROP_NONE))
+		if (GW_LIKELY(packet->verdict == GW_DROP_NONE)) {
 			gw_deliver(thread, packet,
 				   gw_owner_device(gw_owner_of(thread->daemon, index)));
-		else
-			gw_thread_forget(thread, packet);
+			continue;
+		}
+		/* The SPI of an SA, but not its protocol or destination (RFC 4301 §4.1). */
+		if (packet->verdict == GW_DROP_UNKNOWN_SPI && find_spi(packet, &spi, &protocol))
+			tell_bad_spi(thread, packet, spi, protocol);
+		gw_thread_forget(thread, packet);
 	}
 }
 
@@ -196,6 +201,12 @@ static void clear_inbound(struct gw_thread *thread, struct gw_port *port, struct
 {
 	enum gw_drop_reason reason;
 
+	/* It came along with what is ours: the kernel has it, and its guard. */
+	if (!gw_port_takes(port) &&
+	    !(port->device.flags & (GW_DEVICE_CLEAR | GW_DEVICE_ALL_FRAMES))) {
+		gw_thread_forget(thread, packet);
+		return;
+	}
 	if (!may_enter(thread, packet, port->device.device, &reason))
 		gw_thread_drop(thread, packet, reason);
 	else if (port->device.flags & GW_DEVICE_CLEAR)

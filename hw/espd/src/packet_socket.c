@@ -47,33 +47,37 @@ static int attach_filter(int fd, bool all)
 	/* Untagged frames for this host. Jumps count from the next instruction. */
 	struct sock_filter ipsec[] = {
 		/*  0 */ LOAD_WORD(AD(SKF_AD_VLAN_TAG_PRESENT)),
-		/*  1 */ IF_EQUAL(0, 0, 24),
+		/*  1 */ IF_EQUAL(0, 0, 27),
 		/*  2 */ LOAD_WORD(AD(SKF_AD_PKTTYPE)),
-		/*  3 */ IF_EQUAL(PACKET_HOST, 0, 22),
+		/*  3 */ IF_EQUAL(PACKET_HOST, 0, 25),
 		/*  4 */ LOAD_WORD(AD(SKF_AD_PROTOCOL)),
 		/*  5 */ IF_EQUAL(ETH_P_IPV6, 12, 0),
-		/*  6 */ IF_EQUAL(ETH_P_IP, 0, 19),
+		/*  6 */ IF_EQUAL(ETH_P_IP, 0, 22),
 		/*  7 */ LOAD_BYTE(AT(9)),
-		/*  8 */ IF_EQUAL(GW_PROTOCOL_ESP, 18, 0),
-		/*  9 */ IF_EQUAL(GW_PROTOCOL_AH, 17, 0),
-		/* 10 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 15),
+		/*  8 */ IF_EQUAL(GW_PROTOCOL_ESP, 21, 0),
+		/*  9 */ IF_EQUAL(GW_PROTOCOL_AH, 20, 0),
+		/* 10 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 18),
 		/* 11 */ LOAD_HALF(AT(6)),
-		/* 12 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 13, 0),
+		/* 12 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 16, 0),
 		/* 13 */ BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, AT(0)),
 		/* 14 */ BPF_STMT(BPF_LD | BPF_H | BPF_IND, AT(2)),
-		/* 15 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 10),
+		/* 15 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 13),
 		/* 16 */ BPF_STMT(BPF_LD | BPF_W | BPF_IND, AT(8)),
-		/* 17 */ IF_EQUAL(0, 8, 9), /* the non-ESP marker: IKE */
+		/* 17 */ IF_EQUAL(0, 11, 12), /* the non-ESP marker: IKE */
 		/* 18 */ LOAD_BYTE(AT(6)),
-		/* 19 */ IF_EQUAL(GW_PROTOCOL_ESP, 7, 0),
-		/* 20 */ IF_EQUAL(GW_PROTOCOL_AH, 6, 0),
-		/* 21 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 4),
-		/* 22 */ LOAD_HALF(AT(42)),
-		/* 23 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 2),
-		/* 24 */ LOAD_WORD(AT(48)),
-		/* 25 */ IF_EQUAL(0, 0, 1),
-		/* 26 */ BPF_STMT(BPF_RET | BPF_K, 0),
-		/* 27 */ BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		/* 19 */ IF_EQUAL(GW_PROTOCOL_ESP, 10, 0),
+		/* 20 */ IF_EQUAL(GW_PROTOCOL_AH, 9, 0),
+		/* Behind extension headers there may be either. */
+		/* 21 */ IF_EQUAL(GW_PROTOCOL_HOP_BY_HOP, 8, 0),
+		/* 22 */ IF_EQUAL(GW_PROTOCOL_ROUTING, 7, 0),
+		/* 23 */ IF_EQUAL(GW_PROTOCOL_DESTINATION_OPTIONS, 6, 0),
+		/* 24 */ IF_EQUAL(GW_PROTOCOL_UDP, 0, 4),
+		/* 25 */ LOAD_HALF(AT(42)),
+		/* 26 */ IF_EQUAL(GW_UDP_ENCAPSULATION_PORT, 0, 2),
+		/* 27 */ LOAD_WORD(AT(48)),
+		/* 28 */ IF_EQUAL(0, 0, 1),
+		/* 29 */ BPF_STMT(BPF_RET | BPF_K, 0),
+		/* 30 */ BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
 	};
 	struct sock_filter ip[] = {
 		/* 0 */ LOAD_WORD(AD(SKF_AD_VLAN_TAG_PRESENT)),
@@ -122,14 +126,19 @@ static int open_quiet(int fds[GW_QUIET_SOCKETS], char *why)
 
 /* --- opening */
 
+/*
+ * Share the packets of a device among its queues. A group may be of one: only groups have the kernel
+ * reassemble fragments of IPv4 before it looks at the filter, as ESP wants it (RFC 4303 §3.4.1).
+ */
 static int join_queues(int fd, const struct gw_io_options *options)
 {
 	const struct gw_control_device *device = options->device;
+	uint32_t flags = device->flags & GW_DEVICE_PROTECTED ? PACKET_FANOUT_FLAG_DEFRAG : 0;
 	/* One group for all queues of a device, and of this process. */
 	uint32_t group = (device->ifindex * 31 + (uint32_t)getpid()) & 0xffff;
-	int value = (int)(group | (uint32_t)PACKET_FANOUT_HASH << 16);
+	int value = (int)(group | (PACKET_FANOUT_HASH | flags) << 16);
 
-	if (device->queues < 2)
+	if (device->queues < 2 && flags == 0)
 		return 0;
 	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value));
 }
