@@ -152,7 +152,7 @@ def test_a_packet_at_the_end_of_its_hops_is_answered(router: Router, version: in
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_packet_that_is_too_big_is_answered_with_what_fits(router: Router, version: int) -> None:
     flags = {"flags": "DF"} if version == 4 else {}
-    packet = bytes(to_peer(version, **flags) / UDP(sport=1, dport=2) / bytes(1460))
+    packet = bytes(to_peer(version, **flags) / UDP(sport=1, dport=2) / bytes(1440))
     fits = router.client.read_sa(OUT).usage.effective_mtu
 
     router.host.put(packet)
