@@ -212,6 +212,29 @@ def _child_sas(reading: Reading) -> Metric:
     return family
 
 
+def _child_placements(reading: Reading) -> Metric:
+    family = GaugeMetricFamily(
+        "gw_child_sa_placements",
+        "SAs of this child by the engine that was asked for, the one they are on, and the reason code of the "
+        "difference: one for the engine they are on, without a reason, and one for each better one refused.",
+        labels=("connection", "child", "direction", "requested", "placement", "reason"),
+    )
+    placed: Counter[tuple[str, ...]] = Counter()
+    for item in reading.child_sas:
+        for direction, half in ((Direction.INBOUND, item.inbound), (Direction.OUTBOUND, item.outbound)):
+            if half is None:
+                continue
+            where = item.info.connection, item.info.child, direction.value
+            asked = [
+                (half.engine, ""),
+                *((refused.engine, refused.reason.value) for refused in half.refusals),
+            ]
+            placed.update((*where, engine.value, half.engine.value, reason) for engine, reason in asked)
+    for key, count in sorted(placed.items()):
+        family.add_metric(key, count)
+    return family
+
+
 def _child_mtu(reading: Reading) -> Metric:
     family = GaugeMetricFamily(
         "gw_child_mtu_bytes",
@@ -300,6 +323,7 @@ FAMILIES: Final[tuple[Callable[[Reading], Metric], ...]] = (
     _ike_sa_rekeys,
     _child_up,
     _child_sas,
+    _child_placements,
     _child_mtu,
     _packets,
     _bytes,

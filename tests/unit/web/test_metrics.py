@@ -19,7 +19,7 @@ from gateway.datapath.backend import SaCounters
 from gateway.ike.events import Failure, FailureReason, IkeSaEstablished, IkeSaFailed
 from gateway.ipsec.connection import Child
 from gateway.ipsec.drop_reason import DropReason
-from gateway.ipsec.placement import Engine
+from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import SaId
 from gateway.web.metrics import FAMILIES, Reading, families
@@ -105,7 +105,10 @@ def test_only_protected_children_are_tunnels_that_can_be_down() -> None:
 
 def test_a_connection_that_is_up_says_so_and_where_its_sas_are() -> None:
     child_sa = make_child_sa(1)
-    half = SaPlacement(sa_id=SaId("in:esp:192.0.2.1:00001001"), engine=Engine.NIC_CRYPTO)
+    refusal = PlacementRefusal(
+        engine=Engine.NIC_PACKET, reason=PlacementReason.ESN, text="eth0 does no ESN in packet offload"
+    )
+    half = SaPlacement(sa_id=SaId("in:esp:192.0.2.1:00001001"), engine=Engine.NIC_CRYPTO, refusals=(refusal,))
     tally = Tally()
     tally.on_event(IkeSaEstablished(ike_sa=make_ike_sa(1, began_at=99.0, established_at=99.2)))
     assert child_sa.inbound is not None
@@ -125,6 +128,10 @@ def test_a_connection_that_is_up_says_so_and_where_its_sas_are() -> None:
     assert page["gw_child_mtu_bytes", labels(connection="paris", child="lan")] == 1438
     placed = labels(connection="paris", child="lan", direction="inbound", placement="nic_crypto")
     assert page["gw_child_sas", placed] == 1
+    child = {"connection": "paris", "child": "lan", "direction": "inbound", "placement": "nic_crypto"}
+    assert page["gw_child_sa_placements", labels(**child, requested="nic_crypto", reason="")] == 1
+    assert page["gw_child_sa_placements", labels(**child, requested="nic_packet", reason="ESN")] == 1
+    assert not any(refusal.text in str(name) for name in page)
     assert page["gw_child_packets_total", labels(connection="paris", child="lan", direction="inbound")] == 3
     assert page["gw_ike_handshake_seconds_bucket", labels(role="initiator", le="0.1")] == 0
     assert page["gw_ike_handshake_seconds_bucket", labels(role="initiator", le="0.25")] == 1
