@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gateway.api.call_limit import TooManyCallsError
+from gateway.api.generator import GeneratorError
 from gateway.api.roles import AccessError
 from gateway.api.violations import InvalidArgument, Violation
 from gateway.controller.facade import ControlError, ControlErrorReason
@@ -123,6 +124,8 @@ def answer_of(error: Exception) -> Answer:
             return Answer(_refusal(_CONTROL_CODES[error.reason], error.reason.value, error), is_bug=False)
         case DatapathError():
             return Answer(_refusal(_DATAPATH_CODES[error.reason], error.reason.value, error), is_bug=False)
+        case GeneratorError():
+            return Answer(_refusal(code_pb2.FAILED_PRECONDITION, "GENERATOR_REFUSED", error), is_bug=False)
         case LocalError():
             return Answer(_refusal(code_pb2.FAILED_PRECONDITION, "CONFLICT", error), is_bug=False)
         case _:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from gateway.api.bench.v1 import generator_pb2
 from gateway.api.control.v1 import control_pb2
 from gateway.api.datapath.v1 import datapath_pb2
 from gateway.api.log.v1 import log_pb2
@@ -27,6 +28,8 @@ class Role(Enum):
     """Also change what is configured."""
     DATAPATH = "datapath"
     """Install SAs with their keys, and policies: a controller, or an orchestrator with keys of its own."""
+    BENCH = "bench"
+    """Have a generator of test traffic send and count, and nothing else."""
 
 
 EVERY_ROLE: Final = frozenset(Role)
@@ -38,13 +41,20 @@ _INCLUDED: Final[Mapping[Role, frozenset[Role]]] = {
     Role.OPERATOR: frozenset({Role.VIEWER, Role.OPERATOR}),
     Role.ADMIN: frozenset({Role.VIEWER, Role.OPERATOR, Role.ADMIN}),
     Role.DATAPATH: frozenset({Role.VIEWER, Role.DATAPATH}),
+    Role.BENCH: frozenset({Role.BENCH}),
 }
 
 CONTROL: Final = control_pb2.DESCRIPTOR.services_by_name["ControlService"].full_name
 DATAPATH: Final = datapath_pb2.DESCRIPTOR.services_by_name["DatapathService"].full_name
+GENERATOR: Final = generator_pb2.DESCRIPTOR.services_by_name["GeneratorService"].full_name
 LOG: Final = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
 
-_HIGHEST: Final[Mapping[str, Role]] = {CONTROL: Role.ADMIN, DATAPATH: Role.DATAPATH, LOG: Role.ADMIN}
+_HIGHEST: Final[Mapping[str, Role]] = {
+    CONTROL: Role.ADMIN,
+    DATAPATH: Role.DATAPATH,
+    GENERATOR: Role.BENCH,
+    LOG: Role.ADMIN,
+}
 
 _NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
     CONTROL: {

@@ -31,16 +31,19 @@ from gateway.api.address import (
     TlsFiles,
     UnixAddress,
 )
+from gateway.api.bench.v1.generator_pb2_grpc import add_GeneratorServiceServicer_to_server
 from gateway.api.call_limit import CallLimit
 from gateway.api.control.v1.control_pb2_grpc import add_ControlServiceServicer_to_server
 from gateway.api.control_service import ControlService
 from gateway.api.datapath.v1.datapath_pb2_grpc import add_DatapathServiceServicer_to_server
 from gateway.api.datapath_service import DatapathService
+from gateway.api.generator import Generator
+from gateway.api.generator_service import GeneratorService
 from gateway.api.interceptor import CallInterceptor
 from gateway.api.listener import Listener
 from gateway.api.log.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from gateway.api.log_service import LogService
-from gateway.api.roles import CONTROL, DATAPATH, LOG, Caller
+from gateway.api.roles import CONTROL, DATAPATH, GENERATOR, LOG, Caller
 from gateway.api.tls_reload import TlsReload
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
@@ -69,7 +72,7 @@ class ListenError(GatewayError):
 
 
 class ApiServer:
-    """Serves a controller, a datapath or both, with health and reflection, at some listeners."""
+    """Serves a controller, a datapath, a generator or several of them, with health and reflection."""
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class ApiServer:
         control: ControlFacade | None = None,
         keeps_state: bool = False,
         datapath: Datapath | None = None,
+        generator: Generator | None = None,
     ) -> None:
         """Prepare a server; construct it inside the running event loop.
 
@@ -86,12 +90,15 @@ class ApiServer:
             control: The controller that is offered, or None.
             keeps_state: Whether it keeps the desired state (see `ControlService`).
             datapath: The datapath that is offered, or None.
+            generator: The generator of test traffic that is offered, or None.
         """
         self._listeners = tuple(listeners)
         # One for all listeners: what it knows of requests and has written is for all clients.
         self._control = None if control is None else ControlService(control, keeps_state=keeps_state)
         self._datapath = datapath
-        services = [name for name, behind in ((CONTROL, control), (DATAPATH, datapath)) if behind is not None]
+        self._generator = None if generator is None else GeneratorService(generator)
+        offered = ((CONTROL, control), (DATAPATH, datapath), (GENERATOR, generator))
+        services = [name for name, behind in offered if behind is not None]
         self._services = (health.OVERALL_HEALTH, *services, LOG)
         self._health = health.aio.HealthServicer()
         self._limit = CallLimit()
@@ -111,6 +118,8 @@ class ApiServer:
             add_ControlServiceServicer_to_server(self._control, server)  # type: ignore[no-untyped-call]
         if self._datapath is not None:
             add_DatapathServiceServicer_to_server(DatapathService(self._datapath), server)  # type: ignore[no-untyped-call]
+        if self._generator is not None:
+            add_GeneratorServiceServicer_to_server(self._generator, server)  # type: ignore[no-untyped-call]
         add_LogServiceServicer_to_server(LogService(), server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflected = [*self._services[1:], health.SERVICE_NAME, reflection.SERVICE_NAME]

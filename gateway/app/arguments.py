@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from gateway.api.address import AddressError, TcpAddress, parse_address
+from gateway.api.address import Address, AddressError, TcpAddress, parse_address
 
 
 def seconds(text: str) -> float:
@@ -32,16 +32,25 @@ def count(text: str) -> int:
     return int(text)
 
 
+def service_address(text: str) -> Address:
+    """Return where a service listens.
+
+    Raises:
+        argparse.ArgumentTypeError: It is neither `unix:PATH` nor `HOST:PORT`.
+    """
+    try:
+        return parse_address(text)
+    except AddressError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def tcp_address(text: str) -> TcpAddress:
     """Return a host and a port.
 
     Raises:
         argparse.ArgumentTypeError: It is not `HOST:PORT`.
     """
-    try:
-        address = parse_address(text)
-    except AddressError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    address = service_address(text)
     if not isinstance(address, TcpAddress):
         raise argparse.ArgumentTypeError(f"'{text}' is a Unix socket: write HOST:PORT")
     return address

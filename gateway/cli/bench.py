@@ -18,7 +18,7 @@ from gateway.bench.engine.plan import (
 from gateway.bench.engine.plan import SUITES as ENGINE_SUITES
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
-from gateway.cli import bench_path
+from gateway.cli import bench_agent, bench_path
 from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
 
@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject.set_defaults(measure=bench_path.measure)
     for subject in subjects.choices.values():
         add_output_arguments(subject)
+    help_text = (
+        "the traffic generator of `bench path` on a machine of its own, for clients with the role bench"
+    )
+    subject = subjects.add_parser("agent", help=help_text, description=help_text)
+    bench_agent.add_arguments(subject)
+    subject.set_defaults(measure=bench_agent.serve)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def check_output(options: argparse.Namespace) -> None:
     Raises:
         CompareError: The file cannot be read.
     """
-    if options.compare is not None:
+    if getattr(options, "compare", None) is not None:
         _read(options.compare)
 
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from gateway.app.arguments import count, seconds
-from gateway.bench.path.bed import Bed, Interfaces, named_bed, veth_bed
+from gateway.api.generator_client import RemoteGenerator
+from gateway.app.arguments import count, seconds, service_address
+from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.bench.path.bed import Bed, Cables, named_bed, remote_bed, veth_bed
 from gateway.bench.path.gateway import MAX_SAS
 from gateway.bench.path.plan import (
     FORWARDING,
@@ -30,7 +32,8 @@ from gateway.ipsec.placement import DEFAULT_PREFERENCE
 _DEFAULT_PLACEMENTS: Final = (FORWARDING, *(engine.value for engine in DEFAULT_PREFERENCE))
 _DEFAULT_KEY_BITS: Final = 256
 _MAX_FLOWS: Final = 1 << 16
-_INTERFACES: Final = ("lan", "outer", "generator_lan", "generator_outer")
+_GATEWAY: Final = ("lan", "outer")
+_GENERATOR: Final = ("generator_lan", "generator_outer")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="INTERFACE",
             help=f"{whose}; moved into a namespace meanwhile, it loses its addresses (default: veth devices)",
         )
+    parser.add_argument(
+        "--generator",
+        type=service_address,
+        metavar="ADDRESS",
+        help="unix:PATH or HOST:PORT of an `ipsecgw bench agent` that is cabled to --lan and --outer",
+    )
+    add_tls_arguments(parser)
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -130,16 +140,25 @@ def measure(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _bed(options: argparse.Namespace) -> Iterator[Bed]:
-    names = {name: getattr(options, name) for name in _INTERFACES}
+    needed = _GATEWAY if options.generator is not None else _GATEWAY + _GENERATOR
+    names = {name: getattr(options, name) for name in _GATEWAY + _GENERATOR}
     prefix = f"ipsecgw-path{os.getpid()}"
-    if not any(names.values()):
+    if options.generator is None and not any(names.values()):
         with veth_bed(prefix) as bed:
             yield bed
         return
-    missing = [f"--{name.replace('_', '-')}" for name, value in names.items() if not value]
+    missing = [f"--{name.replace('_', '-')}" for name in needed if not names[name]]
     if missing:
-        raise TopologyError(f"on real interfaces all four must be named: {', '.join(missing)} missing")
-    with named_bed(prefix, Interfaces(**names)) as bed:
+        raise TopologyError(f"on real interfaces all of them must be named: {', '.join(missing)} missing")
+    if options.generator is None:
+        near = Cables(lan=names["generator_lan"], outer=names["generator_outer"])
+        with named_bed(prefix, names["lan"], names["outer"], near) as bed:
+            yield bed
+        return
+    with (
+        RemoteGenerator(options.generator, tls_files(options)) as generator,
+        remote_bed(prefix, names["lan"], names["outer"], generator) as bed,
+    ):
         yield bed
 
 

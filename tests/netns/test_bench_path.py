@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from gateway.api.generator import GeneratorError, Load
 from gateway.bench.path.bed import veth_bed
 from gateway.bench.path.generator import LocalGenerator
-from gateway.bench.path.load import GeneratorError, Load
 from gateway.bench.path.results import read_results
+from gateway.bench.topology import Namespace, delete_namespace, make_namespace
 
 pytestmark = pytest.mark.netns
 
@@ -68,7 +71,7 @@ def test_a_placement_that_cannot_be_had_is_told_with_its_reason(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--lan", "eth7"), "all four must be named: --outer, --generator-lan, --generator-outer missing"),
+        (("--lan", "eth7"), "all of them must be named: --outer, --generator-lan, --generator-outer missing"),
         (
             ("--lan", "gwnone0", "--outer", "b", "--generator-lan", "c", "--generator-outer", "d"),
             "gwnone0",
@@ -142,3 +145,48 @@ def test_a_rig_without_its_nic_shows_its_steps_and_says_what_is_missing() -> Non
     assert done.returncode == 1
     assert "ethtool -K OUTER esp-hw-offload on" in done.stdout
     assert "rig ixgbe needs a NIC with driver ixgbe, and this machine has none" in done.stderr
+
+
+def test_a_generator_behind_its_api_measures_the_same(tmp_path: Path) -> None:
+    """Its agent stands where the other host would, in the namespace at the other ends of two cables."""
+    address = f"unix:{tmp_path}/bench.sock"
+    with far_host("gwpathfar") as host:
+        agent = host.popen(
+            *(*BENCH[:-1], "agent", "--listen", address, "--lan", "lan", "--outer", "outer"),
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert agent.stderr is not None
+            assert "ready at" in agent.stderr.readline()
+            file = tmp_path / "path.json"
+            done = run(
+                *("--placement", "software", "--size", "64", "--rounds", "1", "--seconds", "0.3"),
+                *("--lan", "gwpathlan", "--outer", "gwpathouter", "--generator", address),
+                *("--json", str(file)),
+            )
+        finally:
+            agent.terminate()
+            agent.communicate(timeout=15)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_results(file.read_text()).rows
+    assert [(row.case.direction.value, row.placement_found) for row in rows] == [
+        ("out", "software"),
+        ("in", "software"),
+    ]
+    assert all(row.delivered_per_s.median > 0 for row in rows)
+
+
+@contextmanager
+def far_host(name: str) -> Iterator[Namespace]:
+    """Make a host with two interfaces, `lan` and `outer`, cabled to `gwpathlan` and `gwpathouter` here."""
+    host = make_namespace(name)
+    try:
+        for near, far in (("gwpathlan", "lan"), ("gwpathouter", "outer")):
+            subprocess.run(
+                ["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name], check=True
+            )
+            host.run("ip", "link", "set", far, "up")
+        yield host
+    finally:
+        delete_namespace(host)

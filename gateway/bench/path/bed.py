@@ -6,8 +6,8 @@
     10.1.0.0/16  hosts of the LAN            10.128.0.0/9  hosts behind the peer, a /24 for each pair of SAs
 
 Either all of it is made here, of veth pairs, or the interfaces were named: they are moved into namespaces of
-ours and come back at the end, without their addresses. The generator's side has no addresses:
-what it would answer is entered as permanent neighbours.
+ours and come back at the end, without their addresses. The generator may be on another machine. Its side has
+no addresses: what it would answer is entered as permanent neighbours.
 """
 
 import json
@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Any, Final
+from typing import Final
 
-from gateway.bench.path.generator import LocalGenerator, Port
+from gateway.api.generator import Generator
+from gateway.bench.path.generator import LocalGenerator
 from gateway.bench.topology import (
     Link,
     Namespace,
@@ -39,13 +40,11 @@ _LAN, _OUTER = "lan", "outer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interfaces:
-    """Interfaces by name: the gateway's two, and those of this machine that are connected to them."""
+class Cables:
+    """The generator's interfaces: at the other ends of the gateway's."""
 
     lan: str
     outer: str
-    generator_lan: str
-    generator_outer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +63,7 @@ class Bed:
     gateway: Namespace
     lan: Device
     outer: Device
-    generator: LocalGenerator
+    generator: Generator
 
     @property
     def what(self) -> str:
@@ -91,27 +90,48 @@ def veth_bed(prefix: str) -> Iterator[Bed]:
                     right_addresses=(),
                 )
             )
-        names = Interfaces(lan=_LAN, outer=_OUTER, generator_lan=_LAN, generator_outer=_OUTER)
-        yield _complete(gateway, generator, names)
+        yield _complete(gateway, _LAN, _OUTER, LocalGenerator(generator.command, lan=_LAN, outer=_OUTER))
 
 
 @contextmanager
-def named_bed(prefix: str, interfaces: Interfaces) -> Iterator[Bed]:
+def named_bed(prefix: str, lan: str, outer: str, near: Cables) -> Iterator[Bed]:
     """Move interfaces of this machine into two namespaces, and give them back at the end.
+
+    Args:
+        prefix: Of the namespaces.
+        lan: The gateway's interface to the LAN.
+        outer: The gateway's outer interface.
+        near: Our own at the other ends of their cables.
 
     Raises:
         TopologyError: Not root, or an interface is not there or cannot be moved.
     """
     with _namespaces(prefix) as (gateway, generator), ExitStack() as stack:
         for namespace, device, address in (
-            (gateway, interfaces.lan, _LAN_ADDRESS),
-            (gateway, interfaces.outer, _OUTER_ADDRESS),
-            (generator, interfaces.generator_lan, None),
-            (generator, interfaces.generator_outer, None),
+            (gateway, lan, _LAN_ADDRESS),
+            (gateway, outer, _OUTER_ADDRESS),
+            (generator, near.lan, None),
+            (generator, near.outer, None),
         ):
             stack.enter_context(borrowed_link(device, namespace))
             _bring_up(namespace, device, address)
-        yield _complete(gateway, generator, interfaces)
+        yield _complete(
+            gateway, lan, outer, LocalGenerator(generator.command, lan=near.lan, outer=near.outer)
+        )
+
+
+@contextmanager
+def remote_bed(prefix: str, lan: str, outer: str, generator: Generator) -> Iterator[Bed]:
+    """Move the gateway's interfaces into a namespace; what they are cabled to is another machine's.
+
+    Raises:
+        TopologyError: Not root, or an interface is not there or cannot be moved.
+    """
+    with _namespaces(prefix) as (gateway, _), ExitStack() as stack:
+        for device, address in ((lan, _LAN_ADDRESS), (outer, _OUTER_ADDRESS)):
+            stack.enter_context(borrowed_link(device, gateway))
+            _bring_up(gateway, device, address)
+        yield _complete(gateway, lan, outer, generator)
 
 
 @contextmanager
@@ -132,35 +152,30 @@ def _bring_up(namespace: Namespace, device: str, address: str | None) -> None:
     namespace.run("ip", "link", "set", device, "up")
 
 
-def _complete(gateway: Namespace, generator: Namespace, names: Interfaces) -> Bed:
-    lan = Port(names.generator_lan, _mac(gateway, names.lan))
-    outer = Port(names.generator_outer, _mac(gateway, names.outer))
+def _complete(gateway: Namespace, lan: str, outer: str, generator: Generator) -> Bed:
+    """Lead both networks through the gateway to the generator, which answers no ARP."""
+    generator.aim(gateway_lan=_mac(gateway, lan), gateway_outer=_mac(gateway, outer))
+    ports = generator.ports()
     for device, neighbour, port, network in (
-        (names.lan, _LAN_HOST, lan, LOCAL_NETWORK),
-        (names.outer, PEER, outer, REMOTE_NETWORK),
+        (lan, _LAN_HOST, ports[0], LOCAL_NETWORK),
+        (outer, PEER, ports[1], REMOTE_NETWORK),
     ):
-        mac = _mac(generator, port.device)
         gateway.run(
-            *("ip", "neighbour", "replace", str(neighbour), "lladdr", mac),
+            *("ip", "neighbour", "replace", str(neighbour), "lladdr", port.mac),
             *("dev", device, "nud", "permanent"),
         )
         gateway.run("ip", "route", "add", str(network), "via", str(neighbour), "dev", device)
     return Bed(
         gateway=gateway,
-        lan=Device(name=names.lan, driver=_driver(gateway, names.lan)),
-        outer=Device(name=names.outer, driver=_driver(gateway, names.outer)),
-        generator=LocalGenerator(generator.command, lan=lan, outer=outer),
+        lan=Device(name=lan, driver=_driver(gateway, lan)),
+        outer=Device(name=outer, driver=_driver(gateway, outer)),
+        generator=generator,
     )
 
 
 def _mac(namespace: Namespace, device: str) -> str:
-    return str(_link(namespace, device)["address"])
-
-
-def _link(namespace: Namespace, device: str) -> dict[str, Any]:  # Any: as iproute2 prints it
     (link,) = json.loads(namespace.run("ip", "-json", "link", "show", "dev", device).stdout)
-    found: dict[str, Any] = link
-    return found
+    return str(link["address"])
 
 
 def _driver(namespace: Namespace, device: str) -> str:

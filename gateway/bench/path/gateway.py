@@ -16,8 +16,8 @@ from typing import Final
 
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
+from gateway.api.generator import KeyedSas, Tunnel
 from gateway.bench.path.bed import GATEWAY_OUTER, LOCAL_NETWORK, PEER, REMOTE_NETWORK
-from gateway.bench.path.load import KeyedSas, Tunnel
 from gateway.bench.topology import Namespace
 from gateway.datapath.backend import ItemResult
 from gateway.datapath.registry import ENGINES

@@ -5,16 +5,15 @@ import select
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.bench.path.load import GeneratorError, Load, Traffic, Tunnel
+from gateway.api.generator import GeneratorError, Load, Port, Traffic, Tunnel
 from gateway.datapath.engine.core import library_path
 
 _ANSWER_S: Final = 60.0
 """How long an answer may take beside the time that packets are sent."""
-_STOP_S: Final = 5.0
+_SIDES: Final = ("lan", "outer")
 
 
 def program_path() -> Path:
@@ -22,26 +21,19 @@ def program_path() -> Path:
     return library_path().with_name("traffic")
 
 
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One side of the gateway: our interface, and the link address of the gateway's."""
-
-    device: str
-    gateway_mac: str
-
-
 class LocalGenerator:
     """The program, started anew for each set-up.
 
     Args:
         command: Turns a command line into one that runs where the interfaces are.
-        lan: The plaintext side.
-        outer: The side of ESP.
+        lan: Our interface on the plaintext side.
+        outer: Our interface on the side of ESP.
     """
 
-    def __init__(self, command: Callable[..., Sequence[str]], *, lan: Port, outer: Port) -> None:
+    def __init__(self, command: Callable[..., Sequence[str]], *, lan: str, outer: str) -> None:
         self._command = command
-        self._ports = (("lan", lan), ("outer", outer))
+        self._devices = (lan, outer)
+        self._gateway_macs = ("", "")
         self._process: subprocess.Popen[bytes] | None = None
         self._heard = b""
 
@@ -49,6 +41,19 @@ class LocalGenerator:
     def pid(self) -> int | None:
         """The process, while there is one."""
         return None if self._process is None else self._process.pid
+
+    def ports(self) -> tuple[Port, Port]:
+        """Return our interfaces: LAN and outer.
+
+        Raises:
+            GeneratorError: One of them is not there.
+        """
+        lan, outer = (self._port(device) for device in self._devices)
+        return lan, outer
+
+    def aim(self, *, gateway_lan: str, gateway_outer: str) -> None:
+        """See `Generator.aim`."""
+        self._gateway_macs = (gateway_lan, gateway_outer)
 
     def configure(self, tunnel: Tunnel | None) -> None:
         """See `Generator.configure`."""
@@ -60,8 +65,8 @@ class LocalGenerator:
         self._process = subprocess.Popen(
             self._command(str(program)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
-        for side, port in self._ports:
-            self._ask(f"{side} {port.device} {port.gateway_mac}")
+        for side, device, mac in zip(_SIDES, self._devices, self._gateway_macs, strict=True):
+            self._ask(f"{side} {device} {mac}")
         if tunnel is None:
             return
         self._ask(f"tunnel {tunnel.gateway} {tunnel.peer} {tunnel.key_bits}")
@@ -84,20 +89,25 @@ class LocalGenerator:
         return Traffic(**self._hear(_ANSWER_S))
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; a `run` in another thread fails then."""
         process, self._process = self._process, None
         if process is None:
             return
+        process.kill()
+        process.wait()
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.close()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
         process.stdout.close()
         self._heard = b""
+
+    def _port(self, device: str) -> Port:
+        command = self._command("ip", "-json", "link", "show", "dev", device)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise GeneratorError(f"no interface {device}: {done.stderr.strip()}")
+        (link,) = json.loads(done.stdout)
+        return Port(device, str(link["address"]))
 
     def _ask(self, line: str) -> None:
         self._say(line)

@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from gateway.api.generator import Load, Traffic
 from gateway.bench.cpu import CpuReading, CpuUse, cpu_between, read_cpu
 from gateway.bench.path.bed import Bed
 from gateway.bench.path.devices import counted_between, read_counters
 from gateway.bench.path.gateway import Gateway, NotPlaced, running_gateway
-from gateway.bench.path.load import Load, Traffic
 from gateway.bench.path.plan import FORWARDING, Case, Direction, Setup, Wanted
 from gateway.bench.path.results import LeftOut, Measured, Results, Row
 from gateway.hardware.cpu import parse_cpu

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from gateway.api.generator import Traffic
 from gateway.bench.compare import CompareError, compare
-from gateway.bench.path.load import Traffic
 from gateway.bench.path.plan import FORWARDING, IMIX, Case, Direction, Setup, Wanted, mean_bytes, sizes_bytes
 from gateway.bench.path.results import LeftOut, Measured, Results, ResultsError, Row, read_results
 from gateway.bench.path.tables import report

@@ -1,4 +1,4 @@
-"""What is asked of a traffic generator and what it answers, wherever it runs."""
+"""What is asked of a traffic generator and what it answers, wherever it runs: records without gRPC."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,15 @@ from gateway.ipsec.secret import Secret
 
 class GeneratorError(GatewayError):
     """The traffic generator is not there, or refuses, or died."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One interface of the generator."""
+
+    device: str
+    mac: str
+    """Its own link address: `02:00:00:00:00:01`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +106,16 @@ class Traffic:
 class Generator(Protocol):
     """Sends on one side of the gateway and receives on the other."""
 
+    @property
+    def pid(self) -> int | None:
+        """Its process on this machine, if there is one now."""
+
+    def ports(self) -> tuple[Port, Port]:
+        """Return its interfaces: the one on the LAN's side, and the outer one."""
+
+    def aim(self, *, gateway_lan: str, gateway_outer: str) -> None:
+        """Send to these link addresses of the gateway, from the next `configure` on."""
+
     def configure(self, tunnel: Tunnel | None) -> None:
         """Be the peer of these SAs from now on, with new counters; `None`: there are none."""
 
@@ -110,4 +129,4 @@ class Generator(Protocol):
         """
 
     def close(self) -> None:
-        """Stop."""
+        """Stop, also while it runs; it can be configured again."""

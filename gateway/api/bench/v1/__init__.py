@@ -1,0 +1,1 @@
+"""Generated from proto/gateway/api/bench/v1; do not edit."""
