@@ -70,6 +70,9 @@ _BPF_RET_K: Final = 0x06
 #: One classic BPF instruction: code, jump if true, jump if false, constant (<linux/filter.h>).
 BpfInstruction = tuple[int, int, int, int]
 
+KEEP_NOTHING: Final[tuple[BpfInstruction, ...]] = ((0x06, 0, 0, 0),)
+"""BPF_RET | BPF_K: for `attach_filter`, of a socket that keeps no byte of any packet."""
+
 MARKER_SELECTOR: Final[tuple[BpfInstruction, ...]] = (
     (_BPF_LD_W_LEN, 0, 0, 0),
     # Shorter than the marker: a keepalive or a runt, never IKE.

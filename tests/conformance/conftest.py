@@ -22,9 +22,11 @@ from gateway.datapath.software.tun import Tun
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.host.sockets import PortOptions, open_ports
 from tests.conformance.namespace import fresh_network_namespace
+from tests.engine.conftest import make
 from tests.fakes.datapath import FakeDatapath
 from tests.fakes.espd import FakeLauncher
 
+ESPD = Path(__file__).parents[2] / "hw" / "espd"
 OUR_ADDRESSES = ("192.0.2.1/24", "2001:db8::1/64", "10.1.0.1/16", "fd00:1::1/64")
 
 
@@ -32,17 +34,18 @@ SOFTWARE = pytest.param("software", marks=pytest.mark.netns)
 REMOTE = pytest.param("remote", marks=pytest.mark.netns)
 XFRM = pytest.param("xfrm", marks=pytest.mark.guest)
 EVERY = pytest.param("every", marks=pytest.mark.guest)
+ENGINE = pytest.param("engine", marks=pytest.mark.netns)
 ENGINE_BOOKS = pytest.param("engine_books", marks=pytest.mark.netns)
 
 
-@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE_BOOKS])
+@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_BOOKS])
 async def datapath(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """Any datapath, empty and ready."""
     async with OPENERS[request.param]() as opened:
         yield opened
 
 
-@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE_BOOKS])
+@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_BOOKS])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """A datapath with an engine behind it, which refuses what it cannot carry; the fakes take everything."""
     async with OPENERS[request.param]() as opened:
@@ -74,6 +77,20 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
     with fresh_network_namespace(*OUR_ADDRESSES):
         ports = open_ports(PortOptions())
         backend = XfrmBackend(esp_sockets=ports.esp)
+        try:
+            await backend.start()
+            yield backend
+        finally:
+            await backend.close()
+            ports.close()
+
+
+@asynccontextmanager
+async def open_engine() -> AsyncIterator[Datapath]:
+    """The native engine, with an espd of its own."""
+    with fresh_network_namespace(*OUR_ADDRESSES):
+        ports = open_ports(PortOptions())
+        backend = EngineBackend(EngineOptions(program=make("espd", source=ESPD) / "espd"), ports.esp)
         try:
             await backend.start()
             yield backend
@@ -136,5 +153,6 @@ OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
     "remote": open_remote,
     "xfrm": open_xfrm,
     "every": open_every,
+    "engine": open_engine,
     "engine_books": open_engine_books,
 }

@@ -22,6 +22,7 @@ from gateway.ipsec.interface import EVERYTHING, TunnelInterface
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import SecurityAssociation
 from tests.conformance.conftest import OPENERS, OUR_ADDRESSES
+from tests.conformance.exemptions import skip_if_named
 from tests.conformance.namespace import fresh_network_namespace
 from tests.conformance.sas import PEER, inbound, outbound, policy
 from tests.conformance.test_traffic import ENGINES, IP_CLASS, Peer, esp_keys, oracle
@@ -46,6 +47,7 @@ KIND = {"software": "tun", "xfrm": "xfrm"}
 @pytest.fixture(params=ENGINES)
 async def engine_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
+    skip_if_named(name, "tunnel interfaces")
     return name
 
 

@@ -53,6 +53,7 @@ from gateway.datapath.engine.espd import Espd, Launcher, Life, ProgramLauncher
 from gateway.datapath.engine.espd_sas import EspdSas
 from gateway.datapath.engine.installation import limits_of, refusal_of
 from gateway.datapath.engine.options import EngineOptions
+from gateway.datapath.engine.path_errors import PathErrors
 from gateway.datapath.engine.policies import PolicyTable
 from gateway.datapath.engine.sad import Held, Sad
 from gateway.datapath.engine.spd import Carrier, Wanted, compile_spd
@@ -67,7 +68,7 @@ from gateway.host.errors import HostError
 from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, Capability, require_capabilities
-from gateway.host.sockets import BpfInstruction, attach_filter
+from gateway.host.sockets import KEEP_NOTHING, attach_filter
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
@@ -89,8 +90,6 @@ _IPV6_MIN_MTU: Final = 1280
 _DEFAULT_TUNNEL_MTU: Final = 1400
 _PATH_REFRESH_S: Final = 5.0
 _RETRY_S: Final = 1.0
-_NOTHING: Final[tuple[BpfInstruction, ...]] = ((0x06, 0, 0, 0),)
-"""BPF_RET | BPF_K: a filter that keeps no byte of any packet."""
 
 
 class EngineBackend:
@@ -141,6 +140,9 @@ class EngineBackend:
             emit=self._hub.emit,
             expire=lambda held: self._spawn(self._expire(held), "expire"),
         )
+        self._path_errors = PathErrors(
+            self._place.mark, lambda: self._spawn(self._follow_paths(), "follow-paths")
+        )
         self._network = Network()
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._protection = Protection(self._network, self._place)
@@ -173,7 +175,7 @@ class EngineBackend:
                 self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
                 self._journal.begin()
                 for udp in self._esp_sockets:
-                    attach_filter(udp, _NOTHING)
+                    attach_filter(udp, KEEP_NOTHING)
                 life = await self._espd.start(None if known is None else known.number)
                 self._is_useless = life.is_new
                 await self._set_up(life)
@@ -183,6 +185,7 @@ class EngineBackend:
                 await self._table.start_over(self._wanted())
                 await self._protection.steer(self._policies())
                 self._watch.start()
+                self._path_errors.open()
                 self._is_useless = False
         except (EngineError, OSError, DatapathError) as error:
             await self.close()
@@ -251,6 +254,7 @@ class EngineBackend:
             return
         self._is_closed = True
         self._watch.close()
+        self._path_errors.close()
         for task in tuple(self._tasks):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -623,8 +627,11 @@ class EngineBackend:
     async def _refresh_paths(self) -> None:
         while True:
             await asyncio.sleep(_PATH_REFRESH_S)
-            async with self._lock:
-                await self._measure_paths()
+            await self._follow_paths()
+
+    async def _follow_paths(self) -> None:
+        async with self._lock:
+            await self._measure_paths()
 
     async def _measure_paths(self) -> None:
         await self._sas.measure_paths(held for held in self._sad if not held.is_inbound)

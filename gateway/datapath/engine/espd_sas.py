@@ -28,7 +28,7 @@ from gateway.esp.mtu import effective_mtu
 from gateway.host.network import probe_path
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
-from gateway.ipsec.sa import Direction, IpAddress, SaId, SecurityAssociation
+from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SaId, SecurityAssociation
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -135,6 +135,11 @@ class EspdSas:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,
                 f"interface id {sa.interface_id}: the native engine has no traffic of virtual interfaces",
+            )
+        if sa.encapsulation is not None and sa.protocol is IpsecProtocol.AH:
+            # The ICV covers the addresses, which a NAT changes (RFC 4302 §3.3.3, RFC 3948 §1).
+            raise DatapathError(
+                ErrorReason.MODE_UNSUPPORTED, "AH has no UDP encapsulation: it cannot cross a NAT, ESP can"
             )
         if sa.encapsulation is not None and not self._has_udp:
             raise DatapathError(

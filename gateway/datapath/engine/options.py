@@ -8,7 +8,7 @@ from gateway.datapath.engine.espd import espd_path
 from gateway.datapath.protection import ProtectionOptions
 
 DEFAULT_PROTECTION: Final = ProtectionOptions(
-    tunnel_device="ipsecgw0e", tag="0_engine", table=4502, first_preference=7100, routing_protocol=47
+    tunnel_device="ipsecgw0e", tag="0_engine", table=4502, first_preference=7100, routing_protocol=48
 )
 
 

@@ -1,0 +1,39 @@
+"""What a datapath is not asked for, and why, in the words of docs/architecture.md: a test compares them."""
+
+from typing import Final
+
+import pytest
+
+from gateway.datapath.backend import Datapath
+
+EXEMPTIONS: Final = {
+    ("xfrm", "AH over IPv6 that is too big"): (
+        "For Linux AH over IPv6 is an extension header: it tells what is behind it that a packet was too big."
+    ),
+    ("engine", "AH over IPv6 that is too big"): (
+        "For Linux AH over IPv6 is an extension header: the engine is not told that a packet was too big."
+    ),
+    ("engine", "AH behind extension headers"): (
+        "The engine looks for ESP and AH directly behind the IP header: what is behind IPv6 extension "
+        "headers stays with the kernel."
+    ),
+    ("engine", "tunnel interfaces"): (
+        "The engine has no tunnel interfaces: SAs and SPD entries with an interface id are refused."
+    ),
+    ("engine", "reassembly of AH"): (
+        "The engine makes no fragments of AH and reassembles no outer packets: fragments of them are dropped."
+    ),
+}
+"""By the name of a datapath, and what it is not asked for."""
+
+
+async def skip_if_exempt(datapath: Datapath, what: str) -> None:
+    """Skip a case that a datapath is not asked for, with the reason."""
+    skip_if_named((await datapath.capabilities()).name, what)
+
+
+def skip_if_named(name: str, what: str) -> None:
+    """Do the same by the name of a datapath."""
+    reason = EXEMPTIONS.get((name, what))
+    if reason is not None:
+        pytest.skip(reason)
