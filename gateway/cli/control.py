@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from gateway.api import convert
 from gateway.api.address import UnixAddress
+from gateway.api.connection_view import ConnectionView, follow
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
@@ -53,7 +54,15 @@ def add_commands(commands: Commands) -> None:
     command = _add(commands, "apply", "create and update connections from a configuration file", _apply)
     command.add_argument("file", type=Path, metavar="FILE")
     command.add_argument("--prune", action="store_true", help="delete connections that are not in the file")
-    command.add_argument("--dry-run", action="store_true", help="only say what would change")
+    command.add_argument(
+        *("--validate-only", "--dry-run"),
+        action="store_true",
+        help="only say what would change, and what that does to SAs",
+    )
+    command.add_argument("--diff", action="store_true", help="say which fields differ")
+    command.add_argument(
+        "--generation", type=count, default=0, metavar="N", help="refuse if a higher one was applied"
+    )
 
     for name, text, act in (
         ("up", "bring up a connection, or one child of it", _up),
@@ -82,7 +91,10 @@ def add_commands(commands: Commands) -> None:
         ("ike-sas", "IKE SAs", _list_ike_sas),
         ("child-sas", "Child SAs with counters and placement", _list_child_sas),
     ):
-        _json(_add(kinds, name, text, act))
+        kind = _json(_add(kinds, name, text, act))
+        kind.add_argument(
+            "--filter", default="", metavar="FILTER", help="only those, as 'status.state = down' (AIP-160)"
+        )
     for name, text, act_at_datapath in (
         ("sas", "SAs at the datapath, one direction each", _list_sas),
         ("policies", "SPD entries at the datapath, in the order of search", _list_policies),
@@ -103,6 +115,10 @@ def add_commands(commands: Commands) -> None:
     command.set_defaults(act=_log_level)
     command = _json(_add(commands, "events", "print events as they happen", _events))
     command.add_argument("--after", type=count, metavar="N", help="begin with the kept event after number N")
+    command = _json(_add(commands, "watch", "print connections, and again whenever they change", _watch))
+    command.add_argument(
+        "--filter", default="", metavar="FILTER", help="only those, as 'status.state = down' (AIP-160)"
+    )
 
     command = _json(
         _add(commands, "explain", "why a connection is not up, and where its SAs landed", _explain)
@@ -204,10 +220,18 @@ def _validate(args: argparse.Namespace) -> int:
 
 async def _apply(client: ControlClient, args: argparse.Namespace) -> int:
     loaded = _load(args.file)
-    results = await client.apply(loaded.message.connections, validate_only=args.dry_run, prune=args.prune)
+    results = await client.apply(
+        loaded.message.connections,
+        validate_only=args.validate_only,
+        prune=args.prune,
+        generation=args.generation,
+    )
     for result in results:
-        would = "would be " if args.dry_run and result.applied in _CHANGES else ""
-        print(f"{result.name}: {would}{_word(result, 'applied')}")
+        would = "would be " if args.validate_only and result.applied in _CHANGES else ""
+        impact = f" ({tables.impact(result.impact)})" if result.HasField("impact") else ""
+        print(f"{result.name}: {would}{_word(result, 'applied')}{impact}")
+        for field in result.changed_fields if args.diff else ():
+            print(f"  {field}")
         for warning in result.warnings:
             print(f"  warning: {warning}")
         if result.HasField("error"):
@@ -270,18 +294,18 @@ def _show(message: Message, args: argparse.Namespace, lines: Iterable[str]) -> i
 
 
 async def _list_connections(client: ControlClient, args: argparse.Namespace) -> int:
-    entries = await client.connections()
+    entries = await client.connections(args.filter)
     message = pb.ListConnectionsResponse(connections=entries)
     return _show(message, args, tables.connections(entries))
 
 
 async def _list_ike_sas(client: ControlClient, args: argparse.Namespace) -> int:
-    ike_sas = await client.ike_sas()
+    ike_sas = await client.ike_sas(text=args.filter)
     return _show(pb.ListIkeSasResponse(ike_sas=ike_sas), args, tables.ike_sas(ike_sas, time.time()))
 
 
 async def _list_child_sas(client: ControlClient, args: argparse.Namespace) -> int:
-    child_sas = await client.child_sas()
+    child_sas = await client.child_sas(text=args.filter)
     return _show(pb.ListChildSasResponse(child_sas=child_sas), args, tables.child_sas(child_sas, time.time()))
 
 
@@ -326,6 +350,22 @@ async def _events(client: ControlClient, args: argparse.Namespace) -> int:
             print(json.dumps(to_plain(event), ensure_ascii=False), flush=True)
         else:
             print(tables.event(event), flush=True)
+    return 0
+
+
+async def _watch(client: ControlClient, args: argparse.Namespace) -> int:
+    async for difference in follow(client, ConnectionView(), text=args.filter):
+        if args.json:
+            for entry in difference.upserted:
+                print(json.dumps({"upserted": to_plain(entry)}, ensure_ascii=False))
+            for name in difference.removed:
+                print(json.dumps({"removed": name}))
+        else:
+            for line in tables.difference(difference):
+                print(line)
+        if difference.problem:
+            print(difference.problem, file=sys.stderr)
+        sys.stdout.flush()
     return 0
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from gateway.api.connection_view import Difference
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.convert import read_placement, read_refusals
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
@@ -77,6 +78,34 @@ def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
         ),
         empty="no connections",
     )
+
+
+_IMPACT = (
+    ("ike_sa_rekeys", "IKE SA rekeys"),
+    ("child_sa_rekeys", "Child SA rekeys"),
+    ("ike_sa_restarts", "IKE SA restarts"),
+    ("child_sa_restarts", "Child SA restarts"),
+    ("ike_sa_ends", "IKE SA ends"),
+    ("child_sa_ends", "Child SA ends"),
+)
+
+
+def impact(message: pb.Impact) -> str:
+    """Return what happens to SAs, as `Child SA rekeys 1`; what does not happen is left out."""
+    return ", ".join(f"{text} {getattr(message, name)}" for name, text in _IMPACT if getattr(message, name))
+
+
+def difference(changed: Difference) -> list[str]:
+    """Return one line for each connection that changed."""
+    lines = [f"{name}: removed" for name in changed.removed]
+    for entry in changed.upserted:
+        status = entry.status
+        failure = f", {status.last_failure.reason}" if status.state == pb.CONNECTION_STATE_FAILED else ""
+        lines.append(
+            f"{entry.connection.name}: {_word(status, 'state')}{failure}, "
+            f"Child SAs {len(status.child_sa_ids)}, generation {entry.generation}"
+        )
+    return lines
 
 
 _NAT = {(False, False): "-", (True, False): "here", (False, True): "there", (True, True): "both"}

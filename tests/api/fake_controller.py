@@ -218,8 +218,10 @@ class FakeController:
             if not validate_only:
                 self.desired.put(self.desired.successor(item.connection))
                 self._ledger.touch(name)
-        impact = IMPACT if applied is Applied.UPDATED else NO_IMPACT
-        return ApplyResult(name=name, applied=applied, impact=impact, etag=self.etag(name))
+        impact, fields = (IMPACT, ("credentials",)) if applied is Applied.UPDATED else (NO_IMPACT, ())
+        return ApplyResult(
+            name=name, applied=applied, impact=impact, changed_fields=fields, etag=self.etag(name)
+        )
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:

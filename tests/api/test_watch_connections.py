@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api import connection_entries
+from gateway.api import connection_entries, connection_view
 from gateway.api.address import UnixAddress
+from gateway.api.connection_view import ConnectionView, follow
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
+from gateway.api.convert_connection import read_connections
 from gateway.api.errors import ApiError
 from gateway.api.listener import Listener
 from gateway.api.server import ApiServer
 from gateway.controller import ledger as ledger_module
+from gateway.controller.facade import WantedConnection
 from tests.api.fake_controller import FakeController
 from tests.api.test_control_service import connection
 
@@ -22,6 +25,10 @@ Stream = AsyncIterator[pb.WatchConnectionsResponse]
 
 async def read(stream: Stream) -> pb.WatchConnectionsResponse:
     return await asyncio.wait_for(anext(stream), 5)
+
+
+def wanted(*names: str) -> tuple[WantedConnection, ...]:
+    return read_connections(connection(name) for name in names)
 
 
 def told(response: pb.WatchConnectionsResponse) -> list[str]:
@@ -209,36 +216,41 @@ async def test_a_thousand_watchers_miss_nothing_and_share_what_they_are_told(
         await watcher.aclose()
 
 
-async def test_a_view_survives_restarts_of_the_controller_and_is_right_each_time(tmp_path: Path) -> None:
+async def test_a_view_survives_restarts_of_the_controller_and_is_right_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_view, "FIRST_RETRY_S", 0.01)
     address = UnixAddress(tmp_path / "control.sock")
-    view: dict[str, int] = {}
-    revision, fresh = "", set[str]()
-    lives = [["a", "b"], ["b", "c"], [], ["c"]]
+    view = ConnectionView()
+    removed: list[str] = []
+    synced, lost = asyncio.Event(), asyncio.Event()
 
-    for life, names in enumerate(lives):
+    async def watch() -> None:
+        async with ControlClient(address) as client:
+            async for difference in follow(client, view):
+                removed.extend(difference.removed)
+                if view.is_synced:
+                    synced.set()
+                if difference.problem:
+                    lost.set()
+
+    watching = asyncio.create_task(watch())
+    for life, names in enumerate([["a", "b"], ["b", "c"], [], ["c"]]):
         controller = FakeController()
         controller.ledger().life = f"life{life}"
         server = ApiServer([Listener(address=address)], control=controller)
-        await server.start()
-        async with ControlClient(address) as client:
-            await client.apply([connection(name) for name in names])
-            stream = client.watch(revision)
-            while True:
-                response = await read(stream)
-                if response.resync:
-                    fresh.clear()
-                for change in response.changes:
-                    if change.HasField("upserted"):
-                        entry = change.upserted
-                        view[entry.connection.name] = entry.generation
-                        fresh.add(entry.connection.name)
-                    else:
-                        view.pop(change.removed, None)
-                revision = response.revision or revision
-                if response.synced:
-                    view = {name: seen for name, seen in view.items() if name in fresh}
-                    break
-            assert sorted(view) == names
-            await server.stop(grace_s=0)
-            with pytest.raises(ApiError):
-                await read(stream)
+        async with asyncio.timeout(20):
+            if life:
+                await lost.wait()
+                assert sorted(view.entries) == before, "what is known stays, though not as the present"
+            synced.clear()
+            lost.clear()
+            await controller.apply(wanted(*names))
+            await server.start()
+            await synced.wait()
+        assert sorted(view.entries) == names
+        before = names
+        await server.stop(grace_s=0)
+    watching.cancel()
+
+    assert removed == ["a", "b", "c"]
