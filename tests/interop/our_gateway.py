@@ -61,9 +61,9 @@ class OurGateway:
         """Delete the SAs of `CONNECTION` or `CONNECTION/CHILD` and return how that ended."""
         return self._run(self._api.terminate(_target(target), wait_s=_WAIT_S))
 
-    def rekey(self, target: str) -> pb.Operation:
+    def rekey(self, target: str, *, reauthenticate: bool = False) -> pb.Operation:
         """Rekey the IKE SA of `CONNECTION` or the Child SA of `CONNECTION/CHILD`; return how that ended."""
-        return self._run(self._api.rekey(_target(target), wait_s=_WAIT_S))
+        return self._run(self._api.rekey(_target(target), reauthenticate=reauthenticate, wait_s=_WAIT_S))
 
     def ike_sas(self) -> list[pb.IkeSa]:
         """Return the IKE SAs."""
