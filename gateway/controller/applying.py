@@ -47,6 +47,9 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
 
+NOT_PROTECTED_YET: Final = (
+    "the datapath does not answer: the policies are put in force when it does, before there is any SA"
+)
 CHUNK: Final = 64
 """Connections after which others get their turn."""
 
@@ -179,7 +182,8 @@ class Applying:
             self._desired.generation = max(self._desired.generation, generation)
             if plans or doomed:
                 await self._take(plans, doomed, in_force=in_force)
-        results = [self._result(item, plans, refused) for item in wanted]
+        warnings = () if validate_only or in_force else (NOT_PROTECTED_YET,)
+        results = [self._result(item, plans, refused, warnings) for item in wanted]
         results += [ApplyResult(name=name, applied=Applied.DELETED, impact=ends[name]) for name in doomed]
         return tuple(results)
 
@@ -308,7 +312,11 @@ class Applying:
         )
 
     def _result(
-        self, item: WantedConnection, plans: Mapping[str, _Plan], refused: Mapping[str, ControlError]
+        self,
+        item: WantedConnection,
+        plans: Mapping[str, _Plan],
+        refused: Mapping[str, ControlError],
+        warnings: tuple[str, ...],
     ) -> ApplyResult:
         name = item.connection.name
         held = self._desired.get(name)
@@ -324,7 +332,11 @@ class Applying:
         if plan is None:
             return result
         return replace(
-            result, applied=plan.applied, changed_fields=self._changed_fields(plan), impact=plan.impact
+            result,
+            applied=plan.applied,
+            changed_fields=self._changed_fields(plan),
+            impact=plan.impact,
+            warnings=warnings,
         )
 
     def _changed_fields(self, plan: _Plan) -> tuple[str, ...]:

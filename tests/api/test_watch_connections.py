@@ -222,6 +222,7 @@ async def test_a_view_survives_restarts_of_the_controller_and_is_right_each_time
     monkeypatch.setattr(connection_view, "FIRST_RETRY_S", 0.01)
     address = UnixAddress(tmp_path / "control.sock")
     view = ConnectionView()
+    before: list[str] = []
     removed: list[str] = []
     synced, lost = asyncio.Event(), asyncio.Event()
 
