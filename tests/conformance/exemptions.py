@@ -13,15 +13,12 @@ EXEMPTIONS: Final = {
     ("engine", "AH over IPv6 that is too big"): (
         "For Linux AH over IPv6 is an extension header: the engine is not told that a packet was too big."
     ),
-    ("engine", "AH behind extension headers"): (
-        "The engine looks for ESP and AH directly behind the IP header: what is behind IPv6 extension "
-        "headers stays with the kernel."
-    ),
     ("engine", "tunnel interfaces"): (
         "The engine has no tunnel interfaces: SAs and SPD entries with an interface id are refused."
     ),
-    ("engine", "reassembly of AH"): (
-        "The engine makes no fragments of AH and reassembles no outer packets: fragments of them are dropped."
+    ("engine", "fragments of AH"): (
+        "The engine makes no fragments of AH, and reassembles none: what does not fit it fragments before it "
+        "protects it."
     ),
 }
 """By the name of a datapath, and what it is not asked for."""
