@@ -160,7 +160,7 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
 
 
 def strength_warnings(connection: Connection) -> tuple[str, ...]:
-    """Return one warning for each weak algorithm that the operator allowed by name."""
+    """Return a warning for each weak algorithm that the operator allowed, and one where anyone is the peer."""
     proposals = [*connection.ike.proposals]
     for child in connection.children:
         proposals += child.proposals
@@ -169,6 +169,11 @@ def strength_warnings(connection: Connection) -> tuple[str, ...]:
     ]
     for side in (connection.local, connection.remote):
         warnings += [f"{scheme.value} is weak" for scheme in side.auth.signatures if scheme in WEAK_SCHEMES]
+    if connection.remote.auth.authorities and connection.remote.id is None:
+        warnings.append(
+            "remote.id is not given, so whoever has a certificate of remote's cas is the peer: "
+            "give its id, or '%any' if that is meant"
+        )
     return tuple(dict.fromkeys(warnings))
 
 

@@ -162,6 +162,16 @@ def test_several_certificates_have_several_keys(folder: Path) -> None:
     assert {key.public for key in wanted.private_keys} == keys
 
 
+def test_authorities_without_an_identity_of_the_peer_are_warned_about(folder: Path) -> None:
+    def warnings(identity: str) -> tuple[str, ...]:
+        text = text_of().replace("address: 192.0.2.2", f"address: 192.0.2.2{identity}")
+        return parse_config(text, "gw.yaml", folder).warnings
+
+    (warning,) = warnings("")
+    assert "whoever has a certificate of remote's cas is the peer" in warning
+    assert warnings(', id: "%any"') == warnings(", id: peer.example") == ()
+
+
 @pytest.mark.parametrize("shown", ["peer.pub", "peer.pem", "peer-pub.der", "peer.der"])
 def test_raw_public_keys_are_read_from_keys_and_from_certificates(folder: Path, shown: str) -> None:
     (wanted,) = load(
