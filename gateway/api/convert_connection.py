@@ -160,7 +160,7 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
 
 
 def strength_warnings(connection: Connection) -> tuple[str, ...]:
-    """Return a warning for each weak algorithm that the operator allowed, and one where anyone is the peer."""
+    """Return a warning for each weak algorithm that is allowed by name, and one where anyone is the peer."""
     proposals = [*connection.ike.proposals]
     for child in connection.children:
         proposals += child.proposals
