@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -44,15 +45,19 @@ class Machine:
     process: "subprocess.Popen[bytes]"
     path: Path
     client: Client
-    peer: "Peer"
     sockets: list[socket.socket] = field(default_factory=list)
+
+    @cached_property
+    def peer(self) -> "Peer":
+        """Return who is at the other end of the wire."""
+        return Peer()
 
     def connect(self) -> Client:
         """Return another connection."""
         return Client(self.path)
 
     def program(self, version: int = 4, kind: int = socket.SOCK_DGRAM) -> socket.socket:
-        """Return the socket of a program of this machine, inside of what is protected."""
+        """Return a bound socket of a program of this machine, inside of what is protected."""
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         made = socket.socket(family, kind)
         made.settimeout(PATIENCE_S)
@@ -101,11 +106,12 @@ def running(program: Path, folder: Path) -> Iterator[Machine]:
     try:
         line = process.stderr.readline().decode()
         assert line == f"espd: ready at {path}\n", line
-        machine = Machine(process, path, Client(path), Peer())
+        machine = Machine(process, path, Client(path))
         yield machine
         for made in machine.sockets:
             made.close()
-        machine.peer.close()
+        if "peer" in vars(machine):
+            machine.peer.close()
         machine.client.close()
         if process.poll() is None:
             process.terminate()
@@ -128,8 +134,9 @@ def link_index(device: str) -> int:
 # --- devices --------------------------------------------------------------------------------------
 
 
-def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, route: bool = True) -> None:
-    """Have espd make its tunnel device, and the kernel route the peer's side into it."""
+def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, side: int = 0) -> None:
+    """Have espd make its tunnel device, and the kernel route the other side into it; 1 is the peer's side."""
+    addresses = {version: INNER[version][side] for version in (4, 6)}
     message = p.Device(
         device=TUN,
         name=b"tunnel",
@@ -138,18 +145,18 @@ def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, route: bool = 
         queues=queues,
     )
     message.receive_methods[0] = message.send_methods[0] = p.IoKind.TUN
-    message.address4[:] = ip_address(INNER[4][0]).packed
-    message.address6[:] = ip_address(INNER[6][0]).packed
+    message.address4[:] = ip_address(addresses[4]).packed
+    message.address6[:] = ip_address(addresses[6]).packed
     reply = client.set_device(message)
     assert reply.ifindex == link_index("tunnel")
-    ip("address", "add", f"{INNER[4][0]}/32", "dev", "lo")
-    ip("address", "add", f"{INNER[6][0]}/128", "dev", "lo", "nodad")
+    ip("address", "add", f"{addresses[4]}/32", "dev", "lo")
+    ip("address", "add", f"{addresses[6]}/128", "dev", "lo", "nodad")
     # The kernel shall say nothing of its own accord.
     ip("link", "set", "tunnel", "addrgenmode", "none")
     ip("link", "set", "tunnel", "mtu", str(mtu), "up")
-    if route:
-        ip("route", "add", "10.2.0.0/16", "dev", "tunnel", "src", INNER[4][0])
-        ip("-6", "route", "add", "fd00:2::/64", "dev", "tunnel", "src", INNER[6][0])
+    for version, selector in zip((4, 6), LOCAL if side else REMOTE, strict=True):
+        (prefix,) = selector.prefixes()
+        ip(f"-{version}", "route", "add", str(prefix), "dev", "tunnel", "src", addresses[version])
 
 
 def open_raw(client: Client) -> None:
@@ -212,18 +219,19 @@ def _sa(
     return association(direction, BY_NAME[suite], **{"encryption_key": key} | fields | changes)
 
 
+def turned(sa: SecurityAssociation, direction: Direction) -> SecurityAssociation:
+    """Return the other side's half of an SA."""
+    return replace(sa, direction=direction, local_ts=sa.remote_ts, remote_ts=sa.local_ts)
+
+
 def opener(sa: SecurityAssociation) -> InboundSa:
     """Return who opens what espd sent by an outbound SA."""
-    return InboundSa(_turned(sa, Direction.INBOUND))
+    return InboundSa(turned(sa, Direction.INBOUND))
 
 
 def sealer(sa: SecurityAssociation, next_sequence: int = 1) -> OutboundSa:
     """Return who seals what espd opens by an inbound SA."""
-    return OutboundSa(_turned(sa, Direction.OUTBOUND), entropy=make_entropy(), next_sequence=next_sequence)
-
-
-def _turned(sa: SecurityAssociation, direction: Direction) -> SecurityAssociation:
-    return replace(sa, direction=direction, local_ts=sa.remote_ts, remote_ts=sa.local_ts)
+    return OutboundSa(turned(sa, Direction.OUTBOUND), entropy=make_entropy(), next_sequence=next_sequence)
 
 
 def open_outer(opened_by: InboundSa, packet: bytes) -> bytes:
@@ -239,5 +247,5 @@ def load_pair(
     client.add_sa(into, IN)
     client.add_sa(out, OUT, path_mtu=path_mtu)
     client.set_tunnel(TUNNEL, [OUT])
-    client.set_policy(POLICY, p.PolicyAction.PROTECT, LOCAL, REMOTE, tunnel=TUNNEL)
+    client.set_policy(POLICY, p.PolicyAction.PROTECT, out.local_ts, out.remote_ts, tunnel=TUNNEL)
     client.commit()

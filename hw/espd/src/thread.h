@@ -24,7 +24,7 @@
 #define GW_CACHED_FLOWS  2048u
 #define GW_CACHED_HOPS   256u
 #define GW_ACQUIRE_TIMES 256u
-#define GW_RING_SLOTS    256u
+#define GW_RING_SLOTS    1024u
 
 /* What is to be done with the packets of a flow. */
 enum gw_verdict {

@@ -1,0 +1,176 @@
+"""TCP and UDP through the tunnel devices of two espds: what the kernel leaves undone is cut, and merged again.
+
+program ── TUN ── espd ── outside ═══ beyond ── espd ── TUN ── program
+"""
+
+import ctypes
+import hashlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.ipsec.sa import Direction
+from tests.conformance.namespace import fresh_network_namespace
+from tests.espd.client import PATIENCE_S, Client
+from tests.espd.machine import (
+    INNER,
+    OURS,
+    OUT,
+    OUTER,
+    PORT,
+    TUN,
+    inbound,
+    ip,
+    load_pair,
+    open_raw,
+    open_tun,
+    outbound,
+    running,
+    turned,
+)
+
+pytestmark = pytest.mark.netns
+
+MEGABYTES = 8
+_SOL_UDP, _UDP_SEGMENT = 17, 103
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def inside(process: int) -> Iterator[None]:
+    """Run this thread, and what it starts, in the network namespace of a process."""
+    with open("/proc/thread-self/ns/net") as before, open(f"/proc/{process}/ns/net") as there:
+        assert _libc.setns(there.fileno(), 0) == 0
+        try:
+            yield
+        finally:
+            assert _libc.setns(before.fileno(), 0) == 0
+
+
+@contextmanager
+def another_namespace() -> Iterator[int]:
+    """Keep a namespace of its own, with the other end of the wire in it; return a process that lives there."""
+    ours = os.readlink("/proc/thread-self/ns/net")
+    keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+    try:
+        while os.readlink(f"/proc/{keeper.pid}/ns/net") == ours:
+            pass
+        ip("link", "set", "beyond", "netns", str(keeper.pid))
+        ip("neighbour", "flush", "dev", "outside", "nud", "all")
+        with inside(keeper.pid):
+            for device in ("lo", "beyond"):
+                ip("link", "set", device, "up")
+            for version, bits in ((4, 24), (6, 64)):
+                ip(
+                    "address",
+                    "add",
+                    f"{OUTER[version][1]}/{bits}",
+                    "dev",
+                    "beyond",
+                    *(("nodad",) * (version == 6)),
+                )
+        yield keeper.pid
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def set_up(client: Client, side: int, workers: int) -> None:
+    client.hello()
+    client.configure(workers=workers)
+    open_tun(client, queues=workers, side=side)
+    open_raw(client)
+    out, into = outbound(), inbound()
+    if side:
+        out, into = turned(into, Direction.OUTBOUND), turned(out, Direction.INBOUND)
+    load_pair(client, out, into)
+
+
+@dataclass
+class Pair:
+    """Both ends, ours in the namespace of the test."""
+
+    near: Client
+    far: Client
+    far_process: int
+
+    def at_far_end(self, version: int, kind: int) -> socket.socket:
+        """Return a bound socket of a program there."""
+        with inside(self.far_process):
+            made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, kind)
+            made.settimeout(PATIENCE_S)
+            made.bind((INNER[version][1], PORT))
+        return made
+
+
+@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+def pair(request: pytest.FixtureRequest, sanitized: Path, tmp_path: Path) -> Iterator[Pair]:
+    folders = [tmp_path / name for name in ("near", "far")]
+    for folder in folders:
+        folder.mkdir()
+    with fresh_network_namespace(*OURS), another_namespace() as keeper, ExitStack() as stack:
+        near = stack.enter_context(running(sanitized, folders[0]))
+        set_up(near.client, 0, request.param)
+        with inside(keeper):
+            far = stack.enter_context(running(sanitized, folders[1]))
+            set_up(far.client, 1, request.param)
+        yield Pair(near.client, far.client, keeper)
+
+
+def receive_all(listener: socket.socket, digest: "hashlib._Hash") -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(PATIENCE_S)
+        while data := connection.recv(1 << 16):
+            digest.update(data)
+        connection.sendall(digest.digest())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_tcp_connection_brings_what_was_sent(pair: Pair, version: int) -> None:
+    block = bytes(range(256)) * 4096
+    sent, received = hashlib.sha256(block * MEGABYTES), hashlib.sha256()
+    with pair.at_far_end(version, socket.SOCK_STREAM) as listener:
+        listener.listen()
+        reader = threading.Thread(target=receive_all, args=(listener, received))
+        reader.start()
+        with socket.create_connection((INNER[version][1], PORT), timeout=PATIENCE_S) as connection:
+            for _ in range(MEGABYTES):
+                connection.sendall(block)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(100)
+        reader.join(PATIENCE_S)
+
+    assert answer == received.digest() == sent.digest()
+    near, far = pair.near.read_sa(OUT).usage, pair.far.read_device(TUN)
+    assert near.bytes > MEGABYTES << 20
+    # Every packet had room in the tunnel, and many left the other espd in one write.
+    assert near.bytes / near.packets <= 1400
+    assert far.sent_packets >= near.packets - sum(pair.far.drops().values())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_udp_super_datagram_is_cut_where_its_sender_says(pair: Pair, version: int) -> None:
+    if version == 6 and not has_uso():
+        pytest.skip("UDP segmentation of TUN devices came with Linux 6.2")
+    with pair.at_far_end(version, socket.SOCK_DGRAM) as receiver:
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM) as sender:
+            sender.setsockopt(_SOL_UDP, _UDP_SEGMENT, 1000)
+            sender.sendto(bytes(range(250)) * 17, (INNER[version][1], PORT))
+        pieces = [receiver.recv(2000) for _ in range(5)]
+
+    assert [len(piece) for piece in pieces] == [1000] * 4 + [250]
+    assert b"".join(pieces) == bytes(range(250)) * 17
+
+
+def has_uso() -> bool:
+    release = os.uname().release.split(".")
+    return (int(release[0]), int(release[1])) >= (6, 2)
