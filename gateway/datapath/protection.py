@@ -98,11 +98,12 @@ class Protection:
         self._counters_before = GuardCounters()
         self._is_removed = False
 
-    async def start(self, link: int) -> None:
+    async def start(self, link: int, policies: Sequence[Policy] = ()) -> None:
         """Find what former lives left in force, and lead our own packets past the tunnel device.
 
         Args:
             link: Index of the tunnel device.
+            policies: An SPD that outlived the former life: its traffic is led into the device without a gap.
 
         Raises:
             HostError: This machine refused.
@@ -117,7 +118,7 @@ class Protection:
         )
         heed_marks_in_reverse_path_filter()
         await mark_arp(self._guard)
-        await self.steer(())
+        await self.steer(policies)
 
     def forget_former_lives(self) -> None:
         """Leave what former lives protected out of all that is put in force from now on."""

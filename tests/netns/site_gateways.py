@@ -97,10 +97,10 @@ def gateways(
 
 @contextmanager
 def paris_and_tokyo(
-    sites: SiteToSite, directory: Path, wish: Wish = USUAL
+    sites: SiteToSite, directory: Path, wish: Wish = USUAL, options: tuple[str, ...] = ()
 ) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
     """Run both gateways while the context lasts."""
-    paris, tokyo = gateways(sites, directory, wish)
+    paris, tokyo = gateways(sites, directory, wish, options)
     with ExitStack() as stack:
         for gateway in (paris, tokyo):
             gateway.launch()

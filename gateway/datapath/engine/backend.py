@@ -180,10 +180,9 @@ class EngineBackend:
                 self._is_useless = life.is_new
                 await self._set_up(life)
                 await self._adopt()
-                await self._protection.start(self._link)
+                await self._protection.start(self._link, self._policies())
                 await self._protection.guard_policies(self._policies())
                 await self._table.start_over(self._wanted())
-                await self._protection.steer(self._policies())
                 self._watch.start()
                 self._path_errors.open()
                 self._is_useless = False

@@ -1,0 +1,139 @@
+"""Two gateways whose packets the native engine carries: under traffic, over rekeys, and whoever is killed.
+
+Both have routes by which the traffic could leave in clear; both ends of the link between them are captured.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.bench.flows import TwoWayFlow, two_way_udp
+from gateway.bench.process import GatewayProcess
+from gateway.bench.topology import SiteToSite, site_to_site
+from tests.engine.conftest import make
+from tests.netns.site_gateways import (
+    Wish,
+    paris_and_tokyo,
+    route_in_clear,
+    settle,
+    spis,
+    wait_for_ping,
+    wait_until,
+)
+from tests.netns.wire import nothing_in_clear_and_no_iv_twice
+
+pytestmark = pytest.mark.netns
+
+ESPD = Path(__file__).parents[2] / "hw" / "espd"
+_A_MOMENT_S = 0.7
+_IMPATIENT = Wish(ike="retransmit_timeout: 0.5s, retransmit_tries: 3")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Two gateways with a tunnel between them."""
+
+    sites: SiteToSite
+    paris: GatewayProcess
+    tokyo: GatewayProcess
+
+    def traffic(self, while_it_flows: Callable[[], object]) -> TwoWayFlow:
+        """Do something under numbered traffic, which flows a moment longer before and after."""
+        with two_way_udp(
+            self.sites.a.host, self.sites.a.host_address, self.sites.b.host, self.sites.b.host_address
+        ) as flow:
+            time.sleep(_A_MOMENT_S)
+            while_it_flows()
+            time.sleep(_A_MOMENT_S)
+        return flow
+
+    def espd(self) -> int:
+        """Return the process that carries the packets of Paris."""
+        (pid,) = (
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and self._is_espd(folder)
+        )
+        return pid
+
+    def _is_espd(self, folder: Path) -> bool:
+        """Say whether a process is espd, in the run directory of Paris."""
+        try:
+            is_espd = (folder / "comm").read_text() == "espd\n"
+            return is_espd and (folder / "cwd").readlink() == self.paris.directory / "run"
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
+    with site_to_site(f"ge{os.getpid()}") as sites:
+        route_in_clear(sites)
+        options = ("--datapath", "engine", "--teardown")
+        with (
+            paris_and_tokyo(sites, tmp_path, _IMPATIENT, options) as (paris, tokyo),
+            nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=1000),
+        ):
+            paris.ctl("up", "paris-tokyo")
+            running = Running(sites, paris, tokyo)
+            wait_for_ping(sites.a.host, sites.b.host_address)
+            wait_for_ping(sites.b.host, sites.a.host_address)
+            yield running
+
+
+def test_rekeys_lose_no_packet_and_the_engine_says_how_it_carries_them(run: Running) -> None:
+    before = spis(run.paris)
+
+    def rekey() -> None:
+        for _ in range(3):
+            run.paris.ctl("rekey", "paris-tokyo/lan")
+            time.sleep(0.5)
+
+    flow = run.traffic(rekey)
+
+    assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
+    assert not spis(run.paris) & before
+    sas = json.loads(run.paris.ctl("list", "sas", "--json").stdout)["sas"]
+    assert {sa["placement"] for sa in sas} == {"engine"}
+    assert all("outside in by raw sockets" in sa["placement_reason"] for sa in sas)
+
+
+def test_a_killed_agent_is_replaced_without_a_lost_packet_on_the_same_sas(run: Running) -> None:
+    before, espd = spis(run.paris), run.espd()
+
+    def kill() -> None:
+        agent = run.paris.pid_of("agent")
+        run.paris.kill("agent")
+        wait_until(lambda: run.paris.pid_of("agent") != agent)
+        wait_until(lambda: "sas_adopted" in run.paris.log())
+
+    flow = run.traffic(kill)
+
+    assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
+    assert run.espd() == espd
+    settle(run.paris, run.tokyo)
+    assert spis(run.paris) == before
+
+
+def test_a_killed_espd_is_replaced_and_its_keys_never_send_again(run: Running) -> None:
+    before, espd = spis(run.paris), run.espd()
+
+    def kill() -> None:
+        os.kill(espd, signal.SIGKILL)
+        wait_until(lambda: spis(run.paris) and not spis(run.paris) & before)
+        wait_for_ping(run.sites.a.host, run.sites.b.host_address)
+
+    flow = run.traffic(kill)
+
+    assert flow.missing > 0, "an espd that is dead carries nothing"
+    assert flow.b.highest == flow.a.sent
+    assert flow.a.highest == flow.b.sent
+    assert run.espd() != espd
+    settle(run.paris, run.tokyo)
