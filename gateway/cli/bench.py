@@ -18,7 +18,7 @@ from gateway.bench.engine.plan import (
 from gateway.bench.engine.plan import SUITES as ENGINE_SUITES
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
-from gateway.cli import bench_agent, bench_path
+from gateway.cli import bench_agent, bench_api, bench_path
 from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
 
@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("ike", help=help_text, description=help_text)
     _add_ike_arguments(subject)
     subject.set_defaults(measure=_measure_ike)
+    help_text = "the control API: applying, listing, single calls and watchers; beside charon's vici"
+    subject = subjects.add_parser("api", help=help_text, description=help_text)
+    bench_api.add_arguments(subject)
+    subject.set_defaults(measure=bench_api.measure)
     help_text = "the crypto libraries of the native engine, each suite and packet size"
     subject = subjects.add_parser("crypto", help=help_text, description=help_text)
     _add_engine_arguments(subject, suites_repeat=True)
