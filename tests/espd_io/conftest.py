@@ -8,8 +8,10 @@ import pytest
 from gateway.host.bpf.live import LiveFrames, load_live_frames
 from tests.conformance.namespace import fresh_network_namespace
 from tests.engine.conftest import BUILD, make
-from tests.espd.conftest import ESPD
+from tests.espd.conftest import ESPD, sanitized, shipped
 from tests.espd_io.wire import FRAME_BYTES, FRAMES, Cable, cable
+
+__all__ = ["sanitized", "shipped"]  # espd, built
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
