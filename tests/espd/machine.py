@@ -8,7 +8,6 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -45,12 +44,14 @@ class Machine:
     process: "subprocess.Popen[bytes]"
     path: Path
     client: Client
+    peers: list["Peer"]
     sockets: list[socket.socket] = field(default_factory=list)
 
-    @cached_property
+    @property
     def peer(self) -> "Peer":
         """Return who is at the other end of the wire."""
-        return Peer()
+        (peer,) = self.peers
+        return peer
 
     def connect(self) -> Client:
         """Return another connection."""
@@ -98,20 +99,27 @@ class Peer:
 
 
 @contextlib.contextmanager
-def running(program: Path, folder: Path) -> Iterator[Machine]:
-    """Run espd in this network namespace, and connect to it; at the end it must have ended well."""
+def running(program: Path, folder: Path, *, has_peer: bool = True) -> Iterator[Machine]:
+    """Run espd in this network namespace, and connect to it; at the end it must have ended well.
+
+    Args:
+        program: espd.
+        folder: For its socket.
+        has_peer: Whether the test listens at the other end of the wire, from the beginning.
+    """
     path = folder / "espd.sock"
     process = subprocess.Popen([program, "--socket", path], stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         line = process.stderr.readline().decode()
         assert line == f"espd: ready at {path}\n", line
-        machine = Machine(process, path, Client(path))
+        machine = Machine(process, path, Client(path), [Peer()] if has_peer else [])
         yield machine
+        tell(machine)
         for made in machine.sockets:
             made.close()
-        if "peer" in vars(machine):
-            machine.peer.close()
+        for peer in machine.peers:
+            peer.close()
         machine.client.close()
         if process.poll() is None:
             process.terminate()
@@ -121,6 +129,22 @@ def running(program: Path, folder: Path) -> Iterator[Machine]:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def tell(machine: Machine) -> None:
+    """Print what espd counted, for whoever reads why a test failed."""
+    if machine.process.poll() is not None:
+        return
+    client = machine.connect()
+    if client.hello().workers:
+        counters = client.counters()
+        numbers = {name: getattr(counters, name) for name, *_ in p.CountersReply._fields_[1:-1]}
+        print(numbers, client.drops())
+        for device in (TUN, OUTSIDE):
+            with contextlib.suppress(p.EspdRefused):
+                said = client.read_device(device)
+                print(device, {name: getattr(said, name) for name, *_ in p.DeviceCounters._fields_[4:]})
+    client.close()
 
 
 def ip(*arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""TCP and UDP through the tunnel devices of two espds: what the kernel leaves undone is cut, and merged again.
+"""TCP and UDP through the tunnel devices of two espds: super-frames are cut, and merged again.
 
 program ── TUN ── espd ── outside ═══ beyond ── espd ── TUN ── program
 """
@@ -56,7 +56,7 @@ def inside(process: int) -> Iterator[None]:
 
 @contextmanager
 def another_namespace() -> Iterator[int]:
-    """Keep a namespace of its own, with the other end of the wire in it; return a process that lives there."""
+    """Keep a namespace with the other end of the wire in it, and return a process that lives there."""
     ours = os.readlink("/proc/thread-self/ns/net")
     keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
     try:
@@ -116,10 +116,10 @@ def pair(request: pytest.FixtureRequest, sanitized: Path, tmp_path: Path) -> Ite
     for folder in folders:
         folder.mkdir()
     with fresh_network_namespace(*OURS), another_namespace() as keeper, ExitStack() as stack:
-        near = stack.enter_context(running(sanitized, folders[0]))
+        near = stack.enter_context(running(sanitized, folders[0], has_peer=False))
         set_up(near.client, 0, request.param)
         with inside(keeper):
-            far = stack.enter_context(running(sanitized, folders[1]))
+            far = stack.enter_context(running(sanitized, folders[1], has_peer=False))
             set_up(far.client, 1, request.param)
         yield Pair(near.client, far.client, keeper)
 
@@ -151,9 +151,9 @@ def test_a_tcp_connection_brings_what_was_sent(pair: Pair, version: int) -> None
     assert answer == received.digest() == sent.digest()
     near, far = pair.near.read_sa(OUT).usage, pair.far.read_device(TUN)
     assert near.bytes > MEGABYTES << 20
-    # Every packet had room in the tunnel, and many left the other espd in one write.
-    assert near.bytes / near.packets <= 1400
-    assert far.sent_packets >= near.packets - sum(pair.far.drops().values())
+    # What one read brought was many packets: each had room in the tunnel.
+    assert 1000 < near.bytes / near.packets <= 1400
+    assert (far.send_lost, far.send_refused) == (0, 0)
 
 
 @pytest.mark.parametrize("version", [4, 6])
