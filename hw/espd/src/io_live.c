@@ -2,10 +2,13 @@
 /*
  * Live frames: packets leave as if an XDP program had redirected them, many with one system call.
  *
- * The packets of a round lie in frames that are the memory of a BPF map. flush() writes down which,
- * and has BPF_PROG_TEST_RUN run a program once for each, which copies the packet into a page of the
+ * Packets lie in frames that are the memory of a BPF map. To send them is to write down which, and to
+ * have BPF_PROG_TEST_RUN run a program once for each, which copies the packet into a page of the
  * kernel's and redirects it (ebpf/xdp_live.bpf.c). When the call is back, every packet has been
  * taken by the device or is lost, and tracepoints have counted which: nothing is in flight for us.
+ *
+ * A call costs as much as a hundred packets. So packets wait while rounds bring more of them, for
+ * ENOUGH or ROUNDS of them; a round that brings none sends what there is.
  *
  * Program, slots and frames belong to the worker; all its devices take turns with them.
  */
@@ -28,6 +31,8 @@
 /* Pages that the kernel has in hand at once, the first so many packets of a call; all others get a
  * page that has come back. 32 to 64 are fastest; 256, the kernel's limit, overflow a veth's queue. */
 #define MAX_PAGES 64u
+#define ENOUGH    256u
+#define ROUNDS    8u
 /* Ethernet header and two VLAN tags. */
 #define LINK_BYTES 22u
 
@@ -41,7 +46,9 @@ struct gw_io_live {
 	uint32_t max_length; /* of a frame */
 	uint32_t longest;    /* of those that wait */
 	uint32_t waiting;
-	int error; /* of the system call, or 0 */
+	uint32_t waiting_before; /* at the end of the last round */
+	uint32_t rounds;         /* that packets have waited */
+	int error;               /* of the system call, or 0 */
 	uint64_t too_long;
 	uint64_t lost[GW_LIVE_ERRNOS]; /* of this device */
 	uint64_t lost_before[GW_LIVE_ERRNOS];
@@ -111,15 +118,16 @@ static int gw_live_run(const struct gw_io_live *live, uint32_t count)
 
 /* --- packets ---------------------------------------------------------------------------------- */
 
-static void gw_live_flush(struct gw_io *io)
+/* Send what waits, and return the frames. */
+static void gw_live_transmit(struct gw_io_live *live)
 {
-	struct gw_io_live *live = gw_live_of(io);
 	struct gw_live_burst *burst = live->burst;
 	uint64_t lost_before[GW_LIVE_ERRNOS];
-	uint64_t sent_before = burst->sent, sent;
+	uint64_t sent_before, sent;
 
 	if (!live->waiting)
 		return;
+	sent_before = burst->sent;
 	memcpy(lost_before, burst->lost, sizeof(lost_before));
 	memcpy(burst->slots, live->slots, live->waiting * sizeof(burst->slots[0]));
 	live->error = gw_live_run(live, live->waiting);
@@ -130,9 +138,21 @@ static void gw_live_flush(struct gw_io *io)
 			live->lost[i] += burst->lost[i] - lost_before[i];
 	}
 	for (uint32_t i = 0; i < live->waiting; i++)
-		gw_pool_return(io->pool, live->slots[i].frame);
-	live->waiting = 0;
+		gw_pool_return(live->io.pool, live->slots[i].frame);
+	live->waiting = live->waiting_before = 0;
 	live->longest = 0;
+	live->rounds = 0;
+}
+
+static void gw_live_flush(struct gw_io *io)
+{
+	struct gw_io_live *live = gw_live_of(io);
+	bool has_grown = live->waiting > live->waiting_before;
+
+	live->waiting_before = live->waiting;
+	if (has_grown && live->waiting < ENOUGH && ++live->rounds < ROUNDS)
+		return;
+	gw_live_transmit(live);
 }
 
 static unsigned int gw_live_send(struct gw_io *io, struct gw_packet *packets, unsigned int count)
@@ -165,7 +185,7 @@ static unsigned int gw_live_send(struct gw_io *io, struct gw_packet *packets, un
 		if (packet->length > live->longest)
 			live->longest = packet->length;
 		if (live->waiting == GW_LIVE_SLOTS)
-			gw_live_flush(io);
+			gw_live_transmit(live);
 	}
 	return count;
 }
@@ -183,7 +203,10 @@ static unsigned int gw_live_descriptors(const struct gw_io *io, struct pollfd *f
 
 static void gw_live_counters(struct gw_io *io, struct gw_io_counters *counters)
 {
-	*counters = gw_live_of(io)->counters;
+	struct gw_io_live *live = gw_live_of(io);
+
+	gw_live_transmit(live); /* what is sent has been counted, lost or not */
+	*counters = live->counters;
 }
 
 /* Has a loss of this kind been counted since the last check? */
@@ -304,8 +327,7 @@ static void gw_live_close(struct gw_io *io)
 {
 	struct gw_io_live *live = gw_live_of(io);
 
-	for (uint32_t i = 0; i < live->waiting; i++)
-		gw_pool_return(io->pool, live->slots[i].frame);
+	gw_live_transmit(live);
 	if (live->burst)
 		munmap(live->burst, sizeof(*live->burst));
 	if (live->link_fd >= 0)
