@@ -108,6 +108,10 @@ class Sad:
         """Forget policies; return the names of those that were there."""
         return tuple(name for name in names if self._policies.pop(name, None) is not None)
 
+    def has_policy(self, name: str) -> bool:
+        """Say whether a policy of that name is in force."""
+        return name in self._policies
+
     def policies(self) -> tuple[Policy, ...]:
         """Return the SPD in the order in which it is searched: priority, then name."""
         return tuple(sorted(self._policies.values(), key=lambda policy: (policy.priority, policy.name)))

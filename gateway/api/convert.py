@@ -524,6 +524,7 @@ def write_installed_sa(installed: InstalledSa) -> dpb.InstalledSa:
         refusals=write_refusals(installed.refusals),
         generation=installed.generation,
         effective_mtu=installed.effective_mtu or 0,
+        owner=installed.owner,
     )
 
 
@@ -540,4 +541,5 @@ def read_installed_sa(message: dpb.InstalledSa, path: str, violations: Violation
         refusals=read_refusals(message.refusals),
         generation=message.generation,
         effective_mtu=message.effective_mtu or None,
+        owner=message.owner,
     )

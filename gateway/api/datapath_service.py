@@ -13,10 +13,11 @@ from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1.datapath_pb2_grpc import DatapathServiceServicer
 from gateway.api.violations import Violations
 from gateway.api.watch import watch
-from gateway.datapath.backend import Datapath, DatapathEvent
+from gateway.datapath.backend import Datapath, DatapathEvent, SharedDatapath
 from gateway.ipsec.sa import SaId
 
 MAX_SPIS_PER_CALL: Final = 4096
+MAX_OWNER: Final = 64
 
 # What a context carries differs from method to method, and nothing here reads it.
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,6 +28,23 @@ class DatapathService(DatapathServiceServicer):
 
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
+
+    def _of(self, owner: str) -> Datapath:
+        """Return the datapath as an owner has it.
+
+        Raises:
+            InvalidArgument: It has one owner only.
+        """
+        if not owner:
+            return self._datapath
+        violations = Violations()
+        if len(owner) > MAX_OWNER or not owner.isprintable():
+            violations.add("owner", f"is no name: at most {MAX_OWNER} characters, all printable")
+        elif not isinstance(self._datapath, SharedDatapath):
+            violations.add("owner", "is given, but this datapath is for the IKE controller alone")
+        violations.raise_if_any()
+        assert isinstance(self._datapath, SharedDatapath)
+        return self._datapath.of_owner(owner)
 
     async def GetCapabilities(
         self, request: dpb.GetCapabilitiesRequest, context: Context
@@ -49,12 +67,12 @@ class DatapathService(DatapathServiceServicer):
     async def InstallSas(self, request: dpb.InstallSasRequest, context: Context) -> dpb.InstallSasResponse:
         """Install a batch of SAs."""
         sas = convert.read_batch(request.sas, "sas", convert.read_sa)
-        results = await self._datapath.install_sas(sas, request.generation)
+        results = await self._of(request.owner).install_sas(sas, request.generation)
         return dpb.InstallSasResponse(results=[convert.write_item_result(result) for result in results])
 
     async def RemoveSas(self, request: dpb.RemoveSasRequest, context: Context) -> dpb.RemoveSasResponse:
         """Remove a batch of SAs."""
-        results = await self._datapath.remove_sas([SaId(sa_id) for sa_id in request.sa_ids])
+        results = await self._of(request.owner).remove_sas([SaId(sa_id) for sa_id in request.sa_ids])
         return convert_datapath.write_removed(results)
 
     async def ListSas(self, request: dpb.ListSasRequest, context: Context) -> dpb.ListSasResponse:
@@ -67,14 +85,14 @@ class DatapathService(DatapathServiceServicer):
     ) -> dpb.ApplyPoliciesResponse:
         """Install or replace a batch of SPD entries."""
         policies = convert.read_batch(request.policies, "policies", convert.read_policy)
-        results = await self._datapath.apply_policies(policies, request.generation)
+        results = await self._of(request.owner).apply_policies(policies, request.generation)
         return dpb.ApplyPoliciesResponse(results=[convert.write_item_result(result) for result in results])
 
     async def RemovePolicies(
         self, request: dpb.RemovePoliciesRequest, context: Context
     ) -> dpb.RemovePoliciesResponse:
         """Remove a batch of SPD entries."""
-        results = await self._datapath.remove_policies(list(request.names))
+        results = await self._of(request.owner).remove_policies(list(request.names))
         return dpb.RemovePoliciesResponse(results=[convert.write_item_result(result) for result in results])
 
     async def ListPolicies(
@@ -90,7 +108,7 @@ class DatapathService(DatapathServiceServicer):
 
     async def Reconcile(self, request: dpb.ReconcileRequest, context: Context) -> dpb.ReconcileResponse:
         """Remove what is of an older generation."""
-        return dpb.ReconcileResponse(removed=await self._datapath.reconcile(request.generation))
+        return dpb.ReconcileResponse(removed=await self._of(request.owner).reconcile(request.generation))
 
     def WatchEvents(
         self, request: dpb.WatchEventsRequest, context: Context
@@ -100,4 +118,4 @@ class DatapathService(DatapathServiceServicer):
         def write(event: DatapathEvent) -> dpb.WatchEventsResponse:
             return dpb.WatchEventsResponse(event=convert_datapath.write_datapath_event(event, time.time()))
 
-        return watch(self._datapath.events(), dpb.WatchEventsResponse(), write)
+        return watch(self._of(request.owner).events(), dpb.WatchEventsResponse(), write)

@@ -59,6 +59,7 @@ _DATAPATH_CODES: Final[Mapping[ErrorReason, int]] = {
     ErrorReason.PLACEMENT_UNAVAILABLE: code_pb2.FAILED_PRECONDITION,
     ErrorReason.NOT_FOUND: code_pb2.NOT_FOUND,
     ErrorReason.STALE_GENERATION: code_pb2.FAILED_PRECONDITION,
+    ErrorReason.NOT_OWNER: code_pb2.PERMISSION_DENIED,
     ErrorReason.UNAVAILABLE: code_pb2.UNAVAILABLE,
     ErrorReason.SYSTEM: code_pb2.INTERNAL,
 }

@@ -155,7 +155,8 @@ class SaUpkeep:
 
     async def _meet(self, _capabilities: Capabilities) -> None:
         async with self.changing, asyncio.timeout(4 * CALL_TIMEOUT_S):
-            present = await self._datapath.list_sas()
+            # Those of an orchestrator with keys of its own are none of our business.
+            present = [item for item in await self._datapath.list_sas() if not item.owner]
             if not self._has_met:
                 newest = max((item.generation for item in present), default=0)
                 generation = max(int(self._wall_clock() * 1000), newest + 1)

@@ -7,7 +7,7 @@ Every call is a coroutine; batches are idempotent and answered item by item. The
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from gateway.datapath.watch import Watch
 from gateway.ipsec.algorithms import Encr, Integ
@@ -37,6 +37,8 @@ class ErrorReason(Enum):
     PLACEMENT_UNAVAILABLE = "PLACEMENT_UNAVAILABLE"
     NOT_FOUND = "NOT_FOUND"
     STALE_GENERATION = "STALE_GENERATION"
+    NOT_OWNER = "NOT_OWNER"
+    """It belongs to the IKE controller, or to another orchestrator."""
     UNAVAILABLE = "UNAVAILABLE"
     """The datapath does not answer."""
     SYSTEM = "SYSTEM"
@@ -166,6 +168,8 @@ class InstalledSa:
     generation: int = 0
     effective_mtu: int | None = None
     """Largest inner packet that fits without fragmentation, in bytes; `None` if not known."""
+    owner: str = ""
+    """Who brought it, where it was not the IKE controller."""
 
 
 # --- events -------------------------------------------------------------------------------------
@@ -294,6 +298,14 @@ class Datapath(Protocol):
 
     async def close(self) -> None:
         """Release everything but the protection: fail-closed rules stay (docs/architecture)."""
+
+
+@runtime_checkable
+class SharedDatapath(Protocol):
+    """A datapath that an orchestrator with keys of its own may use beside the IKE controller (RFC 9061)."""
+
+    def of_owner(self, owner: str) -> Datapath:
+        """Return the datapath as somebody else than the IKE controller has it."""
 
 
 class StartedDatapath(Datapath, Protocol):

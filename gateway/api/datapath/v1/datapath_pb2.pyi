@@ -71,12 +71,14 @@ class AllocateSpisResponse(_message.Message):
     def __init__(self, spis: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class InstallSasRequest(_message.Message):
-    __slots__ = ("sas", "generation")
+    __slots__ = ("sas", "generation", "owner")
     SAS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     sas: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.SecurityAssociation]
     generation: int
-    def __init__(self, sas: _Optional[_Iterable[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
+    owner: str
+    def __init__(self, sas: _Optional[_Iterable[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]]] = ..., generation: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class InstallSasResponse(_message.Message):
     __slots__ = ("results",)
@@ -85,10 +87,12 @@ class InstallSasResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_status_pb2.ItemResult, _Mapping]]] = ...) -> None: ...
 
 class RemoveSasRequest(_message.Message):
-    __slots__ = ("sa_ids",)
+    __slots__ = ("sa_ids", "owner")
     SA_IDS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     sa_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sa_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    owner: str
+    def __init__(self, sa_ids: _Optional[_Iterable[str]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class RemoveSasResponse(_message.Message):
     __slots__ = ("results", "counters")
@@ -103,7 +107,7 @@ class ListSasRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class InstalledSa(_message.Message):
-    __slots__ = ("sa_id", "sa", "placement", "placement_reason", "generation", "effective_mtu", "refusals")
+    __slots__ = ("sa_id", "sa", "placement", "placement_reason", "generation", "effective_mtu", "refusals", "owner")
     SA_ID_FIELD_NUMBER: _ClassVar[int]
     SA_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +115,7 @@ class InstalledSa(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_MTU_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     sa_id: str
     sa: _ipsec_pb2.SecurityAssociation
     placement: _ipsec_pb2.Engine
@@ -118,7 +123,8 @@ class InstalledSa(_message.Message):
     generation: int
     effective_mtu: int
     refusals: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.PlacementRefusal]
-    def __init__(self, sa_id: _Optional[str] = ..., sa: _Optional[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., generation: _Optional[int] = ..., effective_mtu: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
+    owner: str
+    def __init__(self, sa_id: _Optional[str] = ..., sa: _Optional[_Union[_ipsec_pb2.SecurityAssociation, _Mapping]] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., generation: _Optional[int] = ..., effective_mtu: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ListSasResponse(_message.Message):
     __slots__ = ("sas",)
@@ -127,12 +133,14 @@ class ListSasResponse(_message.Message):
     def __init__(self, sas: _Optional[_Iterable[_Union[InstalledSa, _Mapping]]] = ...) -> None: ...
 
 class ApplyPoliciesRequest(_message.Message):
-    __slots__ = ("policies", "generation")
+    __slots__ = ("policies", "generation", "owner")
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     policies: _containers.RepeatedCompositeFieldContainer[_ipsec_pb2.Policy]
     generation: int
-    def __init__(self, policies: _Optional[_Iterable[_Union[_ipsec_pb2.Policy, _Mapping]]] = ..., generation: _Optional[int] = ...) -> None: ...
+    owner: str
+    def __init__(self, policies: _Optional[_Iterable[_Union[_ipsec_pb2.Policy, _Mapping]]] = ..., generation: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ApplyPoliciesResponse(_message.Message):
     __slots__ = ("results",)
@@ -141,10 +149,12 @@ class ApplyPoliciesResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[_status_pb2.ItemResult, _Mapping]]] = ...) -> None: ...
 
 class RemovePoliciesRequest(_message.Message):
-    __slots__ = ("names",)
+    __slots__ = ("names", "owner")
     NAMES_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+    owner: str
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class RemovePoliciesResponse(_message.Message):
     __slots__ = ("results",)
@@ -191,10 +201,12 @@ class GetCountersResponse(_message.Message):
     def __init__(self, sas: _Optional[_Iterable[_Union[SaCounters, _Mapping]]] = ..., drops: _Optional[_Iterable[_Union[_status_pb2.DropCount, _Mapping]]] = ...) -> None: ...
 
 class ReconcileRequest(_message.Message):
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "owner")
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     generation: int
-    def __init__(self, generation: _Optional[int] = ...) -> None: ...
+    owner: str
+    def __init__(self, generation: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class ReconcileResponse(_message.Message):
     __slots__ = ("removed",)
@@ -203,8 +215,10 @@ class ReconcileResponse(_message.Message):
     def __init__(self, removed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchEventsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("owner",)
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    owner: str
+    def __init__(self, owner: _Optional[str] = ...) -> None: ...
 
 class Acquire(_message.Message):
     __slots__ = ("policy", "source", "destination", "protocol", "source_port", "destination_port")

@@ -28,6 +28,10 @@ if _version_not_supported:
 class DatapathServiceStub:
     """The SAD and SPD of one node.
 
+    An orchestrator with keys of its own (RFC 9061, IKE-less) gives its name as `owner` with everything it installs,
+    applies, removes and reconciles. It may then use the node beside the IKE controller, which is the owner without a
+    name: each counts its own generations, sees everything, and changes nothing of the other's (NOT_OWNER).
+
     Every call is idempotent. A batch that is not well-formed is refused whole, with INVALID_ARGUMENT and
     every field violation; otherwise each item is answered by itself, in the order of the batch.
     """
@@ -97,6 +101,10 @@ class DatapathServiceStub:
 
 class DatapathServiceServicer:
     """The SAD and SPD of one node.
+
+    An orchestrator with keys of its own (RFC 9061, IKE-less) gives its name as `owner` with everything it installs,
+    applies, removes and reconciles. It may then use the node beside the IKE controller, which is the owner without a
+    name: each counts its own generations, sees everything, and changes nothing of the other's (NOT_OWNER).
 
     Every call is idempotent. A batch that is not well-formed is refused whole, with INVALID_ARGUMENT and
     every field violation; otherwise each item is answered by itself, in the order of the batch.
@@ -247,6 +255,10 @@ def add_DatapathServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class DatapathService:
     """The SAD and SPD of one node.
+
+    An orchestrator with keys of its own (RFC 9061, IKE-less) gives its name as `owner` with everything it installs,
+    applies, removes and reconciles. It may then use the node beside the IKE controller, which is the owner without a
+    name: each counts its own generations, sees everything, and changes nothing of the other's (NOT_OWNER).
 
     Every call is idempotent. A batch that is not well-formed is refused whole, with INVALID_ARGUMENT and
     every field violation; otherwise each item is answered by itself, in the order of the batch.
