@@ -81,6 +81,11 @@ class Tunnels:
     def _is_ours(self, link: Link) -> bool:
         return link.alias == self._alias and link.kind == self._kind.kind
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the interfaces that SPD entries want."""
+        return tuple(self._users)
+
     # --- what SPD entries want --------------------------------------------------------------------
 
     async def claim(self, policy: Policy) -> None:

@@ -1,12 +1,14 @@
 """Our gateway at one site or at both, with one connection between them, on a datapath of choice."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from gateway.api.control.v1 import control_pb2 as pb
-from gateway.bench.topology import SiteToSite
+from gateway.bench.topology import Namespace, SiteToSite
 from tests.interop.conftest import OURS, PSK
 from tests.interop.our_gateway import OurGateway, failure_of
 
@@ -14,6 +16,33 @@ IKE: Final = "aes256gcm16-prfsha384-x25519"
 ESP: Final = "aes256gcm16-x25519"
 CONNECTION: Final = "swan"
 CHILD: Final = "swan/net"
+
+
+_CONNECT: Final = """
+import socket, sys
+address, port, listens = sys.argv[1], 7777, sys.argv[2] == "listen"
+if listens:
+    server = socket.create_server((address, port))
+    print("ready", flush=True)
+    connection, _ = server.accept()
+else:
+    connection = socket.create_connection((address, port), 10)
+with connection:
+    print(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), flush=True)
+    connection.sendall(b"x")
+    connection.recv(1)
+"""
+
+
+def tcp_segments(client: Namespace, server: Namespace, address: str) -> tuple[int, int]:
+    """Return the largest segments in bytes with which client and server of a TCP connection begin."""
+    listening = server.popen(sys.executable, "-c", _CONNECT, address, "listen", stdout=subprocess.PIPE)
+    with listening:
+        assert listening.stdout is not None
+        assert listening.stdout.readline().strip() == "ready"
+        ours = client.run(sys.executable, "-c", _CONNECT, address, "connect").stdout
+        theirs = listening.stdout.readline()
+    return int(ours), int(theirs)
 
 
 @contextmanager

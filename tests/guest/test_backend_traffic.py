@@ -5,7 +5,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Interface, ip_address
@@ -30,10 +30,8 @@ from gateway.datapath.xfrm.numbers import ANY_PROTOCOL, PolicyDirection
 from gateway.host.sockets import (
     UDP_ENCAP,
     UDP_ENCAP_ESPINUDP,
-    PortOptions,
     bypass_xfrm,
     grow_receive_buffer,
-    open_ports,
 )
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
@@ -43,29 +41,13 @@ from gateway.ipsec.sa import Mode, SecurityAssociation, UdpEncapsulation
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.namespace import inside
 from tests.conformance.sas import inbound, outbound, policy
-from tests.guest.backend_rig import Peer, beside_a_peer, ip
+from tests.guest.backend_rig import Peer, ip
 
 pytestmark = pytest.mark.guest
 
 PORT = 7001
 KERNEL = Placement(require=Engine.KERNEL)
 E = TypeVar("E", bound=DatapathEvent)
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with beside_a_peer() as made:
-        yield made
-
-
-@pytest.fixture
-async def backend(peer: Peer) -> AsyncIterator[XfrmBackend]:
-    ports = open_ports(PortOptions())
-    made = XfrmBackend(esp_sockets=ports.esp)
-    await made.start()
-    yield made
-    await made.close()
-    ports.close()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.bench.flows import two_way_udp
 from gateway.bench.topology import SiteToSite, site_to_site
-from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed
+from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed, tcp_segments
 from tests.interop.conftest import PSK, THEIRS
 from tests.interop.our_gateway import OurGateway
 from tests.interop.peer import wait_until
@@ -111,4 +111,6 @@ def test_new_prefix_is_routed_into_the_tunnel_while_it_carries_and_is_rekeyed(
         assert min(flow.a.received, flow.b.received) > RATE_PPS / 2
         assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{ours.log()[-4000:]}"
         wait_for_ping(a.host, LATER)
+        (mtu,) = {sa.effective_mtu for sa in ours.child_sas()}
+        assert max(tcp_segments(a.host, b.host, b.host_address)) <= mtu - 40
         ours.down(CONNECTION)

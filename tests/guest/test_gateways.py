@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.flows import two_way_udp
-from gateway.bench.topology import SiteToSite, site_to_site
-from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed
+from gateway.bench.topology import Namespace, SiteToSite, site_to_site
+from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed, tcp_segments
 from tests.interop.conftest import PSK, THEIRS
 from tests.interop.our_gateway import OurGateway
 from tests.interop.peer import wait_until
@@ -26,6 +26,10 @@ pytestmark = pytest.mark.guest
 
 #: Packets a second each way: two Python processes share the one CPU of the guest with everything else.
 RATE_PPS = 100
+
+
+IPV4_AND_TCP_BYTES = 40
+MAX_TCP_OPTIONS_BYTES = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +44,6 @@ class Rig:
     rekey_child: Callable[[], object]
     rekey_ike: Callable[[], object]
     reauthenticate: Callable[[], object]
-    peer_sends_early: bool = False
-    """Whether it sends on a new Child SA before we can have its keys, and our kernel drops that."""
-
-    def without_sa(self) -> int:
-        """Return how many packets our kernel has dropped because it had no SA of their SPI."""
-        shown = self.sites.a.gateway.run("cat", "/proc/net/xfrm_stat").stdout
-        return int(dict(line.split() for line in shown.splitlines())["XfrmInNoStates"])
 
     def names(self) -> tuple[set[str], set[str]]:
         """Return what tells our IKE SAs and Child SAs from later ones."""
@@ -95,7 +92,6 @@ def strongswan(datapath: str, directory: Path) -> Iterator[Rig]:
             rekey_child=lambda: theirs.swanctl("--rekey", "--child", "net"),
             rekey_ike=lambda: theirs.swanctl("--rekey", "--ike", "swan"),
             reauthenticate=lambda: theirs.swanctl("--rekey", "--ike", "swan", "--reauth"),
-            peer_sends_early=datapath == "xfrm",
         )
 
 
@@ -178,16 +174,30 @@ def test_rekey_under_load_loses_nothing(rig: Rig, what: str) -> None:
     assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
 
 
+def test_tcp_of_the_hosts_begins_with_segments_that_fit(rig: Rig) -> None:
+    """Though their links carry 1500 bytes, and nothing was too big yet."""
+    rig.settle()
+    (child_sa,) = rig.ours.child_sas()
+    without_options = child_sa.effective_mtu - IPV4_AND_TCP_BYTES
+
+    segments = tcp_segments(rig.sites.a.host, rig.sites.b.host, rig.sites.b.host_address)
+
+    for size in segments:
+        assert without_options - MAX_TCP_OPTIONS_BYTES <= size <= without_options
+
+
 @pytest.mark.parametrize("by", ["us", "the peer"])
 def test_reauthentication_under_load_loses_nothing_but_what_comes_too_early(rig: Rig, by: str) -> None:
     """RFC 7296 §2.8.3, make before break.
 
-    strongSwan as the responder sends on the new Child SA while its answer is still on the way to us, who can
-    have the keys only then. The software datapath keeps such packets; the kernel drops them, and counts each.
+    A responder may send on the new Child SA while its answer is on the way to the initiator, who can have
+    the keys only then: strongSwan at once, we after a quarter of a second. The software datapath keeps such
+    packets; the kernel drops them, and counts each.
     """
     rig.settle()
     before, _ = rig.names()
-    early_before = rig.without_sa()
+    initiator = rig.sites.a.gateway if by == "us" else rig.sites.b.gateway
+    early_before = without_sa(initiator)
 
     a, b = rig.sites.a, rig.sites.b
     with two_way_udp(a.host, a.host_address, b.host, b.host_address, rate_pps=RATE_PPS) as flow:
@@ -200,7 +210,12 @@ def test_reauthentication_under_load_loses_nothing_but_what_comes_too_early(rig:
         rig.settle()
         time.sleep(0.5)
 
-    early = rig.without_sa() - early_before if rig.peer_sends_early and by == "us" else 0
-    assert min(flow.a.received, flow.b.received) > RATE_PPS / 2
+    early = without_sa(initiator) - early_before
+    assert min(flow.a.received, flow.b.received) > 0
     assert (flow.missing, flow.duplicates) == (early, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
-    assert flow.b.received == flow.a.sent
+
+
+def without_sa(gateway: Namespace) -> int:
+    """Return how many packets the kernel has dropped because it had no SA of their SPI."""
+    shown = gateway.run("cat", "/proc/net/xfrm_stat").stdout
+    return int(dict(line.split() for line in shown.splitlines())["XfrmInNoStates"])

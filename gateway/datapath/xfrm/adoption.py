@@ -8,6 +8,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import read_suite, suite_of
 from gateway.datapath.xfrm.journal import Journal, SaNote
 from gateway.datapath.xfrm.kernel import delete_policies, delete_sas
+from gateway.datapath.xfrm.kernel_sas import carried_bytes
 from gateway.datapath.xfrm.netlink import Policy, Sa, XfrmSocket
 from gateway.datapath.xfrm.placing import engine_of
 from gateway.datapath.xfrm.policies import serves_of
@@ -84,6 +85,7 @@ def _held(note: SaNote, sas: dict[r.SaId, Sa]) -> Held | None:
         at=note.at,
         offload=offload,
         device=note.device,
+        mtu_bytes=carried_bytes(note.sa, note.at) if note.sa.direction is Direction.OUTBOUND else 0,
     )
 
 

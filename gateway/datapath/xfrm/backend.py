@@ -39,7 +39,8 @@ from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, Xf
 from gateway.datapath.xfrm.installation import counters_of
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel import allocate_spis, read_sas
-from gateway.datapath.xfrm.kernel_sas import KernelSas, ask
+from gateway.datapath.xfrm.kernel_sas import KernelSas, ask, carried_bytes
+from gateway.datapath.xfrm.mss import MssClamp
 from gateway.datapath.xfrm.netlink import Sa, XfrmListener, XfrmThread
 from gateway.datapath.xfrm.notifications import GROUPS, KINDS, Meaning, meaning_of
 from gateway.datapath.xfrm.options import XfrmOptions
@@ -50,10 +51,9 @@ from gateway.datapath.xfrm.routes import Routes
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.statistics import drops_of, read_statistics
-from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
 from gateway.host.links import XFRM, Links
-from gateway.host.network import Network, probe_path
+from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import Capability, require_capabilities
 from gateway.host.sockets import UDP_ENCAP, UDP_ENCAP_ESPINUDP
@@ -75,7 +75,6 @@ _log = get_logger(__name__)
 T = TypeVar("T")
 
 _MAX_SPIS_AT_ONCE: Final = 10_000
-_DEFAULT_PATH_MTU: Final = 1500
 _MESSAGES_AT_ONCE: Final = 64
 _SEQUENCES_S: Final = 10.0
 """At 100 Gb/s a quarter of 2**32 packets of 1400 bytes takes two minutes."""
@@ -110,6 +109,7 @@ class XfrmBackend:
         self._tunnels = Tunnels(
             self._network, TunnelKind(kind=XFRM, make=self._make_interface), self._options.tag
         )
+        self._mss = MssClamp(self._options.tag)
         self._carried: dict[int, dict[Serves, int]] = {}
         """By interface id and what an SA of it serves: what the SA carries in one piece, in bytes."""
         self._journal = Journal(self._options.journal)
@@ -176,6 +176,7 @@ class XfrmBackend:
         if self._leftovers.policies:
             await self._routes.keep_former()
         await self._policies.steer(self._spd.entries())
+        await self._clamp_mss()
         if found.sas or found.policies:
             _log.warning(
                 "leftovers_found",
@@ -234,6 +235,7 @@ class XfrmBackend:
                 await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag).remove(xfrm))
                 await self._routes.remove()
                 await self._tunnels.remove_all()
+                await self._mss.remove()
                 self._journal.remove()
             except (XfrmError, OSError) as error:
                 raise HostError(str(error)) from error
@@ -287,18 +289,22 @@ class XfrmBackend:
             return results
 
     async def _fit_interfaces(self, sas: Iterable[SecurityAssociation]) -> None:
-        """Have the MTU of interfaces follow the SAs that were installed."""
+        """Have the MTU of interfaces follow the SAs that were installed, and the MSS of what is forwarded."""
         changed: dict[int, None] = {}
         for sa in sas:
             held = self._sad.get(sa.sa_id)
             if held is not None and sa.interface_id and not held.is_inbound:
-                self._carried.setdefault(sa.interface_id, {})[held.serves] = _effective_mtu(held)
+                self._carried.setdefault(sa.interface_id, {})[held.serves] = held.mtu_bytes
                 changed[sa.interface_id] = None
         for number in changed:
             carried = self._carried[number]
             for serves in [serves for serves in carried if not self._sad.carriers(serves).outbound]:
                 del carried[serves]
         await self._tunnels.fit_mtu({number: min(self._carried[number].values()) for number in changed})
+        await self._clamp_mss()
+
+    async def _clamp_mss(self) -> None:
+        await self._mss.follow(self._sad.narrowest_bytes, self._tunnels.names)
 
     async def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         try:
@@ -319,6 +325,7 @@ class XfrmBackend:
             there = [held for sa_id in sa_ids if (held := self._sad.get(sa_id)) is not None]
             counted = await self._count(there)
             refusal = await self._sas.take_away(there)
+            await self._clamp_mss()
         return tuple(ItemResult(name=sa_id, error=refusal, counters=counted.get(sa_id)) for sa_id in sa_ids)
 
     async def _count(self, wanted: Sequence[Held]) -> dict[SaId, SaCounters]:
@@ -348,7 +355,7 @@ class XfrmBackend:
                 placement_reason=in_words(held.refusals),
                 refusals=held.refusals,
                 generation=held.generation,
-                effective_mtu=None if held.is_inbound else _effective_mtu(held),
+                effective_mtu=None if held.is_inbound else carried_bytes(held.sa, held.at),
             )
             for held in self._sad
         )
@@ -385,6 +392,7 @@ class XfrmBackend:
             entry = self._spd.get(name)
             self._tunnels.note(name, None if entry is None else entry.policy.interface)
         await self._tunnels.tidy()
+        await self._clamp_mss()
 
     async def _make_interface(self, interface: TunnelInterface) -> None:
         links = Links(self._network)
@@ -533,9 +541,3 @@ class XfrmBackend:
     def now(self) -> float:
         """Return the monotonic time in seconds."""
         return time.monotonic()
-
-
-def _effective_mtu(held: Held) -> int:
-    """Return the largest packet that an outbound SA carries in one piece, in bytes."""
-    path = probe_path(held.at.destination, source=held.at.source, heeds_policies=False)
-    return effective_mtu(held.sa, _DEFAULT_PATH_MTU if path is None else path.mtu_bytes)

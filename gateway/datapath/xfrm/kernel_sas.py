@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from gateway.datapath.backend import DatapathError, ErrorReason, SasLost, SoftExpire, first_wanted
 from gateway.datapath.select import our_address
@@ -35,7 +35,9 @@ from gateway.datapath.xfrm.policies import PolicyKeeper
 from gateway.datapath.xfrm.probe import KernelAbility, missing_option
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.spd import Serves
+from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
+from gateway.host.network import probe_path
 from gateway.ipsec.algorithms import Integ
 from gateway.ipsec.placement import Engine, PlacementRefusal, in_words
 from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SecurityAssociation
@@ -44,6 +46,8 @@ from gateway.observe.logs import get_logger
 _log = get_logger(__name__)
 
 T = TypeVar("T")
+
+DEFAULT_PATH_MTU: Final = 1500
 
 
 async def ask(thread: XfrmThread, call: Callable[[XfrmSocket], T]) -> T:
@@ -56,6 +60,12 @@ async def ask(thread: XfrmThread, call: Callable[[XfrmSocket], T]) -> T:
         return await thread.run(call)
     except XfrmError as error:
         raise DatapathError(ErrorReason.SYSTEM, str(error)) from error
+
+
+def carried_bytes(sa: SecurityAssociation, at: Whereabouts) -> int:
+    """Return the largest packet that an outbound SA carries in one piece now, in bytes."""
+    path = probe_path(at.destination, source=at.source, heeds_policies=False)
+    return effective_mtu(sa, DEFAULT_PATH_MTU if path is None else path.mtu_bytes)
 
 
 class KernelSas:
@@ -184,6 +194,7 @@ class KernelSas:
             at=at,
             offload=placed,
             device=device.name if placed is not None and device is not None else "",
+            mtu_bytes=carried_bytes(sa, at) if sa.direction is Direction.OUTBOUND else 0,
         )
         offloads_before = {carrier.offload for carrier in self._sad.carriers(held.serves).outbound}
         self._sad.add(held)

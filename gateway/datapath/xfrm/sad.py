@@ -1,6 +1,7 @@
 """The SAs that we have put into the kernel's SAD, and how its messages find them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,8 @@ class Held:
     """What was read back of the device that carries it."""
     device: str = ""
     """Its name."""
+    mtu_bytes: int = 0
+    """What an outbound SA carries in one piece, as its path was when it was installed."""
     is_worn: bool = False
     """Whether it was told that its sequence numbers run out."""
 
@@ -81,6 +84,7 @@ class Sad:
         self._serving: dict[Serves, dict[SaId, Held]] = {}
         self._reqids: dict[Serves, int] = {}
         self._next_reqid = _FIRST_REQID
+        self._mtus: Counter[int] = Counter()
         self._taken: dict[Spi, int] = {}
         self._reserved: dict[Spi, float] = {}
         self._fingerprint_key = entropy(32)
@@ -108,6 +112,8 @@ class Sad:
         if held.is_inbound:
             self._taken[held.sa.spi] = self._taken.get(held.sa.spi, 0) + 1
             self._reserved.pop(held.sa.spi, None)
+        else:
+            self._mtus[held.mtu_bytes] += 1
 
     def remove(self, sa_id: SaId) -> Held | None:
         """Remove an SA and return it, if it was there."""
@@ -123,7 +129,16 @@ class Sad:
             self._taken[held.sa.spi] -= 1
             if not self._taken[held.sa.spi]:
                 del self._taken[held.sa.spi]
+        else:
+            self._mtus[held.mtu_bytes] -= 1
+            if not self._mtus[held.mtu_bytes]:
+                del self._mtus[held.mtu_bytes]
         return held
+
+    @property
+    def narrowest_bytes(self) -> int | None:
+        """Return what the narrowest outbound SA carries in one piece; `None` without any."""
+        return min(self._mtus, default=None)
 
     def move(self, held: Held, at: Whereabouts) -> None:
         """Note that an SA is elsewhere now."""
