@@ -17,7 +17,7 @@ BIN := .venv/bin
 # Two at a time; what makes namespaces shares a core with one other at the most, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
 ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest tests/espd tests/espd_io
-C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c)
+C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c hw/bench/*.h)
 SKIPS := .pytest_cache/ipsecgw-skips
 
 help:
@@ -34,7 +34,9 @@ help:
 	@echo 'make docs      the documentation as a site, in dist/docs'
 	@echo 'make lock      renew requirements.lock from pyproject.toml'
 
+# The native engine needs a C compiler and OpenSSL's headers: without them the demo runs all the same, and says so.
 demo: deps-demo venv
+	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine >/dev/null 2>&1 || true
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
 test: deps-peers deps-guest engine xdp venv
@@ -61,6 +63,10 @@ fuzz-engine: deps-engine
 	@$(MAKE) --no-print-directory -C hw/engine BUILD=$(CACHE)/engine/fuzz $(CACHE)/engine/fuzz/fuzz_open
 	@$(STAGE) 'fuzz engine-open' $(CACHE)/engine/fuzz/fuzz_open -max_total_time=$(FUZZ_SECONDS) -max_len=2048 -verbosity=0 \
 	  -artifact_prefix=$(CACHE)/fuzz/engine-open-crash- $(CACHE)/fuzz/engine-open
+	@mkdir -p $(CACHE)/fuzz/espd-control
+	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine/fuzz $(CACHE)/engine/fuzz/fuzz_control
+	@$(STAGE) 'fuzz espd-control' $(CACHE)/engine/fuzz/fuzz_control -max_total_time=$(FUZZ_SECONDS) -max_len=6000 \
+	  -verbosity=0 -artifact_prefix=$(CACHE)/fuzz/espd-control-crash- $(CACHE)/fuzz/espd-control
 
 lint: deps-lint venv $(BUF)
 	@$(STAGE) 'ruff check' $(BIN)/ruff check .

@@ -4,6 +4,7 @@ It shares the records of `gateway.datapath.engine.protocol` with the real one, a
 """
 
 import socket
+import time
 from array import array
 from collections import deque
 from collections.abc import Sequence
@@ -191,6 +192,16 @@ class Client:
 
     def drops(self) -> dict[DropReason, int]:
         return drops_of(self.counters().drops)
+
+    def await_drops(self, expected: dict[DropReason, int]) -> None:
+        """Ask until the drops are as expected.
+
+        Raises:
+            AssertionError: They never were.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while (drops := self.drops()) != expected:
+            assert time.monotonic() < end, drops
 
 
 def configuration(**changes: int) -> p.Configure:

@@ -95,11 +95,13 @@ def test_what_is_wrong_is_dropped_and_counted(machine: Machine) -> None:
         machine.peer.put(packet)
 
     assert [program.recv(100), program.recv(100)] == [b"good", b"good"]
-    assert client.drops() == {
-        DropReason.REPLAY: 1,
-        DropReason.INTEGRITY: 1,
-        DropReason.UNKNOWN_SPI: 1,
-        DropReason.SELECTOR_MISMATCH: 1,
-    }
+    client.await_drops(
+        {
+            DropReason.REPLAY: 1,
+            DropReason.INTEGRITY: 1,
+            DropReason.UNKNOWN_SPI: 1,
+            DropReason.SELECTOR_MISMATCH: 1,
+        }
+    )
     event = client.next_event()
     assert (event.spi, event.protocol) == (0x1002, 50)
