@@ -84,6 +84,8 @@ class Traffic:
     sender_cpu_s: float
     """Of the sending thread, with what the kernel does in its name: on veth, much of the gateway's work."""
     sink_cpu_s: float
+    method: str
+    """How packets were sent: `live frames`, `packet socket`."""
     latency_us: dict[str, float]
     """`p50`, `p90`, `p99`, `p999` and `max` of the samples; none without samples."""
 

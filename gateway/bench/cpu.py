@@ -90,11 +90,13 @@ def read_cpu(groups: Mapping[str, Iterable[int]]) -> CpuReading:
 def cpu_between(before: CpuReading, after: CpuReading) -> CpuUse:
     """Return what was used between two readings; of a process that ended meanwhile it is nobody's."""
     others_s = sum(max(0.0, used_s - before.others_s.get(pid, 0.0)) for pid, used_s in after.others_s.items())
+    groups_s = {name: used - before.groups_s[name] for name, used in after.groups_s.items()}
     return CpuUse(
-        busy_s=max(0.0, after.busy_s - before.busy_s - others_s),
+        # Ticks are coarse: what was asked for is known better, and no less than that was used.
+        busy_s=max(sum(groups_s.values()), after.busy_s - before.busy_s - others_s),
         others_s=others_s,
         stolen_s=after.stolen_s - before.stolen_s,
-        groups_s={name: used - before.groups_s[name] for name, used in after.groups_s.items()},
+        groups_s=groups_s,
     )
 
 

@@ -24,7 +24,7 @@ def check(root: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "proto", tmp_path / "proto")
-    for package in ("types", "control", "datapath", "log"):
+    for package in ("types", "bench", "control", "datapath", "log"):
         shutil.copytree(ROOT / "gateway" / "api" / package, tmp_path / "gateway" / "api" / package)
     return tmp_path
 

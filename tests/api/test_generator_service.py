@@ -65,6 +65,7 @@ TRAFFIC = Traffic(
     clear_samples=4,
     sender_cpu_s=0.25,
     sink_cpu_s=0.125,
+    method="live frames",
     latency_us={"p50": 11.0, "max": 99.5},
 )
 GATEWAY = {"gateway_lan": "02:00:00:00:00:0a", "gateway_outer": "02:00:00:00:00:0b"}

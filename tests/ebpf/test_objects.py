@@ -240,7 +240,9 @@ def test_a_second_life_adopts_the_maps_of_the_first(bpffs: Path) -> None:
     assert pins == ["totals"]
 
 
-@pytest.mark.parametrize("name", ["xdp_cpumap", "xdp_forward", "xdp_inbound", "xdp_live", "xdp_outbound"])
+@pytest.mark.parametrize(
+    "name", ["xdp_cpumap", "xdp_forward", "xdp_inbound", "xdp_live", "xdp_outbound", "xdp_sink"]
+)
 def test_every_map_of_our_programs_can_be_adopted(bpffs: Path, name: str) -> None:
     spec = read_program(name)
     with load_object(spec, pinned_in=bpffs) as first:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.bench.compare import CompareError, compare
 from gateway.bench.path.results import Results, read_results
 from gateway.bench.topology import Namespace, delete_namespace, make_namespace
 from tests.conformance.namespace import inside
@@ -40,15 +41,8 @@ def test_kernel_esp_is_measured_and_is_no_speed_in_a_guest(tmp_path: Path) -> No
     ]
     assert all(row.delivered_per_s.median > 0 for row in found.rows)
     assert sum(each.bad_samples + each.clear_samples for row in found.rows for each in row.overload) == 0
-    again = subprocess.run(
-        [*BENCH, *options, "--compare", str(tmp_path / "path.json")],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert again.returncode == 1
-    assert "no speeds, so they are not compared" in again.stderr
+    with pytest.raises(CompareError, match="no speeds, so they are not compared"):
+        compare("path", found.to_json(), found.to_json())
 
 
 @pytest.fixture

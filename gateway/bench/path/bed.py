@@ -90,6 +90,8 @@ def veth_bed(prefix: str) -> Iterator[Bed]:
                     right_addresses=(),
                 )
             )
+            # Only then does a veth device poll, and take frames that an XDP program has redirected to it.
+            gateway.run("ethtool", "-K", device, "gro", "on")
         yield _complete(gateway, _LAN, _OUTER, LocalGenerator(generator.command, lan=_LAN, outer=_OUTER))
 
 

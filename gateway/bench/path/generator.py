@@ -1,8 +1,12 @@
 """Drive `hw/bench/traffic.c`: the traffic generator, as a process on this machine."""
 
+import contextlib
 import json
+import os
 import select
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +17,8 @@ from gateway.datapath.engine.core import library_path
 
 _ANSWER_S: Final = 60.0
 """How long an answer may take beside the time that packets are sent."""
+_STOP_S: Final = 10.0
+"""How long it may take to take XDP programs and devices away again."""
 _SIDES: Final = ("lan", "outer")
 
 
@@ -62,8 +68,13 @@ class LocalGenerator:
         if not program.exists():
             raise GeneratorError(f"there is no {program}: `make engine` builds it")
         # Unbuffered: what is left in a buffer would not be seen by select.
+        launch = (sys.executable, "-m", "gateway.bench.path.launch", str(program), *self._devices)
         self._process = subprocess.Popen(
-            self._command(str(program)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            self._command(*launch),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
         )
         for side, device, mac in zip(_SIDES, self._devices, self._gateway_macs, strict=True):
             self._ask(f"{side} {device} {mac}")
@@ -89,14 +100,19 @@ class LocalGenerator:
         return Traffic(**self._hear(_ANSWER_S))
 
     def close(self) -> None:
-        """End the process; a `run` in another thread fails then."""
+        """End the program; a `run` in another thread fails then."""
         process, self._process = self._process, None
         if process is None:
             return
-        process.kill()
-        process.wait()
         assert process.stdin is not None
         assert process.stdout is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         process.stdin.close()
         process.stdout.close()
         self._heard = b""

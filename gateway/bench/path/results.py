@@ -55,6 +55,8 @@ class Measured:
     """ESP packets that were not encrypted."""
     sink_drops: int
     """Lost by the generator, not by the gateway."""
+    sent_by: str
+    """How the generator sent: `live frames`, `packet socket`."""
     latency_us: dict[str, float]
     """`p50`, `p90`, `p99`, `p999`, `max`; from the sender's system call to the generator's kernel."""
 

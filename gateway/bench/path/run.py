@@ -206,6 +206,7 @@ def _measured(traffic: Traffic, cpu: CpuUse) -> Measured:
         bad_samples=traffic.bad_samples,
         clear_samples=traffic.clear_samples,
         sink_drops=traffic.sink_drops,
+        sent_by=traffic.method,
         latency_us=traffic.latency_us,
     )
 

@@ -64,7 +64,7 @@ def _rates(results: Results) -> Table:
 def _loads(results: Results) -> Table:
     table = _table(
         "The load of each row (medians; CPUs busy: of all CPUs, and what of it which process took)",
-        ("row", "I/O"),
+        ("row", "I/O", "sent by"),
         (
             "offered/s",
             "loss",
@@ -82,6 +82,7 @@ def _loads(results: Results) -> Table:
         table.add_row(
             _label(row),
             row.io,
+            full.sent_by,
             f"{full.offered_per_s:,.0f}",
             f"{full.loss:.2%}",
             f"{max(each.loss for each in row.half):.2%}",

@@ -20,6 +20,12 @@ def test_what_other_programs_used_is_not_the_gateways() -> None:
     assert use.groups_s == {"gateway": 1.0}
 
 
+def test_no_less_is_used_than_by_the_processes_of_the_measurement() -> None:
+    use = cpu_between(reading(10.0, {1: 5.0}, gateway_s=2.0), reading(10.5, {1: 5.5}, gateway_s=2.25))
+
+    assert use.busy_s == 0.25
+
+
 def test_a_program_that_ended_takes_nothing_back() -> None:
     use = cpu_between(reading(10.0, {7: 100.0}), reading(11.0, {}))
 

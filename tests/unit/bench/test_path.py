@@ -30,6 +30,7 @@ def measured(rate: float, **changes: Any) -> Measured:
         "bad_samples": 0,
         "clear_samples": 0,
         "sink_drops": 0,
+        "sent_by": "packet socket",
         "latency_us": {"p50": 10.0, "p99": 20.0, "max": 30.0},
     }
     return Measured(**{**values, **changes})
@@ -105,6 +106,7 @@ def test_loss_counts_what_came_late_as_come_and_the_rate_does_not() -> None:
         clear_samples=0,
         sender_cpu_s=0.0,
         sink_cpu_s=0.0,
+        method="live frames",
         latency_us={},
     )
 

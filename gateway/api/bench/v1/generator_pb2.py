@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gateway/api/bench/v1/generator.proto\x12\x14gateway.api.bench.v1\"\x11\n\x0fGetPortsRequest\"f\n\x10GetPortsResponse\x12\'\n\x03lan\x18\x01 \x01(\x0b\x32\x1a.gateway.api.bench.v1.Port\x12)\n\x05outer\x18\x02 \x01(\x0b\x32\x1a.gateway.api.bench.v1.Port\"/\n\x04Port\x12\x11\n\tinterface\x18\x01 \x01(\t\x12\x14\n\x0clink_address\x18\x02 \x01(\x0c\"\x82\x01\n\x0cStartRequest\x12 \n\x18gateway_lan_link_address\x18\x01 \x01(\x0c\x12\"\n\x1agateway_outer_link_address\x18\x02 \x01(\x0c\x12,\n\x06tunnel\x18\x03 \x01(\x0b\x32\x1c.gateway.api.bench.v1.Tunnel\"\x0f\n\rStartResponse\"a\n\x06Tunnel\x12\x0f\n\x07gateway\x18\x01 \x01(\x0c\x12\x0c\n\x04peer\x18\x02 \x01(\x0c\x12\x10\n\x08key_bits\x18\x03 \x01(\r\x12&\n\x03sas\x18\x04 \x03(\x0b\x32\x19.gateway.api.bench.v1.Sas\"[\n\x03Sas\x12\x14\n\x0coutbound_spi\x18\x01 \x01(\x07\x12\x14\n\x0coutbound_key\x18\x02 \x01(\x0c\x12\x13\n\x0binbound_spi\x18\x03 \x01(\x07\x12\x13\n\x0binbound_key\x18\x04 \x01(\x0c\"\x9c\x01\n\nRunRequest\x12&\n\x03way\x18\x01 \x01(\x0e\x32\x19.gateway.api.bench.v1.Way\x12\x0b\n\x03\x65sp\x18\x02 \x01(\x08\x12\x1a\n\x12packets_per_second\x18\x03 \x01(\x01\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\r\n\x05\x66lows\x18\x05 \x01(\r\x12\x0e\n\x06sample\x18\x06 \x01(\r\x12\r\n\x05sizes\x18\x07 \x03(\r\"\xb4\x01\n\x0bRunResponse\x12\x34\n\x06opened\x18\x01 \x01(\x0b\x32\".gateway.api.bench.v1.WindowOpenedH\x00\x12\x34\n\x06\x63losed\x18\x02 \x01(\x0b\x32\".gateway.api.bench.v1.WindowClosedH\x00\x12\x30\n\x07traffic\x18\x03 \x01(\x0b\x32\x1d.gateway.api.bench.v1.TrafficH\x00\x42\x07\n\x05\x65vent\"\x0e\n\x0cWindowOpened\"\x0e\n\x0cWindowClosed\"\x9d\x03\n\x07Traffic\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x0c\n\x04sent\x18\x02 \x01(\x04\x12\x14\n\x0csend_retries\x18\x03 \x01(\x04\x12\x1a\n\x12received_in_window\x18\x04 \x01(\x04\x12\x10\n\x08received\x18\x05 \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x06 \x01(\x04\x12\x12\n\nsink_drops\x18\x07 \x01(\x04\x12\x0f\n\x07samples\x18\x08 \x01(\x04\x12\x13\n\x0b\x62\x61\x64_samples\x18\t \x01(\x04\x12\x15\n\rclear_samples\x18\n \x01(\x04\x12\x1a\n\x12sender_cpu_seconds\x18\x0b \x01(\x01\x12\x18\n\x10sink_cpu_seconds\x18\x0c \x01(\x01\x12T\n\x14latency_microseconds\x18\r \x03(\x0b\x32\x36.gateway.api.bench.v1.Traffic.LatencyMicrosecondsEntry\x1a:\n\x18LatencyMicrosecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\r\n\x0bStopRequest\"\x0e\n\x0cStopResponse*3\n\x03Way\x12\x13\n\x0fWAY_UNSPECIFIED\x10\x00\x12\x0b\n\x07WAY_OUT\x10\x01\x12\n\n\x06WAY_IN\x10\x02\x32\xdc\x02\n\x10GeneratorService\x12Y\n\x08GetPorts\x12%.gateway.api.bench.v1.GetPortsRequest\x1a&.gateway.api.bench.v1.GetPortsResponse\x12P\n\x05Start\x12\".gateway.api.bench.v1.StartRequest\x1a#.gateway.api.bench.v1.StartResponse\x12L\n\x03Run\x12 .gateway.api.bench.v1.RunRequest\x1a!.gateway.api.bench.v1.RunResponse0\x01\x12M\n\x04Stop\x12!.gateway.api.bench.v1.StopRequest\x1a\".gateway.api.bench.v1.StopResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$gateway/api/bench/v1/generator.proto\x12\x14gateway.api.bench.v1\"\x11\n\x0fGetPortsRequest\"f\n\x10GetPortsResponse\x12\'\n\x03lan\x18\x01 \x01(\x0b\x32\x1a.gateway.api.bench.v1.Port\x12)\n\x05outer\x18\x02 \x01(\x0b\x32\x1a.gateway.api.bench.v1.Port\"/\n\x04Port\x12\x11\n\tinterface\x18\x01 \x01(\t\x12\x14\n\x0clink_address\x18\x02 \x01(\x0c\"\x82\x01\n\x0cStartRequest\x12 \n\x18gateway_lan_link_address\x18\x01 \x01(\x0c\x12\"\n\x1agateway_outer_link_address\x18\x02 \x01(\x0c\x12,\n\x06tunnel\x18\x03 \x01(\x0b\x32\x1c.gateway.api.bench.v1.Tunnel\"\x0f\n\rStartResponse\"a\n\x06Tunnel\x12\x0f\n\x07gateway\x18\x01 \x01(\x0c\x12\x0c\n\x04peer\x18\x02 \x01(\x0c\x12\x10\n\x08key_bits\x18\x03 \x01(\r\x12&\n\x03sas\x18\x04 \x03(\x0b\x32\x19.gateway.api.bench.v1.Sas\"[\n\x03Sas\x12\x14\n\x0coutbound_spi\x18\x01 \x01(\x07\x12\x14\n\x0coutbound_key\x18\x02 \x01(\x0c\x12\x13\n\x0binbound_spi\x18\x03 \x01(\x07\x12\x13\n\x0binbound_key\x18\x04 \x01(\x0c\"\x9c\x01\n\nRunRequest\x12&\n\x03way\x18\x01 \x01(\x0e\x32\x19.gateway.api.bench.v1.Way\x12\x0b\n\x03\x65sp\x18\x02 \x01(\x08\x12\x1a\n\x12packets_per_second\x18\x03 \x01(\x01\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\r\n\x05\x66lows\x18\x05 \x01(\r\x12\x0e\n\x06sample\x18\x06 \x01(\r\x12\r\n\x05sizes\x18\x07 \x03(\r\"\xb4\x01\n\x0bRunResponse\x12\x34\n\x06opened\x18\x01 \x01(\x0b\x32\".gateway.api.bench.v1.WindowOpenedH\x00\x12\x34\n\x06\x63losed\x18\x02 \x01(\x0b\x32\".gateway.api.bench.v1.WindowClosedH\x00\x12\x30\n\x07traffic\x18\x03 \x01(\x0b\x32\x1d.gateway.api.bench.v1.TrafficH\x00\x42\x07\n\x05\x65vent\"\x0e\n\x0cWindowOpened\"\x0e\n\x0cWindowClosed\"\xad\x03\n\x07Traffic\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x0c\n\x04sent\x18\x02 \x01(\x04\x12\x14\n\x0csend_retries\x18\x03 \x01(\x04\x12\x1a\n\x12received_in_window\x18\x04 \x01(\x04\x12\x10\n\x08received\x18\x05 \x01(\x04\x12\x16\n\x0ereceived_bytes\x18\x06 \x01(\x04\x12\x12\n\nsink_drops\x18\x07 \x01(\x04\x12\x0f\n\x07samples\x18\x08 \x01(\x04\x12\x13\n\x0b\x62\x61\x64_samples\x18\t \x01(\x04\x12\x15\n\rclear_samples\x18\n \x01(\x04\x12\x1a\n\x12sender_cpu_seconds\x18\x0b \x01(\x01\x12\x18\n\x10sink_cpu_seconds\x18\x0c \x01(\x01\x12T\n\x14latency_microseconds\x18\r \x03(\x0b\x32\x36.gateway.api.bench.v1.Traffic.LatencyMicrosecondsEntry\x12\x0e\n\x06method\x18\x0e \x01(\t\x1a:\n\x18LatencyMicrosecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\r\n\x0bStopRequest\"\x0e\n\x0cStopResponse*3\n\x03Way\x12\x13\n\x0fWAY_UNSPECIFIED\x10\x00\x12\x0b\n\x07WAY_OUT\x10\x01\x12\n\n\x06WAY_IN\x10\x02\x32\xdc\x02\n\x10GeneratorService\x12Y\n\x08GetPorts\x12%.gateway.api.bench.v1.GetPortsRequest\x1a&.gateway.api.bench.v1.GetPortsResponse\x12P\n\x05Start\x12\".gateway.api.bench.v1.StartRequest\x1a#.gateway.api.bench.v1.StartResponse\x12L\n\x03Run\x12 .gateway.api.bench.v1.RunRequest\x1a!.gateway.api.bench.v1.RunResponse0\x01\x12M\n\x04Stop\x12!.gateway.api.bench.v1.StopRequest\x1a\".gateway.api.bench.v1.StopResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._loaded_options = None
   _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._serialized_options = b'8\001'
-  _globals['_WAY']._serialized_start=1397
-  _globals['_WAY']._serialized_end=1448
+  _globals['_WAY']._serialized_start=1413
+  _globals['_WAY']._serialized_end=1464
   _globals['_GETPORTSREQUEST']._serialized_start=62
   _globals['_GETPORTSREQUEST']._serialized_end=79
   _globals['_GETPORTSRESPONSE']._serialized_start=81
@@ -58,13 +58,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WINDOWCLOSED']._serialized_start=934
   _globals['_WINDOWCLOSED']._serialized_end=948
   _globals['_TRAFFIC']._serialized_start=951
-  _globals['_TRAFFIC']._serialized_end=1364
-  _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._serialized_start=1306
-  _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._serialized_end=1364
-  _globals['_STOPREQUEST']._serialized_start=1366
-  _globals['_STOPREQUEST']._serialized_end=1379
-  _globals['_STOPRESPONSE']._serialized_start=1381
-  _globals['_STOPRESPONSE']._serialized_end=1395
-  _globals['_GENERATORSERVICE']._serialized_start=1451
-  _globals['_GENERATORSERVICE']._serialized_end=1799
+  _globals['_TRAFFIC']._serialized_end=1380
+  _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._serialized_start=1322
+  _globals['_TRAFFIC_LATENCYMICROSECONDSENTRY']._serialized_end=1380
+  _globals['_STOPREQUEST']._serialized_start=1382
+  _globals['_STOPREQUEST']._serialized_end=1395
+  _globals['_STOPRESPONSE']._serialized_start=1397
+  _globals['_STOPRESPONSE']._serialized_end=1411
+  _globals['_GENERATORSERVICE']._serialized_start=1467
+  _globals['_GENERATORSERVICE']._serialized_end=1815
 # @@protoc_insertion_point(module_scope)

@@ -111,7 +111,7 @@ class WindowClosed(_message.Message):
     def __init__(self) -> None: ...
 
 class Traffic(_message.Message):
-    __slots__ = ("seconds", "sent", "send_retries", "received_in_window", "received", "received_bytes", "sink_drops", "samples", "bad_samples", "clear_samples", "sender_cpu_seconds", "sink_cpu_seconds", "latency_microseconds")
+    __slots__ = ("seconds", "sent", "send_retries", "received_in_window", "received", "received_bytes", "sink_drops", "samples", "bad_samples", "clear_samples", "sender_cpu_seconds", "sink_cpu_seconds", "latency_microseconds", "method")
     class LatencyMicrosecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,7 @@ class Traffic(_message.Message):
     SENDER_CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SINK_CPU_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LATENCY_MICROSECONDS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
     seconds: float
     sent: int
     send_retries: int
@@ -145,7 +146,8 @@ class Traffic(_message.Message):
     sender_cpu_seconds: float
     sink_cpu_seconds: float
     latency_microseconds: _containers.ScalarMap[str, float]
-    def __init__(self, seconds: _Optional[float] = ..., sent: _Optional[int] = ..., send_retries: _Optional[int] = ..., received_in_window: _Optional[int] = ..., received: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sink_drops: _Optional[int] = ..., samples: _Optional[int] = ..., bad_samples: _Optional[int] = ..., clear_samples: _Optional[int] = ..., sender_cpu_seconds: _Optional[float] = ..., sink_cpu_seconds: _Optional[float] = ..., latency_microseconds: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    method: str
+    def __init__(self, seconds: _Optional[float] = ..., sent: _Optional[int] = ..., send_retries: _Optional[int] = ..., received_in_window: _Optional[int] = ..., received: _Optional[int] = ..., received_bytes: _Optional[int] = ..., sink_drops: _Optional[int] = ..., samples: _Optional[int] = ..., bad_samples: _Optional[int] = ..., clear_samples: _Optional[int] = ..., sender_cpu_seconds: _Optional[float] = ..., sink_cpu_seconds: _Optional[float] = ..., latency_microseconds: _Optional[_Mapping[str, float]] = ..., method: _Optional[str] = ...) -> None: ...
 
 class StopRequest(_message.Message):
     __slots__ = ()
