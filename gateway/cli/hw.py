@@ -114,7 +114,7 @@ def report(
             empty=_no_devices(machine),
         ),
         "",
-        "Native engine: no backend stands on it yet; who would compute what",
+        "Native engine (--backend engine): how packets come and go, and who computes what",
         *_fact_table(engine),
         "",
         "Advice",

@@ -38,6 +38,7 @@ from gateway.host.nftables import (
     read_counters,
     remove_guard,
 )
+from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress
 
@@ -201,14 +202,15 @@ class Protection:
                     return address
         return None
 
-    async def counters(self) -> GuardCounters:
-        """Return what the guard dropped in this life."""
+    async def drops(self) -> dict[DropReason, int]:
+        """Return what the guard dropped in this life, by reason."""
         counted, before = await read_counters(self._guard), self._counters_before
-        return GuardCounters(
-            clear_inbound=max(counted.clear_inbound - before.clear_inbound, 0),
-            clear_outbound=max(counted.clear_outbound - before.clear_outbound, 0),
-            discarded=max(counted.discarded - before.discarded, 0),
-        )
+        drops = {
+            DropReason.CLEAR_INBOUND: counted.clear_inbound - before.clear_inbound,
+            DropReason.NO_SA: counted.clear_outbound - before.clear_outbound,
+            DropReason.POLICY_DISCARD: counted.discarded - before.discarded,
+        }
+        return {reason: count for reason, count in drops.items() if count > 0}
 
     async def remove(self) -> None:
         """Take everything away; nothing is protected any more.

@@ -156,6 +156,21 @@ def hinted_locals(policies: Sequence[Policy], prefix: IpNetwork) -> Iterator[Tra
                     yield local
 
 
+def check_policy(policy: Policy) -> None:
+    """Check that an SPD entry matches something.
+
+    Raises:
+        DatapathError: It makes no sense here.
+    """
+    if not policy.name:
+        raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
+    if not any(pairs(policy)):
+        raise DatapathError(
+            ErrorReason.ADDRESS_FAMILY,
+            "no local and remote selector of one family and protocol: this policy matches no packet",
+        )
+
+
 def pairs(policy: Policy) -> Iterator[tuple[TrafficSelector, TrafficSelector]]:
     """Return each pair of a local and a remote selector that some packet can match."""
     for local in policy.local_ts:

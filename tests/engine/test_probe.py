@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.datapath.engine.core import Crypto, EngineLibrary
-from gateway.datapath.engine.probe import probe_engine
+from gateway.datapath.engine.probe import probe_engine, probe_espd
 from gateway.hardware.facts import Answer, find_fact
 
 
@@ -24,7 +24,20 @@ def test_says_who_computes_which_suite(library: EngineLibrary, monkeypatch: pyte
 def test_without_the_library_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("IPSECGW_ENGINE", str(tmp_path / "none.so"))
 
-    (fact,) = probe_engine()
+    _, library = probe_engine()
 
-    assert fact.answer is Answer.NO
-    assert "make engine" in fact.evidence
+    assert library.answer is Answer.NO
+    assert "make engine" in library.evidence
+
+
+def test_espd_is_found_or_it_is_said_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "espd"
+    monkeypatch.setenv("IPSECGW_ESPD", str(program))
+    absent = probe_espd()
+    program.write_text("#!/bin/sh\n")
+    no_program = probe_espd()
+    program.chmod(0o700)
+
+    assert (absent.answer, no_program.answer, probe_espd().answer) == (Answer.NO, Answer.NO, Answer.YES)
+    assert "make engine" in absent.evidence
+    assert probe_espd().evidence == str(program)

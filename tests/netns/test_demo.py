@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.datapath.engine.probe import probe_espd
+from gateway.hardware.facts import Answer
 from tests.netns.site_gateways import wait_until
 
 pytestmark = pytest.mark.netns
@@ -40,7 +42,18 @@ def test_the_summary_says_that_nothing_was_lost(finished: Path) -> None:
     assert all(check["holds"] for check in summary["checks"])
     assert summary["udp"]["sent"] > 5000
     assert (summary["udp"]["missing"], summary["udp"]["duplicates"]) == (0, 0)
-    assert summary["software_datapath_tcp_mbit_per_s"] > 0
+    assert summary["tcp_mbit_per_s"] > 0
+
+
+def test_the_summary_says_who_carried_the_packets_and_how(finished: Path) -> None:
+    carried_by = json.loads((finished / "summary.json").read_text())["carried_by"]
+
+    if probe_espd().answer is Answer.YES:
+        assert carried_by["engine"] == "engine"
+        assert "raw sockets" in carried_by["reason"]
+    else:
+        assert carried_by["engine"] != "engine"
+        assert "NO_BACKEND" in carried_by["reason"]
 
 
 def test_the_ladder_is_a_picture_of_every_exchange(finished: Path) -> None:

@@ -58,9 +58,10 @@ from gateway.datapath.engine.policies import PolicyTable
 from gateway.datapath.engine.sad import Held, Sad
 from gateway.datapath.engine.spd import Carrier, Wanted, compile_spd
 from gateway.datapath.events import EventHub
+from gateway.datapath.generation import Generation
 from gateway.datapath.journal import Journal
 from gateway.datapath.protection import Protection
-from gateway.datapath.steering import pairs
+from gateway.datapath.steering import check_policy
 from gateway.datapath.watch import Watch
 from gateway.esp import ah
 from gateway.esp.transform import supported_encryption, supported_integrity
@@ -69,7 +70,6 @@ from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, Capability, require_capabilities
 from gateway.host.sockets import KEEP_NOTHING, attach_filter
-from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import (
@@ -150,7 +150,7 @@ class EngineBackend:
         self._life = b""
         self._link = 0
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
-        self._generation = 0
+        self._generation = Generation()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_useless = False
         """Whether espd was started, and there is nothing in it that is worth to live on."""
@@ -319,7 +319,7 @@ class EngineBackend:
         """Install SAs; outbound ones take over the traffic that they are for."""
         async with self._lock:
             try:
-                self._check_generation(generation)
+                self._generation.check(generation)
             except DatapathError as error:
                 return tuple(ItemResult(name=sa.sa_id, error=error) for sa in sas)
             errors = await self._sas.install(sas, generation)
@@ -404,7 +404,7 @@ class EngineBackend:
             errors: dict[str, DatapathError] = {}
             for policy in policies:
                 try:
-                    self._check_generation(generation)
+                    self._generation.check(generation)
                     _check_policy(policy)
                 except DatapathError as error:
                     errors[policy.name] = error
@@ -459,7 +459,7 @@ class EngineBackend:
     async def reconcile(self, generation: int) -> tuple[str, ...]:
         """Remove everything older, and what a former life of this agent left in force."""
         async with self._lock:
-            self._generation = max(self._generation, generation)
+            self._generation.reconcile(generation)
             sas = [held for held in self._sad if held.generation < generation]
             policies = [name for name, note in self._entries.items() if note.generation < generation]
             for held in sas:
@@ -473,14 +473,6 @@ class EngineBackend:
                 raise refusal
             return (*(held.sa.sa_id for held in sas), *policies)
 
-    def _check_generation(self, generation: int) -> None:
-        """Refuse what a controller says that has been superseded; 0 is for those who do not count."""
-        if 0 < generation < self._generation:
-            raise DatapathError(
-                ErrorReason.STALE_GENERATION,
-                f"generation {generation} is over, {self._generation} is in force",
-            )
-
     # --- Datapath: counters and events --------------------------------------------------------------
 
     async def counters(self) -> Counters:
@@ -490,14 +482,8 @@ class EngineBackend:
                 sas, drops = await self._sas.counters()
         except EngineError as error:
             raise refusal_of(error) from error
-        guard = await self._protection.counters()
-        for reason, count in (
-            (DropReason.CLEAR_INBOUND, guard.clear_inbound),
-            (DropReason.NO_SA, guard.clear_outbound),
-            (DropReason.POLICY_DISCARD, guard.discarded),
-        ):
-            if count:
-                drops[reason] = drops.get(reason, 0) + count
+        for reason, count in (await self._protection.drops()).items():
+            drops[reason] = drops.get(reason, 0) + count
         return Counters(sas=sas, drops=drops)
 
     def events(self) -> Watch[DatapathEvent]:
@@ -658,10 +644,4 @@ def _check_policy(policy: Policy) -> None:
             ErrorReason.MODE_UNSUPPORTED,
             f"interface id {policy.interface_id}: the native engine has no traffic of virtual interfaces",
         )
-    if not policy.name:
-        raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
-    if not any(pairs(policy)):
-        raise DatapathError(
-            ErrorReason.ADDRESS_FAMILY,
-            "no local and remote selector of one family and protocol: this policy matches no packet",
-        )
+    check_policy(policy)

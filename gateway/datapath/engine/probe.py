@@ -1,8 +1,10 @@
 """What the native engine could carry on this machine, and which crypto library would compute it."""
 
+import os
 from typing import Final
 
 from gateway.datapath.engine.core import Crypto, EngineError, EngineLibrary, library_path
+from gateway.datapath.engine.espd import espd_path
 from gateway.hardware.facts import Answer, Fact
 from gateway.ipsec.algorithms import Encr, Integ
 
@@ -20,15 +22,28 @@ _SUITES: Final = (
 
 
 def probe_engine() -> tuple[Fact, ...]:
-    """Return whether the library is here, its crypto libraries, and who computes each kind of suite."""
+    """Return whether espd and its library are here, the crypto libraries, and who computes each suite."""
     try:
         library = EngineLibrary()
     except EngineError as error:
-        return (Fact(name="native engine", answer=Answer.NO, evidence=str(error)),)
+        return probe_espd(), Fact(name="its library", answer=Answer.NO, evidence=str(error))
     return (
-        Fact(name="native engine", answer=Answer.YES, evidence=str(library_path())),
+        probe_espd(),
+        Fact(name="its library", answer=Answer.YES, evidence=str(library_path())),
         *(_library_fact(library, crypto, name) for crypto, name in _LIBRARIES),
         *(_suite_fact(library, *suite) for suite in _SUITES),
+    )
+
+
+def probe_espd() -> Fact:
+    """Return whether the program that carries packets is here."""
+    program = espd_path()
+    is_there = program.is_file() and os.access(program, os.X_OK)
+    return Fact(
+        name="espd",
+        answer=Answer.YES if is_there else Answer.NO,
+        evidence=str(program) if is_there else f"no program {program}; `make engine` builds it",
+        value="TUN, raw sockets" if is_there else "",
     )
 
 

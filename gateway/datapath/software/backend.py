@@ -32,6 +32,7 @@ from gateway.datapath.backend import (
     first_wanted,
 )
 from gateway.datapath.events import EventHub
+from gateway.datapath.generation import Generation
 from gateway.datapath.protection import Protection
 from gateway.datapath.software.forwarder import Forwarder, SendResult
 from gateway.datapath.software.interfaces import Interfaces
@@ -48,7 +49,7 @@ from gateway.datapath.software.sad import (
 )
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
 from gateway.datapath.software.tun import Tun
-from gateway.datapath.steering import pairs
+from gateway.datapath.steering import check_policy
 from gateway.datapath.watch import Watch
 from gateway.esp import ah
 from gateway.esp.ah_inbound import AhInboundSa
@@ -64,7 +65,6 @@ from gateway.host.errors import HostError
 from gateway.host.network import Network, probe_path
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, require_capabilities
-from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Limit
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
@@ -136,7 +136,7 @@ class SoftwareBackend:
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
         self._carried: dict[int, int] = {}
         """By interface id: what its SAs carry in one piece, in bytes."""
-        self._generation = 0
+        self._generation = Generation()
         self._tasks: set[asyncio.Task[None]] = set()
         self._refresher: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -282,7 +282,7 @@ class SoftwareBackend:
         return ItemResult(name=sa.sa_id, placement=Engine.SOFTWARE)
 
     def _install(self, sa: SecurityAssociation, generation: int) -> None:
-        self._check_generation(generation)
+        self._generation.check(generation)
         there = self._sad.get(sa.sa_id)
         if there is not None:
             if there.sa != sa:
@@ -374,8 +374,8 @@ class SoftwareBackend:
             errors: dict[str, DatapathError] = {}
             for policy in policies:
                 try:
-                    self._check_generation(generation)
-                    _check_policy(policy)
+                    self._generation.check(generation)
+                    check_policy(policy)
                     await self._interfaces.tunnels.claim(policy)
                 except DatapathError as error:
                     errors[policy.name] = error
@@ -434,7 +434,7 @@ class SoftwareBackend:
     async def reconcile(self, generation: int) -> tuple[str, ...]:
         """Remove everything older, and what a former life of this agent left in force."""
         async with self._spd_lock:
-            self._generation = max(self._generation, generation)
+            self._generation.reconcile(generation)
             sas = [entry.sa.sa_id for entry in self._sad if entry.generation < generation]
             for sa_id in sas:
                 self._sad.remove(sa_id)
@@ -450,28 +450,14 @@ class SoftwareBackend:
                 raise refusal
             return (*sas, *policies)
 
-    def _check_generation(self, generation: int) -> None:
-        """Refuse what a controller says that has been superseded; 0 is for those who do not count."""
-        if 0 < generation < self._generation:
-            raise DatapathError(
-                ErrorReason.STALE_GENERATION,
-                f"generation {generation} is over, {self._generation} is in force",
-            )
-
     # --- Datapath: counters and events --------------------------------------------------------------
 
     async def counters(self) -> Counters:
         """Return a snapshot of all counters."""
         now = self.now()
         drops = dict(self._forwarder.drops)
-        guard = await self._protection.counters()
-        for reason, count in (
-            (DropReason.CLEAR_INBOUND, guard.clear_inbound),
-            (DropReason.NO_SA, guard.clear_outbound),
-            (DropReason.POLICY_DISCARD, guard.discarded),
-        ):
-            if count:
-                drops[reason] = drops.get(reason, 0) + count
+        for reason, count in (await self._protection.drops()).items():
+            drops[reason] = drops.get(reason, 0) + count
         return Counters(sas=tuple(_count(entry, now) for entry in self._sad), drops=drops)
 
     def events(self) -> Watch[DatapathEvent]:
@@ -666,21 +652,6 @@ class SoftwareBackend:
 
 def _is_inbound(sa: SecurityAssociation) -> bool:
     return sa.direction is Direction.INBOUND
-
-
-def _check_policy(policy: Policy) -> None:
-    """Check what an SPD entry needs.
-
-    Raises:
-        DatapathError: It makes no sense here.
-    """
-    if not policy.name:
-        raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
-    if not any(pairs(policy)):
-        raise DatapathError(
-            ErrorReason.ADDRESS_FAMILY,
-            "no local and remote selector of one family and protocol: this policy matches no packet",
-        )
 
 
 def _count(entry: Entry, now: float) -> SaCounters:

@@ -1,0 +1,242 @@
+"""The XDP program in front of espd: on which interfaces it runs, and what it knows of SAs, SPD and addresses.
+
+Each interface has an instance of `ebpf/xdp_inbound.bpf.c` with its own map of AF_XDP sockets, since a socket
+takes frames of its own queue only; all other maps are shared. With a folder everything is pinned there, goes
+on without us, and is adopted by the next agent, whose programs then take the place of the old ones between two
+packets; without one it ends with us.
+
+Not for deciding: callers say which interfaces, SAs and policies there are.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.host.bpf.abi import LOCALS, SAS, Counter, Exit, InboundSa, Local, Spi, Word, read_counters
+from gateway.host.bpf.attach import XdpMode, attach_xdp
+from gateway.host.bpf.compiled import read_program
+from gateway.host.bpf.errors import AbiMismatchError, KernelRefusedError
+from gateway.host.bpf.maps import Map, adopt_map, create_map
+from gateway.host.bpf.objects import LoadedObject, load_object
+from gateway.host.bpf.pins import adopt_link, is_bpffs, mount_bpffs, pin, unmount_bpffs
+from gateway.host.bpf.programs import Link
+from gateway.host.bpf.spd import SpdMaps, SpdUnsupportedError, compile_spd
+from gateway.host.bpf.spec import MapSpec
+from gateway.host.network import IpAddress
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.policy import Policy
+
+_SOCKETS: Final = "gw_xsks"
+_PROGRAM: Final = "gw_inbound"
+_SHARED: Final = "shared"
+_LINK: Final = "link"
+_ON: Final = "on-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeredInterface:
+    """An interface whose packets for our SAs come to espd's sockets."""
+
+    name: str
+    loaded: LoadedObject
+    link: Link
+    reason: str
+    """Why the program does not run in the driver; empty where it does, or where it was adopted."""
+
+    @property
+    def sockets_fd(self) -> int:
+        """Return the map that espd puts its sockets into, by queue; it stays ours."""
+        return self.loaded.maps[_SOCKETS].fd
+
+    def close(self) -> None:
+        """Close what we have of it; what is pinned goes on."""
+        self.link.close()
+        self.loaded.close()
+
+
+class XdpSteering:
+    """The XDP programs of one agent. Every call blocks for microseconds, `attach` for a few milliseconds.
+
+    Args:
+        folder: Where a bpffs of ours is or will be; `None`: nothing outlives us.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._spec = read_program("xdp_inbound")
+        self._shared: dict[str, Map] = {}
+        self._spd: SpdMaps | None = None
+        self._interfaces: dict[str, SteeredInterface] = {}
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make or adopt the maps that all interfaces share.
+
+        Maps of another version are left behind with the programs that use them: those are replaced next.
+
+        Raises:
+            BpfError: The kernel refused.
+            MissingCapabilityError: We may not.
+        """
+        if self._folder is not None:
+            mount_bpffs(self._folder)
+            (self._folder / _SHARED).mkdir(exist_ok=True)
+        for name, wanted in self._spec.maps.items():
+            if wanted.contents is None and name != _SOCKETS:
+                self._shared[name] = self._open_map(name, wanted)
+        self._spd = SpdMaps(self._shared)
+
+    def _open_map(self, name: str, wanted: MapSpec) -> Map:
+        if self._folder is None:
+            return create_map(wanted)
+        path = self._folder / _SHARED / name
+        if path.exists():
+            try:
+                return adopt_map(path, wanted)
+            except AbiMismatchError:
+                path.unlink()
+        made = create_map(wanted)
+        pin(made, path)
+        return made
+
+    def close(self) -> None:
+        """Close everything; what is pinned goes on without us."""
+        for interface in self._interfaces.values():
+            interface.close()
+        for shared in self._shared.values():
+            shared.close()
+        self._interfaces.clear()
+        self._shared.clear()
+
+    def remove(self) -> None:
+        """End all of it: every program is detached, and nothing is left.
+
+        Raises:
+            BpfError: The kernel refused to unmount.
+        """
+        for name in self._pinned_interfaces():
+            self.detach(name)
+        self.close()
+        if self._folder is not None and is_bpffs(self._folder):
+            unmount_bpffs(self._folder)
+
+    # --- interfaces ---------------------------------------------------------------------------------
+
+    def attach(self, name: str) -> SteeredInterface:
+        """Run the program on an interface of this network namespace, or go on with what runs there.
+
+        Raises:
+            InterfaceTakenError: Another XDP program is there.
+            BpfError: There is no such interface, or the kernel refused.
+        """
+        folder = self._folder_of(name)
+        if folder is not None:
+            folder.mkdir(exist_ok=True)
+        loaded = load_object(self._spec, shared=self._shared, pinned_in=folder)
+        try:
+            link, reason = self._link(name, loaded, folder)
+        except BaseException:
+            loaded.close()
+            raise
+        self._interfaces[name] = SteeredInterface(name=name, loaded=loaded, link=link, reason=reason)
+        return self._interfaces[name]
+
+    def _link(self, name: str, loaded: LoadedObject, folder: Path | None) -> tuple[Link, str]:
+        program = loaded.programs[_PROGRAM]
+        adopted = None if folder is None else adopt_link(folder / _LINK)
+        if adopted is not None:
+            try:
+                adopted.replace(program)
+                return adopted, ""
+            except KernelRefusedError:  # of an interface that is gone; this one has the name only
+                adopted.close()
+                assert folder is not None
+                (folder / _LINK).unlink()
+        attached = attach_xdp(program, name)
+        if folder is not None:
+            pin(attached.link, folder / _LINK)
+        return attached.link, "" if attached.mode is XdpMode.DRIVER else attached.reason
+
+    def detach(self, name: str) -> None:
+        """Run no program of ours on an interface any more; harmless where none runs."""
+        known = self._interfaces.pop(name, None)
+        if known is not None:
+            known.close()
+        folder = self._folder_of(name)
+        if folder is None or not folder.is_dir():
+            return
+        for pinned in folder.iterdir():
+            pinned.unlink()
+        folder.rmdir()
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Detach what a former life attached to other interfaces."""
+        for name in self._pinned_interfaces():
+            if name not in names:
+                self.detach(name)
+
+    def _pinned_interfaces(self) -> list[str]:
+        if self._folder is None or not is_bpffs(self._folder):
+            return sorted(self._interfaces)
+        folders = self._folder.glob(f"{_ON}*")
+        return sorted(path.name.removeprefix(_ON).replace(":", ".") for path in folders)
+
+    def _folder_of(self, name: str) -> Path | None:
+        # A bpffs has no names with dots, interfaces none with colons.
+        return None if self._folder is None else self._folder / f"{_ON}{name.replace('.', ':')}"
+
+    # --- what the program knows ---------------------------------------------------------------------
+
+    def set_addresses(self, addresses: Iterable[IpAddress]) -> None:
+        """Say which addresses are of this machine: peers send there.
+
+        Raises:
+            KernelRefusedError: They are more than the map has room for.
+        """
+        view = LOCALS.of(self._shared)
+        wanted = {Local(address) for address in addresses}
+        view.delete_many({key for key, _ in view.items()} - wanted)
+        view.set_many(dict.fromkeys(wanted, Word(1)))
+
+    def set_sas(self, sas: Mapping[Spi, InboundSa]) -> None:
+        """Say which inbound SAs there are, and that there are no others.
+
+        Raises:
+            KernelRefusedError: They are more than the map has room for.
+        """
+        view = SAS.of(self._shared)
+        view.delete_many([spi for spi, _ in view.items() if spi not in sas])
+        view.set_many(sas)
+
+    def add_sa(self, spi: Spi, sa: InboundSa) -> None:
+        """Steer the packets of an inbound SA.
+
+        Raises:
+            KernelRefusedError: There are too many.
+        """
+        SAS.of(self._shared).set(spi, sa)
+
+    def remove_sa(self, spi: Spi) -> None:
+        """Steer the packets of an SA no more; harmless where there is none."""
+        SAS.of(self._shared).delete(spi)
+
+    def set_policies(self, policies: Iterable[Policy]) -> str:
+        """Have what comes in clear checked against an SPD (RFC 4301 §5.2).
+
+        Returns:
+            Why the SPD cannot be looked at in XDP, where it cannot: then nothing is dropped there, and the
+            guard of the stack does it. Empty otherwise.
+        """
+        assert self._spd is not None, "not open"
+        try:
+            self._spd.publish(compile_spd(policies))
+        except SpdUnsupportedError as error:
+            self._spd.publish(compile_spd(()))
+            return str(error)
+        return ""
+
+    def counters(self) -> dict[DropReason | Exit, Counter]:
+        """Return how often programs ended in which way, on all interfaces."""
+        return read_counters(self._shared)
