@@ -2,8 +2,8 @@
 
 Each interface has an instance of `ebpf/xdp_inbound.bpf.c` with its own map of AF_XDP sockets, since a socket
 takes frames of its own queue only; all other maps are shared. With a folder everything is pinned there, goes
-on without us, and is adopted by the next agent, whose programs then take the place of the old ones between two
-packets; without one it ends with us.
+on without us, and is adopted by the next agent, whose programs then take the place of the old ones between
+two packets; without one it ends with us.
 
 Not for deciding: callers say which interfaces, SAs and policies there are.
 """
