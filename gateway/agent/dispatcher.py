@@ -295,7 +295,9 @@ class Dispatcher:
             first = next(iter(self._backends))
             expected = {}
             for policy in policies:
-                engines = first_engines(policy.placement.wanted, here)
+                engines = first_engines(
+                    policy.placement.wanted, here, has_interface=bool(policy.interface_id)
+                )
                 expected[policy.name] = self._owners.get(engines[0], first) if engines else first
             return await self._spd.apply(policies, generation, expected)
 

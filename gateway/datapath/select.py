@@ -218,6 +218,8 @@ def _key_lengths(sa: SecurityAssociation, ability: Ability) -> str:
     return " or ".join(str(bits) for bits in sorted(lengths))
 
 
+_WITHOUT_INTERFACES: Final = frozenset({Engine.ENGINE, Engine.XDP})
+
 CHECKS: Final[tuple[Check, ...]] = (
     Check(
         reason=PlacementReason.ALG_UNSUPPORTED,
@@ -295,14 +297,28 @@ CHECKS: Final[tuple[Check, ...]] = (
             "does not do selectors of IP protocol " + ", ".join(map(str, _strange_protocols(sa, ability)))
         ),
     ),
+    Check(
+        reason=PlacementReason.SELECTOR,
+        is_met=lambda sa, ability: not sa.interface_id or ability.engine not in _WITHOUT_INTERFACES,
+        text=lambda _sa, _: "has no tunnel interfaces",
+    ),
 )
 """In the order in which they are told: the first that is not met is the reason."""
 
 
-def first_engines(wanted: Sequence[Engine], here: Surroundings) -> tuple[Engine, ...]:
-    """Return the engines of a wish that are here and open, for what has no SA yet to judge by."""
+def first_engines(
+    wanted: Sequence[Engine], here: Surroundings, *, has_interface: bool = False
+) -> tuple[Engine, ...]:
+    """Return the engines of a wish that are here and open, for what has no SA yet to judge by.
+
+    Args:
+        wanted: The wish.
+        here: What there is.
+        has_interface: Whether it is about the traffic of a tunnel interface.
+    """
     return tuple(
         engine
         for engine in wanted
-        if any(ability.engine is engine and ability.closed is None for ability in here.abilities)
+        if not (has_interface and engine in _WITHOUT_INTERFACES)
+        and any(ability.engine is engine and ability.closed is None for ability in here.abilities)
     )

@@ -262,6 +262,20 @@ def test_a_backend_without_udp_sockets_refuses_encapsulation_and_small_windows_a
     assert why(outbound(esn=True), Engine.KERNEL, machine)[0] == "ESN"
 
 
+def test_traffic_of_a_tunnel_interface_goes_past_the_native_engine() -> None:
+    native = replace(SOFTWARE, name="engine", engines=(Engine.ENGINE,))
+    machine = Surroundings(abilities=(*backend_abilities(native), *backend_abilities(SOFTWARE)))
+    wish = Placement(prefer=(Engine.ENGINE, Engine.SOFTWARE))
+
+    choice = choose(outbound(interface_id=42, placement=wish), machine)
+
+    assert choice.ability is not None
+    assert choice.ability.engine is Engine.SOFTWARE
+    assert in_words(choice.refusals) == "engine: SELECTOR: the native engine has no tunnel interfaces"
+    assert first_engines(wish.wanted, machine) == (Engine.ENGINE, Engine.SOFTWARE)
+    assert first_engines(wish.wanted, machine, has_interface=True) == (Engine.SOFTWARE,)
+
+
 def test_engines_of_a_wish_without_an_sa_are_those_that_are_open() -> None:
     machine = here("mlx5_core", feature="off")
 
@@ -270,7 +284,7 @@ def test_engines_of_a_wish_without_an_sa_are_those_that_are_open() -> None:
 
 def test_every_check_has_a_sentence_that_names_what_was_asked() -> None:
     nothing = Ability(
-        engine=Engine.KERNEL,
+        engine=Engine.ENGINE,
         place="the kernel",
         protocols=frozenset(),
         directions=frozenset(),
@@ -282,7 +296,9 @@ def test_every_check_has_a_sentence_that_names_what_was_asked() -> None:
         newer={"tunnel": "9.9", "udp": "9.9", "esn": "9.9"},
     )
     selectors = (TrafficSelector.parse("10.1.0.0/16[udp]"),)
-    sa = inbound(esn=True, encapsulation=UDP, local_ts=selectors, integrity=Integ.HMAC_SHA1_160)
+    sa = inbound(
+        esn=True, encapsulation=UDP, local_ts=selectors, integrity=Integ.HMAC_SHA1_160, interface_id=42
+    )
 
     unmet = [check for check in CHECKS if not check.is_met(sa, nothing)]
 
