@@ -70,6 +70,7 @@ class Traffic:
     """How long was really sent: the window."""
     sent: int
     send_retries: int
+    """How often the device had no room; live frames are lost then, and not sent."""
     received_in_window: int
     received: int
     """With what came within a moment after the window."""

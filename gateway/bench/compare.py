@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from statistics import median
 from typing import Any, Final, NamedTuple
 
 from rich.table import Table
@@ -58,7 +59,7 @@ def _read(subject: str, text: str) -> dict[str, Any]:
 def _figures(subject: str, data: Mapping[str, Any]) -> list[Figure]:
     try:
         return list(_SUBJECTS[subject](data))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CompareError(f"these are no whole results of `ipsecgw bench {subject}`: {error}") from error
 
 
@@ -70,6 +71,20 @@ def _ike(data: Mapping[str, Any]) -> Iterable[Figure]:
         yield Figure(f"{row['suite']} over UDP, {row['responder']}", row["cpu_ms"], "CPU ms")
     if data["footprint"] is not None:
         yield Figure("a held SA", data["footprint"]["bytes_per_sa"], "bytes")
+
+
+def _api(data: Mapping[str, Any]) -> Iterable[Figure]:
+    for who, rounds in data["applied"].items():
+        for name, unit in (
+            ("rate", "connections/s"),
+            ("cpu_us", "CPU µs"),
+            ("again_s", "s"),
+            ("list_s", "s"),
+        ):
+            yield Figure(f"{who}, {name}", median(row[name] for row in rounds), unit)
+    for who, calls in data["calls"].items():
+        for row in calls:
+            yield Figure(f"{who}, {row['name']}, p99", row["p99_ms"], "ms")
 
 
 def _engine(data: Mapping[str, Any]) -> Iterable[Figure]:
@@ -94,6 +109,7 @@ def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
 
 _SUBJECTS: Final[dict[str, Callable[[Mapping[str, Any]], Iterable[Figure]]]] = {
     "ike": _ike,
+    "api": _api,
     "crypto": _engine,
     "engine": _engine,
     "path": _path,

@@ -52,6 +52,8 @@ class Whereabouts:
     placements: tuple[str, ...]
     """Each engine that has some, in order; one, if all is well."""
     sas: int
+    words: str
+    """What the backend says of it: why not better, or by which methods packets come and go."""
 
     @property
     def name(self) -> str:
@@ -103,7 +105,9 @@ class Gateway:
         """Read back where the SAs are now."""
         installed = self._runner.run(self._client.list_sas())
         return Whereabouts(
-            placements=tuple(sorted({item.placement.value for item in installed})), sas=len(installed)
+            placements=tuple(sorted({item.placement.value for item in installed})),
+            sas=len(installed),
+            words="; ".join(sorted({item.placement_reason for item in installed} - {""})),
         )
 
     def drops(self) -> dict[str, int]:

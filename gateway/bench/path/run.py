@@ -34,11 +34,14 @@ _SAMPLES_PER_S: Final = 20_000
 """At half load: about so many are timed."""
 #: Drivers whose NIC is not there, and what that means.
 _PLAYED: Final = {"netdevsim": "netdevsim only plays a NIC: it encrypts nothing"}
+_KERNEL: Final = "kernel forwarding"
+#: How packets come in and go out where that is always the same; espd says by which methods it does it.
 _IO: Final = {
-    FORWARDING: "kernel forwarding",
+    Engine.NIC_PACKET.value: _KERNEL,
+    Engine.NIC_CRYPTO.value: _KERNEL,
+    Engine.KERNEL.value: _KERNEL,
     Engine.SOFTWARE.value: "TUN, raw sockets",
 }
-_KERNEL_IO: Final = "kernel forwarding"
 
 
 class NothingCameThrough(NotPlaced):
@@ -50,6 +53,7 @@ class _Collected:
     """One row while it is measured."""
 
     found: str = ""
+    io: str = ""
     overload: list[Measured] = field(default_factory=list)
     half: list[Measured] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
@@ -154,7 +158,7 @@ class _Bench:
         bed, seconds = self._bed, self._wanted.seconds
         devices = (bed.lan.name, bed.outer.name)
         before, drops_before = read_counters(bed.gateway, devices), _drops(gateway)
-        found = _where(gateway)
+        found, io = _where(gateway)
         warm_up, _ = self._run(gateway, _load(case, rate=_WARM_UP_PER_S, seconds=_WARM_UP_S, sample=1))
         if not warm_up.received or warm_up.bad_samples or (warm_up.clear_samples and not self._is_played):
             raise NothingCameThrough(_explain(warm_up, counted_between(drops_before, _drops(gateway))))
@@ -162,10 +166,13 @@ class _Bench:
         rate = max(1.0, full.delivered_per_s / 2)
         load = _load(case, rate=rate, seconds=seconds, sample=_sampling(rate))
         half = _measured(*self._run(gateway, load))
-        if (after := _where(gateway)) != found:
-            found = f"{found}, then {after}"
+        found_after, io_after = _where(gateway)
+        if found_after != found:
+            found = f"{found}, then {found_after}"
+        if io_after != io:
+            io = f"{io}; then {io_after}"
         row = self._collected.setdefault(case, _Collected())
-        row.found = found
+        row.found, row.io = found, io
         row.overload.append(full)
         row.half.append(half)
         _add(row.counters, counted_between(before, read_counters(bed.gateway, devices)))
@@ -219,8 +226,12 @@ def _sampling(rate: float) -> int:
     return sample
 
 
-def _where(gateway: Gateway | None) -> str:
-    return FORWARDING if gateway is None else gateway.whereabouts().name
+def _where(gateway: Gateway | None) -> tuple[str, str]:
+    """Return where SAs are now, and how packets come in and go out there."""
+    if gateway is None:
+        return FORWARDING, _KERNEL
+    there = gateway.whereabouts()
+    return there.name, _IO.get(there.name, there.words)
 
 
 def _drops(gateway: Gateway | None) -> dict[str, int]:
@@ -246,7 +257,7 @@ def _row(case: Case, found: _Collected) -> Row:
     return Row(
         case=case,
         placement_found=found.found,
-        io=_IO.get(case.placement, _KERNEL_IO),
+        io=found.io,
         overload=tuple(found.overload),
         half=tuple(found.half),
         counters=found.counters,

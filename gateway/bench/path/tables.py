@@ -11,6 +11,8 @@ _NOTES = (
     "÷ fwd: the rate beside that of the same packets forwarded without an SA, in the same round",
     "latency and its loss: at half that rate, from the sender's system call to the generator's kernel",
 )
+_LONG = ("I/O", "counted")
+"""Columns that may take several lines."""
 _PERCENTILES = ("p50", "p99", "max")
 
 
@@ -64,7 +66,7 @@ def _rates(results: Results) -> Table:
 def _loads(results: Results) -> Table:
     table = _table(
         "The load of each row (medians; CPUs busy: of all CPUs, and what of it which process took)",
-        ("row", "I/O", "sent by"),
+        ("row", "sent by"),
         (
             "offered/s",
             "loss",
@@ -81,7 +83,6 @@ def _loads(results: Results) -> Table:
         full = sorted(row.overload, key=lambda each: each.delivered_per_s)[len(row.overload) // 2]
         table.add_row(
             _label(row),
-            row.io,
             full.sent_by,
             f"{full.offered_per_s:,.0f}",
             f"{full.loss:.2%}",
@@ -97,13 +98,10 @@ def _loads(results: Results) -> Table:
 
 
 def _counters(results: Results) -> Table:
-    table = _table(
-        "What interfaces counted, and what the gateway dropped, in all rounds",
-        ("row", "counted", "dropped"),
-        (),
-    )
+    title = "How packets come in and go out, what interfaces counted, what the gateway dropped, in all rounds"
+    table = _table(title, ("row", "I/O", "counted", "dropped"), ())
     for row in results.rows:
-        table.add_row(_label(row), _in_words(row.counters), _in_words(row.drops))
+        table.add_row(_label(row), row.io, _in_words(row.counters), _in_words(row.drops))
     return table
 
 
@@ -122,7 +120,7 @@ def _charts(results: Results) -> list[Chart]:
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left")
     for name in words:
-        table.add_column(name, no_wrap=name != "counted")
+        table.add_column(name, no_wrap=name not in _LONG)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table

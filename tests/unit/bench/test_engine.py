@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from gateway.bench.compare import compare
 from gateway.bench.engine.plan import (
     DIRECT,
     OPEN,
@@ -95,6 +96,18 @@ def test_tables_and_json_have_every_measure() -> None:
     written = json.loads(results.to_json())
     assert [row["sas"] for row in written["results"]] == [1, 1, 1, 1000, 1000, 1000]
     assert written["results"][0]["rounds"] == [100.0, 101.0, 102.0]
+    assert engine_report(results).to_html().count('class="bar"') == 6
+
+
+def test_two_runs_are_compared_measure_by_measure() -> None:
+    seal = Measure(SEAL, GCM, Crypto.IPSECMB, 64)
+    old, new = (results_of({seal: [cycles] * 3}).to_json() for cycles in (100.0, 80.0))
+
+    table, differences = compare("engine", old, new)
+
+    assert list(table.columns[0].cells) == [f"{GCM.name} by ipsecmb, seal, 64 bytes, 1 SAs"]
+    assert list(table.columns[4].cells) == ["0.800"]
+    assert differences == []
 
 
 def test_a_machine_without_the_engine_is_told_how_to_build_it(
