@@ -101,10 +101,12 @@ async def test_backend_takes_thousands_of_sas_and_policies(
         deleting.append(time.perf_counter() - start)
         asked_deleting.append(requests.total() - before)
 
-    # The work per SA, which time does not tell on a machine that others use too: 5 % are for entries that are
-    # numbered anew.
+    # The work per SA, which time does not tell on a machine that others use too. Names that sort otherwise
+    # than they come have all entries numbered anew once on the way.
     for asked in (asked_adding, asked_deleting):
-        assert max(asked) < 1.05 * min(asked), asked
+        flat = 1.01 * asked[0]
+        assert asked[-1] <= flat, asked
+        assert sum(requests_of_step > flat for requests_of_step in asked) <= 1, asked
     record_property("requests_per_pair_added", round(asked_adding[-1] / STEP, 2))
     record_property("requests_per_pair_deleted", round(asked_deleting[-1] / STEP, 2))
     with XfrmSocket() as kernel:
