@@ -106,6 +106,16 @@ def explain_connection(
     ]
     for child_sa in child_sas:
         facts += _child(child_sa)
+    facts += [
+        Fact(
+            topic="interface",
+            text=f"{child.name} carries what routes lead into {child.interface.name} "
+            f"(if_id {child.interface.id})",
+            advice=f"`ip route show dev {child.interface.name}` shows them",
+        )
+        for child in status.connection.children
+        if child.interface is not None
+    ]
     return tuple(facts)
 
 

@@ -7,6 +7,7 @@ from gateway.controller.explain import PLACEMENT_ADVICE, explain_connection
 from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact, SaPlacement
 from gateway.ike.events import Failure, FailureReason
 from gateway.ipsec.connection import Child, Connection, Side
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.sa import SaId
 from tests.fakes.records import make_child_sa
@@ -55,6 +56,19 @@ def test_an_ike_sa_that_is_up_without_its_child_sa_is_told_with_both_sides_wishe
         Fact(topic="offered", text="aes256gcm16"),
         Fact(topic="configured", text="aes128-sha256"),
         Fact(topic="child", text="lan has no Child SA", advice="`ipsecgw up paris/lan`"),
+    )
+
+
+def test_child_of_an_interface_says_that_routes_decide_and_how_to_see_them() -> None:
+    interface = TunnelInterface(name="ipsec0", id=42)
+    connection = replace(STATUS.connection, children=(Child(name="all", interface=interface),))
+
+    facts = explained(replace(STATUS, connection=connection))
+
+    assert facts[-1] == Fact(
+        topic="interface",
+        text="all carries what routes lead into ipsec0 (if_id 42)",
+        advice="`ip route show dev ipsec0` shows them",
     )
 
 
