@@ -30,14 +30,14 @@ def bring_up(rig: Rig, initiator: str) -> None:
 
 
 @contextmanager
-def counted_udp(rig: Rig) -> Iterator[TwoWayFlow]:
+def counted_udp(rig: Rig, device: str = "ipsecgw0") -> Iterator[TwoWayFlow]:
     """Send 1,000 numbered packets a second each way, for as long as the context lasts and a little more.
 
     The tunnel devices keep some seconds of them: what is to be counted is what IPsec loses, and not what a
     process does that this machine has no time for.
     """
-    for gateway, device in ((rig.sites.a.gateway, "ipsecgw0"), (rig.sites.b.gateway, "ipsec0")):
-        gateway.run("ip", "link", "set", device, "txqueuelen", "5000")
+    for gateway, tunnel in ((rig.sites.a.gateway, device), (rig.sites.b.gateway, "ipsec0")):
+        gateway.run("ip", "link", "set", tunnel, "txqueuelen", "5000")
     a, b = rig.sites.a, rig.sites.b
     with two_way_udp(a.host, a.host_address, b.host, b.host_address) as flow:
         time.sleep(1.5)
