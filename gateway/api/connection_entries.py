@@ -6,21 +6,31 @@ same place get the same message.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.control.v1 import control_pb2 as pb
-from gateway.api.convert_control import write_entry
+from gateway.api.convert_control import write_applied, write_entry, write_wanted
 from gateway.api.filter import Matches, parse_filter
 from gateway.api.selection import masked, read_mask
 from gateway.api.violations import Violations
-from gateway.controller.facade import ControlFacade
+from gateway.controller.facade import (
+    Applied,
+    ApplyResult,
+    ConnectionStatus,
+    ControlFacade,
+    WantedConnection,
+)
 from gateway.controller.ledger import Changes, Ledger
 
 CHUNK: Final = 256
 """Connections in one message of a watch."""
+_CHANGED: Final = (Applied.CREATED, Applied.UPDATED)
+_TURN: Final = 32
+"""Connections after which others get their turn."""
 BOOKMARK_S: Final = 15.0
 """After so much silence a watcher is told that nothing changed."""
 
@@ -30,7 +40,9 @@ class ConnectionEntries:
 
     def __init__(self, controller: ControlFacade) -> None:
         self._controller = controller
+        #: By name: the revision and the whole; the etag and what is wanted, which is most of it.
         self._written: dict[str, tuple[int, pb.ConnectionEntry]] = {}
+        self._wanted: dict[str, tuple[str, cpb.Connection]] = {}
         self._shared: tuple[tuple[int, int], list[pb.WatchConnectionsResponse]] | None = None
 
     def entry(self, name: str) -> pb.ConnectionEntry | None:
@@ -43,14 +55,30 @@ class ConnectionEntries:
         if status is None:
             self._written.pop(name, None)
             return None
-        entry = write_entry(status, self._controller.clock())
+        entry = write_entry(status, self._controller.clock(), self._wanted_of(status))
         self._written[name] = (revision, entry)
         return entry
+
+    def _wanted_of(self, status: ConnectionStatus) -> cpb.Connection:
+        name = status.connection.name
+        known = self._wanted.get(name)
+        if known is None or known[0] != status.etag:
+            known = self._wanted[name] = (status.etag, write_wanted(status))
+        return known[1]
+
+    async def prepare(self, wanted: Iterable[WantedConnection], results: Iterable[ApplyResult]) -> None:
+        """Write what was applied, which is most of an entry, before somebody waits for it."""
+        for i, (item, result) in enumerate(zip(wanted, results, strict=False)):
+            if i % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
+            if result.applied in _CHANGED:
+                self._wanted[result.name] = (result.etag, write_applied(item))
 
     def forget(self, names: Sequence[str]) -> None:
         """Connections are gone: keep nothing of them."""
         for name in names:
             self._written.pop(name, None)
+            self._wanted.pop(name, None)
 
     def revision(self) -> str:
         """Return the revision of this moment."""

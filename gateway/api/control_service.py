@@ -76,6 +76,7 @@ class ControlService(ControlServiceServicer):
         if not said.validate_only:
             self._known.note(request.connections, wanted, results)
             self._entries.forget([result.name for result in results[len(wanted) :]])
+            await self._entries.prepare(wanted, results)
         return wanted, results
 
     async def StreamConnections(

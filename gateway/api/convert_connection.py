@@ -30,6 +30,7 @@ from gateway.api.remembered import (
     known_proposal,
     known_selector,
     known_strength,
+    written_identity,
     written_proposal,
 )
 from gateway.api.types.v1 import ipsec_pb2 as tpb
@@ -498,7 +499,7 @@ def _write_side(side: Side, auth: cpb.Authentication | None) -> cpb.Side:
     return cpb.Side(
         address=addresses[0] if len(addresses) == 1 else "",
         addresses=addresses if len(addresses) > 1 else (),
-        id="" if side.id is None else str(side.id),
+        id="" if side.id is None else written_identity(side.id),
         auth=auth,
     )
 

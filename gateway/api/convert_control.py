@@ -4,10 +4,12 @@ Only the way out: what comes in are connections (`convert_connection`) and targe
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf import timestamp_pb2
 
+from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.convert import (
     ENGINE,
@@ -21,6 +23,7 @@ from gateway.api.convert import (
 from gateway.api.convert_connection import strength_warnings, write_connection
 from gateway.api.convert_datapath import write_capabilities, write_datapath_event, write_drops, write_endpoint
 from gateway.api.datapath.v1.datapath_pb2 import Endpoint
+from gateway.api.remembered import KEPT
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import (
@@ -29,6 +32,7 @@ from gateway.controller.facade import (
     ApplyResult,
     ChildSaStatus,
     ClockReading,
+    Condition,
     ConditionStatus,
     ConditionType,
     ConnectionApplied,
@@ -61,6 +65,7 @@ from gateway.ike.events import (
     PathChanged,
 )
 from gateway.ike.path import Path
+from gateway.ipsec.authentication import AuthMethod
 from gateway.ipsec.sa import IpsecProtocol, SecurityAssociation
 
 APPLIED: Final = EnumBridge(Applied, pb.Applied)
@@ -159,12 +164,27 @@ def write_apply_results(
     return [write_apply_result(result, by_name.get(result.name)) for result in results]
 
 
-def write_entry(status: ConnectionStatus, clock: ClockReading) -> pb.ConnectionEntry:
-    """Return a connection and how far it is, without its secret."""
+def write_wanted(status: ConnectionStatus) -> cpb.Connection:
+    """Return a connection as it is wanted, without its secret."""
+    return write_connection(status.connection, psk_is_set=status.psk_is_set, crls_are_set=status.crls_are_set)
+
+
+def write_applied(item: WantedConnection) -> cpb.Connection:
+    """Return the same of a connection that was just applied, and not refused."""
+    connection = item.connection
+    methods = (connection.local.auth.method, connection.remote.auth.method)
+    return write_connection(
+        connection,
+        psk_is_set=AuthMethod.PSK in methods,
+        # Where none were given, those that were held were kept.
+        crls_are_set=item.crls is None or bool(item.crls),
+    )
+
+
+def write_entry(status: ConnectionStatus, clock: ClockReading, wanted: cpb.Connection) -> pb.ConnectionEntry:
+    """Return a connection and how far it is; `wanted` is what `write_wanted` made of it."""
     return pb.ConnectionEntry(
-        connection=write_connection(
-            status.connection, psk_is_set=status.psk_is_set, crls_are_set=status.crls_are_set
-        ),
+        connection=wanted,
         status=pb.ConnectionStatus(
             state=CONNECTION_STATE.write(status.state),
             ike_sa_ids=status.ike_sas,
@@ -173,18 +193,23 @@ def write_entry(status: ConnectionStatus, clock: ClockReading) -> pb.ConnectionE
             last_failure_time=write_time(status.last_failure_at, clock),
             observed_generation=status.observed_generation,
             conditions=[
-                pb.Condition(
-                    type=CONDITION_TYPE.write(condition.type),
-                    status=CONDITION_STATUS.write(condition.status),
-                    reason=condition.reason,
-                    message=condition.message,
-                    transition_time=write_time(condition.changed_at, clock),
-                )
+                _written_condition(condition, _wall_s(condition.changed_at, clock))
                 for condition in status.conditions
             ],
         ),
         etag=status.etag,
         generation=status.generation,
+    )
+
+
+@lru_cache(KEPT)
+def _written_condition(condition: Condition, changed_at_s: int) -> pb.Condition:
+    return pb.Condition(
+        type=CONDITION_TYPE.write(condition.type),
+        status=CONDITION_STATUS.write(condition.status),
+        reason=condition.reason,
+        message=condition.message,
+        transition_time=write_timestamp(changed_at_s),
     )
 
 
@@ -201,7 +226,11 @@ def write_operation(operation: Operation) -> pb.Operation:
 
 def write_time(at_s: float | None, clock: ClockReading) -> timestamp_pb2.Timestamp | None:
     """Return the wall-clock time of a monotonic one, to the second: finer is not the same twice."""
-    return None if at_s is None else write_timestamp(round(clock.wall + at_s - clock.monotonic))
+    return None if at_s is None else write_timestamp(_wall_s(at_s, clock))
+
+
+def _wall_s(at_s: float, clock: ClockReading) -> int:
+    return round(clock.wall + at_s - clock.monotonic)
 
 
 def write_ike_sa(info: IkeSaInfo, clock: ClockReading, tenure: Tenure) -> pb.IkeSa:

@@ -22,6 +22,7 @@ known_strength = lru_cache(KEPT)(check_strength)
 known_selector = lru_cache(KEPT)(TrafficSelector.parse)
 known_identity = lru_cache(KEPT)(parse_identity)
 written_proposal = lru_cache(KEPT)(str)
+written_identity = lru_cache(KEPT)(str)
 
 R = TypeVar("R")
 M = TypeVar("M", bound=Message)

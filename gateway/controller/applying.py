@@ -106,6 +106,7 @@ class Applying:
         ledger: Takes which connection changed.
         tally: Counters by connection.
         has_datapath: Says whether the datapath is there.
+        removed: Told of each connection that is gone.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Applying:
         ledger: Ledger,
         tally: Tally,
         has_datapath: Callable[[], bool],
+        removed: Callable[[str], None],
     ) -> None:
         self._desired = desired
         self._store = store
@@ -132,6 +134,7 @@ class Applying:
         self._ledger = ledger
         self._tally = tally
         self._has_datapath = has_datapath
+        self._removed = removed
         #: The generation of each connection whose policies are, or were last, in force.
         self._in_force: dict[str, int] = {}
 
@@ -445,6 +448,7 @@ class Applying:
         for name in doomed:
             self._credentials.forget(name)
             self._ledger.remove(name)
+            self._removed(name)
         if doomed:
             self._tally.keep_only(self._desired)
         told = [(name, plan.applied) for name, plan in plans.items()]

@@ -1,12 +1,21 @@
 """What is so about a connection, and since when, in three answers an orchestrator can wait for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.controller.facade import Condition, ConditionStatus, ConditionType, ConnectionState
 from gateway.ike.events import Failure
 
 _TRUE, _FALSE, _UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+# Nearly every connection has these.
+_IN_FORCE = Condition(type=ConditionType.PROTECTED, status=_TRUE, reason="policies_in_force")
+_AUTHENTICATED = Condition(type=ConditionType.ESTABLISHED, status=_TRUE, reason="authenticated")
+_NOT_ESTABLISHED = {
+    state: Condition(type=ConditionType.ESTABLISHED, status=_FALSE, reason=state.value)
+    for state in ConnectionState
+}
+_AS_WANTED = Condition(type=ConditionType.CARRYING, status=_TRUE, reason="as_wanted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,26 +48,25 @@ def _protected(standing: Standing) -> Condition:
         return Condition(
             type=kind, status=_UNKNOWN, reason="datapath_unavailable", message=standing.datapath_problem
         )
-    return Condition(type=kind, status=_TRUE, reason="policies_in_force")
+    return _IN_FORCE
 
 
 def _established(standing: Standing) -> Condition:
     kind = ConditionType.ESTABLISHED
     if standing.state is ConnectionState.UP:
-        return Condition(type=kind, status=_TRUE, reason="authenticated")
+        return _AUTHENTICATED
     if standing.state is ConnectionState.FAILED and standing.failure is not None:
         return Condition(
             type=kind, status=_FALSE, reason=standing.failure.reason.value, message=standing.failure.detail
         )
-    return Condition(type=kind, status=_FALSE, reason=standing.state.value)
+    return _NOT_ESTABLISHED[standing.state]
 
 
 def _carrying(standing: Standing) -> Condition:
-    kind = ConditionType.CARRYING
     if standing.missing:
         text = f"down: {', '.join(standing.missing)}"
-        return Condition(type=kind, status=_FALSE, reason="children_down", message=text)
-    return Condition(type=kind, status=_TRUE, reason="as_wanted")
+        return Condition(type=ConditionType.CARRYING, status=_FALSE, reason="children_down", message=text)
+    return _AS_WANTED
 
 
 class Transitions:
@@ -70,16 +78,20 @@ class Transitions:
 
     def __init__(self, touched_at: Callable[[str], float]) -> None:
         self._touched_at = touched_at
-        self._known: dict[str, dict[ConditionType, tuple[ConditionStatus, float]]] = {}
+        self._known: dict[str, dict[ConditionType, Condition]] = {}
 
-    def since(self, connection: str, condition: Condition) -> float:
-        """Return when a condition became what it is."""
+    def dated(self, connection: str, condition: Condition) -> Condition:
+        """Return a condition with the time at which it became what it is."""
         known = self._known.setdefault(connection, {})
-        status, at = known.get(condition.type, (None, 0.0))
-        if status is not condition.status:
+        before = known.get(condition.type)
+        if before is not None and before.status is condition.status:
+            if before.reason == condition.reason and before.message == condition.message:
+                return before
+            at = before.changed_at
+        else:
             at = self._touched_at(connection)
-            known[condition.type] = (condition.status, at)
-        return at
+        dated = known[condition.type] = replace(condition, changed_at=at)
+        return dated
 
     def forget(self, connection: str) -> None:
         """A connection is gone."""

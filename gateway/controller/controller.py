@@ -218,6 +218,7 @@ class Controller:
             ledger=self._ledger,
             tally=self._tally,
             has_datapath=lambda: self._upkeep.link.capabilities is not None,
+            removed=self._transitions.forget,
         )
 
     # --- life -----------------------------------------------------------------------------------
@@ -445,8 +446,7 @@ class Controller:
             generation=desired.generation,
             observed_generation=self._applying.observed_generation(name),
             conditions=tuple(
-                replace(condition, changed_at=self._transitions.since(name, condition))
-                for condition in conditions_of(standing)
+                self._transitions.dated(name, condition) for condition in conditions_of(standing)
             ),
         )
 

@@ -442,6 +442,7 @@ async def test_child_sas_are_listed_with_what_was_asked_where_they_landed_and_wh
             "requested": WISH,
             "refusals": [],
         },
+        "interface_id": 0,
         "effective_mtu": 1394,
         "established_time": "2027-01-15T07:58:20Z",
         "rekey_time": "2027-01-15T08:58:20Z",
