@@ -91,10 +91,9 @@ class Client:
     def hello(self) -> p.HelloReply:
         return self.ask(p.MessageType.HELLO, p.Hello(drop_reasons=len(REASONS)), p.HelloReply)
 
-    def configure(self, **changes: int) -> None:
-        """Configure a small espd."""
-        message = configuration(**changes)
-        self.ask(p.MessageType.CONFIGURE, message)
+    def configure(self, descriptors: Sequence[int] = (), **changes: int) -> None:
+        """Configure a small espd; with descriptors it may send live frames."""
+        self.ask(p.MessageType.CONFIGURE, configuration(**changes), descriptors=descriptors)
 
     def set_device(self, message: p.Device, descriptors: Sequence[int] = ()) -> p.DeviceReply:
         return self.ask(p.MessageType.DEVICE_SET, message, p.DeviceReply, descriptors)

@@ -145,6 +145,8 @@ def tell(machine: Machine) -> None:
                 said = client.read_device(device)
                 print(device, {name: getattr(said, name) for name, *_ in p.DeviceCounters._fields_[4:]})
     client.close()
+    kernel = [line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines()]
+    print({name: value for name, value in kernel if value != "0" and name[:4] in {"Udp6", "Icmp"}})
 
 
 def ip(*arguments: str) -> None:
@@ -158,8 +160,18 @@ def link_index(device: str) -> int:
 # --- devices --------------------------------------------------------------------------------------
 
 
-def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, side: int = 0) -> None:
-    """Have espd make its tunnel device, and the kernel route the other side into it; 1 is the peer's side."""
+def open_tun(
+    client: Client, *, queues: int = 1, mtu: int = 1400, side: int = 0, is_host: bool = True
+) -> None:
+    """Have espd make its tunnel device.
+
+    Args:
+        client: Of a configured espd.
+        queues: One for each worker.
+        mtu: Of the device.
+        side: Whose; 1 is the peer's.
+        is_host: Whether this machine has an inner address of its own, and routes the other side into it.
+    """
     addresses = {version: INNER[version][side] for version in (4, 6)}
     message = p.Device(
         device=TUN,
@@ -173,12 +185,18 @@ def open_tun(client: Client, *, queues: int = 1, mtu: int = 1400, side: int = 0)
     message.address6[:] = ip_address(addresses[6]).packed
     reply = client.set_device(message)
     assert reply.ifindex == link_index("tunnel")
-    ip("address", "add", f"{addresses[4]}/32", "dev", "lo")
-    ip("address", "add", f"{addresses[6]}/128", "dev", "lo", "nodad")
     # The kernel shall say nothing of its own accord.
     ip("link", "set", "tunnel", "addrgenmode", "none")
     ip("link", "set", "tunnel", "mtu", str(mtu), "up")
-    for version, selector in zip((4, 6), LOCAL if side else REMOTE, strict=True):
+    if is_host:
+        be_host(addresses, LOCAL if side else REMOTE)
+
+
+def be_host(addresses: dict[int, str], remote: tuple[TrafficSelector, ...]) -> None:
+    """Give this machine inner addresses, and routes into the tunnel device."""
+    ip("address", "add", f"{addresses[4]}/32", "dev", "lo")
+    ip("address", "add", f"{addresses[6]}/128", "dev", "lo", "nodad")
+    for version, selector in zip((4, 6), remote, strict=True):
         (prefix,) = selector.prefixes()
         ip(f"-{version}", "route", "add", str(prefix), "dev", "tunnel", "src", addresses[version])
 
