@@ -16,6 +16,8 @@
 
 /* Of IPv4 and of IPv6, protected and in clear. */
 #define SENDERS 4
+/* A burst of 256 packets with what the kernel counts around each, and some more. */
+#define SEND_BUFFER_BYTES (4 << 20)
 
 /* Linux 4.5 <linux/in6.h> */
 #ifndef IPV6_HDRINCL
@@ -47,7 +49,7 @@ static unsigned int sender_of(const struct gw_packet *packet)
 
 static int open_senders(struct raw_io *raw, const struct gw_io_options *options, char *why)
 {
-	int on = 1;
+	int on = 1, bytes = SEND_BUFFER_BYTES;
 
 	for (int i = 0; i < SENDERS; i++) {
 		bool is_ipv6 = i >= 2;
@@ -58,6 +60,7 @@ static int open_senders(struct raw_io *raw, const struct gw_io_options *options,
 		if (fd < 0 && is_ipv6 && errno == EAFNOSUPPORT)
 			continue;
 		if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) ||
+		    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(bytes)) ||
 		    setsockopt(fd, is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IP,
 			       is_ipv6 ? IPV6_HDRINCL : IP_HDRINCL, &on, sizeof(on)))
 			return gw_io_fail(why, "a raw socket to send through");
