@@ -8,7 +8,7 @@ While no SA carries it, what is routed into such an interface is dropped. That i
 interface outlives the agent, and the routes with it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,18 +88,30 @@ class Tunnels:
 
     # --- what SPD entries want --------------------------------------------------------------------
 
-    async def claim(self, policy: Policy) -> None:
-        """See that the interface of an SPD entry is there, before the entry is in force.
+    async def claim(self, policies: Sequence[Policy]) -> dict[str, DatapathError]:
+        """See that the interfaces of SPD entries are there, before the entries are in force.
 
-        Raises:
-            DatapathError: POLICY_CONFLICT: it contradicts another entry, or an interface of somebody else's.
-                SYSTEM: this machine refused.
+        Returns:
+            What is wrong, by name of the entry. POLICY_CONFLICT: it contradicts another entry, or an
+            interface of somebody else's. SYSTEM: this machine refused.
         """
+        refused: dict[str, DatapathError] = {}
+        to_come = {policy.name for policy in policies}
+        for policy in policies:
+            to_come.discard(policy.name)
+            try:
+                await self._claim(policy, to_come)
+            except DatapathError as error:
+                refused[policy.name] = error
+        return refused
+
+    async def _claim(self, policy: Policy, to_come: Collection[str]) -> None:
+        """See that the interface of one entry is there; what those to come have wanted counts no more."""
         interface = policy.interface
         if interface is not None:
-            self._check(policy.name, interface)
+            self._check(interface, {policy.name, *to_come})
             try:
-                await self._make(interface)
+                await self._make(interface, self._settings(policy.name, interface.name))
             except HostError as error:
                 raise DatapathError(ErrorReason.SYSTEM, f"interface {interface.name}: {error}") from error
         self.note(policy.name, interface)
@@ -120,20 +132,29 @@ class Tunnels:
             self._former.discard(interface.name)
             self._unused.discard(interface.name)
 
-    def _check(self, entry: str, interface: TunnelInterface) -> None:
-        others = {name: other for name, other in self._users.get(interface.name, {}).items() if name != entry}
-        for name, other in others.items():
-            if other != interface:
+    def _check(self, interface: TunnelInterface, changing: Collection[str]) -> None:
+        """Check that an interface does not contradict what other entries want.
+
+        Raises:
+            DatapathError: POLICY_CONFLICT: it does.
+        """
+        for name, other in self._users.get(interface.name, {}).items():
+            if other != interface and name not in changing:
                 raise DatapathError(
                     ErrorReason.POLICY_CONFLICT,
                     f"interface {interface.name} is wanted otherwise by {name}: say the same of it in both",
                 )
         taken = self._name_of.get(interface.id, interface.name)
-        if taken != interface.name and self._users[taken].keys() - {entry}:
+        if taken != interface.name and self._users[taken].keys() - set(changing):
             raise DatapathError(
                 ErrorReason.POLICY_CONFLICT,
                 f"interface {interface.name} has the id {interface.id} of {taken}: give it another one",
             )
+
+    def _settings(self, entry: str, name: str) -> TunnelInterface | None:
+        """Return what was wanted of an interface until now, by this SPD entry or by another one."""
+        users = self._users.get(name, {})
+        return users.get(entry) or next(iter(users.values()), None)
 
     async def tidy(self) -> None:
         """Remove interfaces of ours that no SPD entry names any more."""
@@ -167,14 +188,20 @@ class Tunnels:
 
     # --- one interface ----------------------------------------------------------------------------
 
-    async def _make(self, interface: TunnelInterface) -> None:
+    async def _make(self, interface: TunnelInterface, before: TunnelInterface | None) -> None:
+        """See that an interface is there and as it should be.
+
+        Args:
+            interface: What is wanted.
+            before: What was wanted of it until now, as far as this life knows.
+        """
         link = await self._links.get(interface.name)
         vrf = await self._vrf_of(interface)
         if link is not None and link.alias != self._alias:
             self._check_foreign(interface, link)
             await self._kind.make(interface)
             return
-        if link is not None and await self._is_as_wanted(interface, link, vrf):
+        if link is not None and self._is_usable(interface, link):
             await self._kind.make(interface)
         else:
             self._kind.leave(interface.name)
@@ -183,7 +210,10 @@ class Tunnels:
             await self._kind.make(interface)
             link = await self._made(interface)
             await self._links.set_alias(link.index, self._alias)
-        await self._furnish(interface, link, vrf)
+        await self._furnish(interface, before, link, vrf)
+
+    def _is_usable(self, interface: TunnelInterface, link: Link) -> bool:
+        return link.kind == self._kind.kind and (link.kind != XFRM or link.id == interface.id)
 
     async def _made(self, interface: TunnelInterface) -> Link:
         link = await self._links.get(interface.name)
@@ -191,32 +221,29 @@ class Tunnels:
             raise HostError(f"the link {interface.name} vanished as soon as it was made")
         return link
 
-    async def _furnish(self, interface: TunnelInterface, link: Link, vrf: Link | None) -> None:
+    async def _furnish(
+        self, interface: TunnelInterface, before: TunnelInterface | None, link: Link, vrf: Link | None
+    ) -> None:
+        """Give an interface what it should have, and take away what we gave it and it should not."""
         master = 0 if vrf is None else vrf.index
         if not link.is_up or link.vrf != master:
             await self._links.bring_up(link.index, vrf=master)
         mtu_bytes = interface.mtu_bytes or self._carried.get(interface.id, link.mtu_bytes)
         if mtu_bytes != link.mtu_bytes:
             await self._network.set_mtu(link.index, mtu_bytes)
+        for address in () if before is None else before.addresses:
+            if address not in interface.addresses:
+                await self._links.remove_address(link.index, address)
         for address in interface.addresses:
             await self._links.add_address(link.index, address)
-        routes = _routes(interface, link, vrf)
-        if routes:
-            await self._network.change_routes(add=routes, remove=(), protocol=ROUTING_PROTOCOL)
-
-    async def _is_as_wanted(self, interface: TunnelInterface, link: Link, vrf: Link | None) -> bool:
-        """Return whether an interface of ours has its id and its VRF, and no address or route too many."""
-        if link.kind != self._kind.kind or (link.kind == XFRM and link.id != interface.id):
-            return False
-        if link.vrf != (0 if vrf is None else vrf.index):
-            return False
-        addresses = {local.address for local in await self._network.addresses() if local.link == link.index}
-        if not addresses <= {address.ip for address in interface.addresses}:
-            return False
-        wanted = {(route.destination, route.metric) for route in _routes(interface, link, vrf)}
-        table = _MAIN_TABLE if vrf is None else vrf.table
-        present = await self._network.routes(table, protocol=ROUTING_PROTOCOL)
-        return {(r.destination, r.metric) for r in present if r.link == link.index} <= wanted
+        wanted = _routes(interface, link, vrf)
+        present = await self._network.routes(_table(vrf), protocol=ROUTING_PROTOCOL)
+        destinations = {route.destination for route in wanted}
+        stale = [
+            route for route in present if route.link == link.index and route.destination not in destinations
+        ]
+        if wanted or stale:
+            await self._network.change_routes(add=wanted, remove=stale, protocol=ROUTING_PROTOCOL)
 
     async def _vrf_of(self, interface: TunnelInterface) -> Link | None:
         if not interface.vrf:
@@ -253,7 +280,7 @@ class Tunnels:
             try:
                 link = await self._links.get(interface.name)
                 if link is None or (link.alias == self._alias and not link.is_up):
-                    await self._make(interface)
+                    await self._make(interface, interface)
             except (HostError, DatapathError) as error:
                 _log.warning("tunnel_interface_not_kept", interface=interface.name, reason=str(error))
 
@@ -278,7 +305,11 @@ class Tunnels:
 
 
 def _routes(interface: TunnelInterface, link: Link, vrf: Link | None) -> list[Route]:
-    table = _MAIN_TABLE if vrf is None else vrf.table
     return [
-        Route(destination=route, table=table, metric=_METRIC, link=link.index) for route in interface.routes
+        Route(destination=route, table=_table(vrf), metric=_METRIC, link=link.index)
+        for route in interface.routes
     ]
+
+
+def _table(vrf: Link | None) -> int:
+    return _MAIN_TABLE if vrf is None else vrf.table

@@ -98,6 +98,18 @@ class Links:
 
         await self._network.run(work)
 
+    async def remove_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Take an address from an interface; that it has it not is no error."""
+
+        def work(netlink: IPRoute) -> None:
+            try:
+                netlink.addr("del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen)
+            except NetlinkError as error:
+                if error.code != errno.EADDRNOTAVAIL:
+                    raise
+
+        await self._network.run(work)
+
     async def remove(self, index: int) -> None:
         """Remove an interface, and with it its addresses and routes; one that is gone is no error."""
 

@@ -92,6 +92,12 @@ def link(name: str = "ipsec0") -> dict[str, Any] | None:
     return next((one for one in shown if one["ifname"] == name), None)
 
 
+def link_index() -> int:
+    there = link()
+    assert there is not None
+    return int(there["ifindex"])
+
+
 def addresses() -> set[str]:
     there = link()
     assert there is not None
@@ -234,6 +240,16 @@ async def test_entries_that_say_otherwise_of_one_interface_are_refused(engine: D
     assert [entry.name for entry in await engine.list_policies()] == ["paris/lan"]
 
 
+async def test_change_that_all_entries_of_an_interface_say_together_is_taken(engine: Datapath) -> None:
+    names = ("paris/v4", "paris/v6")
+    await apply(engine, *(wide(name=name, child=name) for name in names))
+    changed = replace(IPSEC0, addresses=(ip_interface("169.254.9.5/30"),))
+
+    assert await apply(engine, *(wide(changed, name=name, child=name) for name in names)) == [None, None]
+
+    assert addresses() == {"169.254.9.5/30"}
+
+
 async def test_change_of_addresses_and_routes_is_followed(engine: Datapath) -> None:
     await apply(engine, wide())
 
@@ -244,6 +260,19 @@ async def test_change_of_addresses_and_routes_is_followed(engine: Datapath) -> N
 
     assert addresses() == {"169.254.9.5/30"}
     assert routes() == {"10.3.0.0/16"}
+
+
+async def test_what_others_add_to_it_stays_when_its_entry_is_applied_again(engine: Datapath) -> None:
+    await apply(engine, wide())
+    index = link_index()
+    ip("address", "add", "169.254.77.1/30", "dev", "ipsec0")
+    ip("route", "add", "10.88.0.0/16", "dev", "ipsec0")
+
+    assert await apply(engine, wide()) == [None]
+
+    assert link_index() == index
+    assert "169.254.77.1/30" in addresses()
+    assert "10.88.0.0/16" in ip("route", "show", "dev", "ipsec0")
 
 
 @pytest.mark.parametrize("engine_name", IN_GUEST, indirect=True)

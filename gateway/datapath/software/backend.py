@@ -376,10 +376,12 @@ class SoftwareBackend:
                 try:
                     self._generation.check(generation)
                     check_policy(policy)
-                    await self._interfaces.tunnels.claim(policy)
                 except DatapathError as error:
                     errors[policy.name] = error
-                else:
+            possible = [policy for policy in policies if policy.name not in errors]
+            errors |= await self._interfaces.tunnels.claim(possible)
+            for policy in possible:
+                if policy.name not in errors:
                     entries[policy.name] = make_entry(policy, generation)
             refusal = await self._try_to_protect(entries.values())
             await self._tidy_interfaces([policy.name for policy in policies])

@@ -369,12 +369,7 @@ class XfrmBackend:
                 self._check_generation(generation)
             except DatapathError as error:
                 return tuple(ItemResult(name=policy.name, error=error) for policy in policies)
-            refused: dict[str, DatapathError] = {}
-            for policy in policies:
-                try:
-                    await self._tunnels.claim(policy)
-                except DatapathError as error:
-                    refused[policy.name] = error
+            refused = await self._tunnels.claim(policies)
             possible = [policy for policy in policies if policy.name not in refused]
             errors, refusal = await self._policies.apply(possible, generation)
             await self._tidy_interfaces(policy.name for policy in policies)

@@ -11,8 +11,7 @@ narrowest SA carries in the other direction, because the way back is not looked 
                  meta ipsec exists     tcp flags syn  MSS <= that of the narrowest SA
 
 An MSS is never raised. The table is there as long as there are SAs or interfaces of ours; meanwhile the IPsec
-of other key managers has its MSS fitted too. Without nftables connections rely on ICMP: that is told once, and
-no error.
+of other key managers has its MSS fitted too. Without nftables connections rely on ICMP: that is told once.
 """
 
 from collections.abc import Iterable
