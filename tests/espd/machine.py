@@ -6,6 +6,7 @@ a program ── kernel ── TUN ── espd ── raw sockets or AF_PACKET �
 import contextlib
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -196,9 +197,25 @@ def be_host(addresses: dict[int, str], remote: tuple[TrafficSelector, ...]) -> N
     """Give this machine inner addresses, and routes into the tunnel device."""
     ip("address", "add", f"{addresses[4]}/32", "dev", "lo")
     ip("address", "add", f"{addresses[6]}/128", "dev", "lo", "nodad")
+    await_local_route(addresses[6])
     for version, selector in zip((4, 6), remote, strict=True):
         (prefix,) = selector.prefixes()
         ip(f"-{version}", "route", "add", str(prefix), "dev", "tunnel", "src", addresses[version])
+
+
+def await_local_route(address: str) -> None:
+    """Wait until packets to an IPv6 address of ours are delivered: a work queue of the kernel does that.
+
+    Raises:
+        AssertionError: They never were.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while not said("ip", "-6", "route", "show", "table", "local", address):
+        assert time.monotonic() < end, f"{address} is not ours"
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def open_raw(client: Client) -> None:
