@@ -51,6 +51,7 @@ from gateway.datapath.engine.core import EngineError, EventKind
 from gateway.datapath.engine.devices import Devices
 from gateway.datapath.engine.espd import Espd, Launcher, Life, ProgramLauncher
 from gateway.datapath.engine.espd_sas import EspdSas
+from gateway.datapath.engine.fast_path import FastPath
 from gateway.datapath.engine.installation import limits_of, refusal_of
 from gateway.datapath.engine.options import EngineOptions
 from gateway.datapath.engine.path_errors import PathErrors
@@ -139,11 +140,20 @@ class EngineBackend:
             has_udp=self._has_udp,
             emit=self._hub.emit,
             expire=lambda held: self._spawn(self._expire(held), "expire"),
+            follow_inbound=lambda sa, is_there: self._fast.follow_sa(sa, is_there=is_there),
         )
         self._path_errors = PathErrors(
             self._place.mark, lambda: self._spawn(self._follow_paths(), "follow-paths")
         )
         self._network = Network()
+        self._fast = FastPath(
+            self._espd,
+            self._devices,
+            self._network,
+            interfaces=self._options.interfaces,
+            folder=None if folder is None else folder / "bpf",
+            own_protocol=self._place.routing_protocol,
+        )
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._protection = Protection(self._network, self._place)
         self._lock = asyncio.Lock()
@@ -182,7 +192,7 @@ class EngineBackend:
                 await self._adopt()
                 await self._protection.start(self._link, self._policies())
                 await self._protection.guard_policies(self._policies())
-                await self._table.start_over(self._wanted())
+                await self._start_over()
                 self._watch.start()
                 self._path_errors.open()
                 self._is_useless = False
@@ -215,7 +225,7 @@ class EngineBackend:
         )
         for worker in range(p.MAX_WORKERS):
             message.cpus[worker] = p.ANY_CPU
-        await self._espd.do(p.MessageType.CONFIGURE, message)
+        await self._fast.configure(message)
         note_life(self._journal, LifeNote(life.number, self._sad.fingerprint_key))
         if life.number != self._life:
             self._table.forget()
@@ -227,6 +237,7 @@ class EngineBackend:
             raise HostError(f"espd made no link {self._place.tunnel_device}")
         self._link = link
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+        await self._fast.open()
         _log.info("espd_ready", process=life.process, is_new=life.is_new, devices=self._devices.in_words())
 
     async def _adopt(self) -> None:
@@ -235,6 +246,7 @@ class EngineBackend:
         await self._sas.take_strange(adopted.strange)
         for held in self._sad:
             self._sas.arm(held)
+        self._fast.set_sas(held.sa for held in self._sad if held.is_inbound)
         await self._sas.measure_paths(held for held in self._sad if not held.is_inbound)
         if len(self._sad) or adopted.lost or adopted.strange:
             _log.warning(
@@ -264,6 +276,7 @@ class EngineBackend:
         if self._scratch is not None or self._is_useless:
             await self._espd.stop()
         self._espd.leave()
+        self._fast.close()
         if self._scratch is not None:
             self._scratch.cleanup()
         self._journal.close()
@@ -278,6 +291,7 @@ class EngineBackend:
         async with self._lock:
             await self._protection.remove()
             await self._espd.stop()
+            self._fast.remove()
             try:
                 self._journal.remove()
             except OSError as error:
@@ -362,7 +376,7 @@ class EngineBackend:
     async def _follow_sas(self) -> None:
         """Have SPD, tunnels and MTU be those of the SAs there are. The caller holds the lock."""
         try:
-            await self._table.put_in_force(self._wanted())
+            await self._put_in_force()
         except (EngineError, DatapathError) as error:
             _log.error("tunnels_not_set", reason=str(error))
         await self._fit_tunnel_mtu()
@@ -392,6 +406,18 @@ class EngineBackend:
     def _wanted(self) -> Wanted:
         """Return what espd shall have of the SPD."""
         return compile_spd(self._policies(), self._outbound)
+
+    async def _put_in_force(self) -> None:
+        """Have espd, and XDP, know the SPD."""
+        await self._table.put_in_force(self._wanted())
+        self._fast.set_policies(self._policies())
+
+    async def _start_over(self) -> None:
+        """Tell an espd that was somebody else's, or is new, all of SPD and routing."""
+        await self._table.start_over(self._wanted())
+        self._fast.set_policies(self._policies())
+        self._fast.forget_routing()
+        await self._fast.mirror()
 
     def _outbound(self, connection: str, child: str) -> tuple[Carrier, ...]:
         found = self._sad.outbound(connection, child)
@@ -437,13 +463,13 @@ class EngineBackend:
         try:
             self._protection.check(self._policies())
             await self._protection.guard_policies(self._policies())
-            await self._table.put_in_force(self._wanted())
+            await self._put_in_force()
             await self._protection.steer(self._policies())
         except (HostError, DatapathError, EngineError) as error:
             self._entries = old
             with contextlib.suppress(HostError, DatapathError, EngineError):
                 await self._protection.guard_policies(self._policies())
-                await self._table.put_in_force(self._wanted())
+                await self._put_in_force()
             if isinstance(error, DatapathError):
                 return error
             if isinstance(error, EngineError):
@@ -579,7 +605,7 @@ class EngineBackend:
                 try:
                     await self._set_up(await self._espd.start(self._life))
                     self._tell_lost(await self._sas.records(), reason)
-                    await self._table.start_over(self._wanted())
+                    await self._start_over()
                     await self._protection.use_link(self._link, self._policies())
                 except (HostError, EngineError, DatapathError) as error:
                     _log.error("espd_not_renewed", reason=str(error))
@@ -605,7 +631,8 @@ class EngineBackend:
                 if not await self._network.is_up(self._link):
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
                 await self._protection.steer_again(self._policies())
-            except (HostError, DatapathError) as error:
+                await self._fast.mirror()
+            except (HostError, DatapathError, EngineError) as error:
                 _log.warning("routing_failed", reason=str(error))
             await self._measure_paths()
 
@@ -617,6 +644,10 @@ class EngineBackend:
     async def _follow_paths(self) -> None:
         async with self._lock:
             await self._measure_paths()
+            try:
+                await self._fast.mirror()
+            except (HostError, EngineError) as error:
+                _log.warning("routing_failed", reason=str(error))
 
     async def _measure_paths(self) -> None:
         await self._sas.measure_paths(held for held in self._sad if not held.is_inbound)

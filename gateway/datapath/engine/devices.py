@@ -1,10 +1,13 @@
 """The devices that espd has, and how packets come in and go out there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.datapath.engine import protocol as p
+from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.espd import Espd
+from gateway.host.routing_mirror import MirroredLink
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -14,6 +17,12 @@ TUNNEL: Final = 1
 KERNEL: Final = 2
 """The outside by way of the kernel, which routes what was sealed; IPsec packets come in from every link."""
 
+FIRST_INTERFACE: Final = 3
+"""Number of the first interface that espd has for itself."""
+
+_RECEIVING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.XDP_COPY)
+_SENDING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.LIVE_FRAME, p.IoKind.XDP_COPY, p.IoKind.PACKET)
+"""The fastest first; docs/datapath-engine.md has the figures."""
 _MAX_MTU: Final = 65535
 _WORDS: Final = {
     p.IoKind.XDP_ZERO_COPY: "AF_XDP zero-copy",
@@ -38,6 +47,7 @@ class Opened:
     def __str__(self) -> str:
         ways = [("in", self.receives), ("out", self.sends)]
         said = " and ".join(f"{side} by {_WORDS[kind]}" for side, kind in ways if kind is not None)
+        said = said or "left to the kernel"
         return f"{self.name} {said}" + (f" ({self.why})" if self.why else "")
 
 
@@ -72,7 +82,8 @@ class Devices:
                 mtu=mtu_bytes,
                 queues=1,
             ),
-            p.IoKind.TUN,
+            [p.IoKind.TUN],
+            [p.IoKind.TUN],
         )
         await self._open(
             "outside",
@@ -82,14 +93,55 @@ class Devices:
                 mtu=_MAX_MTU,
                 queues=1,
             ),
-            p.IoKind.RAW,
+            [p.IoKind.RAW],
+            [p.IoKind.RAW],
         )
         return link
 
-    async def _open(self, name: str, message: p.Device, method: p.IoKind) -> int:
+    async def open_interface(
+        self, number: int, link: MirroredLink, queues: int, sockets_fd: int, reason: str
+    ) -> None:
+        """Open an interface for espd alone, by the fastest methods that work.
+
+        Args:
+            number: Of the device.
+            link: The interface.
+            queues: Its receive queues.
+            sockets_fd: The XSKMAP of the program that steers it.
+            reason: Why that program does not run in the driver, or nothing.
+
+        Raises:
+            EngineError: espd refused.
+        """
+        message = p.Device(
+            device=number,
+            ifindex=link.index,
+            name=link.name.encode(),
+            flags=p.DeviceFlag.PROTECTED | p.DeviceFlag.STEERING,
+            mtu=link.mtu_bytes,
+            queues=queues,
+        )
+        put_bytes(message.mac, link.mac)
+        await self._open(link.name, message, _RECEIVING, _SENDING, [sockets_fd])
+        if reason:
+            self._opened[number].why = "; ".join(filter(None, (reason, self._opened[number].why)))
+
+    def note_kernel(self, number: int, name: str, why: str) -> None:
+        """Note that an interface is left to the kernel."""
+        self._opened[number] = Opened(name=name, receives=None, sends=None, why=why)
+
+    async def _open(
+        self,
+        name: str,
+        message: p.Device,
+        receiving: Sequence[p.IoKind],
+        sending: Sequence[p.IoKind],
+        descriptors: Sequence[int] = (),
+    ) -> int:
         number = message.device
-        message.receive_methods[0] = message.send_methods[0] = method
-        said = await self._espd.ask(p.MessageType.DEVICE_SET, message, p.DeviceReply)
+        message.receive_methods[: len(receiving)] = receiving
+        message.send_methods[: len(sending)] = sending
+        said = await self._espd.ask(p.MessageType.DEVICE_SET, message, p.DeviceReply, descriptors=descriptors)
         self._opened[number] = Opened(
             name=name,
             receives=_kind(said.receive_method),

@@ -63,6 +63,7 @@ class EspdSas:
         has_udp: bool,
         emit: Callable[[DatapathEvent], None],
         expire: Callable[[Held], None],
+        follow_inbound: Callable[[SecurityAssociation, bool], None],
     ) -> None:
         self._espd = espd
         self._sad = sad
@@ -71,6 +72,7 @@ class EspdSas:
         self._has_udp = has_udp
         self._emit = emit
         self._expire = expire
+        self._follow_inbound = follow_inbound
         self._gone_drops: Counter[DropReason] = Counter()
         """Of SAs that are not in espd any more, in its life."""
 
@@ -161,6 +163,8 @@ class EspdSas:
         if not held.is_inbound:
             held.mtu = effective_mtu(held.sa, held.path_mtu)
         self.arm(held)
+        if held.is_inbound:
+            self._follow_inbound(held.sa, True)
         return None
 
     def arm(self, held: Held) -> None:
@@ -228,6 +232,8 @@ class EspdSas:
 
     def _forget(self, held: Held) -> None:
         self._sad.remove(held.sa.sa_id)
+        if held.is_inbound:
+            self._follow_inbound(held.sa, False)
         forget_sa(self._journal, held.sa.sa_id)
 
     # --- looking after ------------------------------------------------------------------------------

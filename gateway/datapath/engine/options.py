@@ -23,6 +23,8 @@ class EngineOptions:
     is_alone: bool = True
     """Whether no other backend may have the sockets of UDP 4500, without which the port would be closed."""
     program: Path = field(default_factory=espd_path)
+    interfaces: tuple[str, ...] = ()
+    """Those that espd has for itself, by XDP; the kernel brings it what comes in over others."""
     workers: int = 1
     inbound_bits: int = 17
     """So many low bits of an SPI are its place in espd's table."""

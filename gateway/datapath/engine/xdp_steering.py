@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.host.bpf.abi import LOCALS, SAS, Counter, Exit, InboundSa, Local, Spi, Word, read_counters
-from gateway.host.bpf.attach import XdpMode, attach_xdp
+from gateway.host.bpf.attach import XdpMode, attach_xdp, interface_index
 from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import AbiMismatchError, KernelRefusedError
 from gateway.host.bpf.maps import Map, adopt_map, create_map
@@ -39,6 +39,7 @@ class SteeredInterface:
     """An interface whose packets for our SAs come to espd's sockets."""
 
     name: str
+    ifindex: int
     loaded: LoadedObject
     link: Link
     reason: str
@@ -131,6 +132,11 @@ class XdpSteering:
             InterfaceTakenError: Another XDP program is there.
             BpfError: There is no such interface, or the kernel refused.
         """
+        known, ifindex = self._interfaces.get(name), interface_index(name)
+        if known is not None and known.ifindex == ifindex:
+            return known
+        if known is not None:
+            known.close()
         folder = self._folder_of(name)
         if folder is not None:
             folder.mkdir(exist_ok=True)
@@ -140,7 +146,9 @@ class XdpSteering:
         except BaseException:
             loaded.close()
             raise
-        self._interfaces[name] = SteeredInterface(name=name, loaded=loaded, link=link, reason=reason)
+        self._interfaces[name] = SteeredInterface(
+            name=name, ifindex=ifindex, loaded=loaded, link=link, reason=reason
+        )
         return self._interfaces[name]
 
     def _link(self, name: str, loaded: LoadedObject, folder: Path | None) -> tuple[Link, str]:
