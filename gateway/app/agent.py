@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
     )
+    add_spread_argument(parser)
     parser.add_argument("--teardown", action="store_true", help="remove the protection at the end")
     parser.add_argument(
         "--remove-protection",
@@ -80,6 +81,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_tls_arguments(parser)
     add_log_arguments(parser)
+
+
+def add_spread_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--spread-esp`, which `ipsecgw run` has too."""
+    parser.add_argument(
+        "--spread-esp",
+        choices=("off", "auto"),
+        default="off",
+        help="auto: where an interface has fewer receive queues than there are CPUs, an XDP program spreads "
+        "what comes in for the kernel's SAs over all of them (default off)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
             here = _enter(places.datapath)
             # It opens UDP port 500, and carries packets.
             kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
+            if args.spread_esp == "auto":
+                kept = (*kept, Capability.CAP_BPF, Capability.CAP_PERFMON)
             keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
     except GatewayError as error:
@@ -157,7 +171,9 @@ async def _serve(
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
         stack.callback(groups.close)
         state_dir = here.path.parent if isinstance(here, UnixAddress) else args.run_dir
-        options = BackendOptions(esp_sockets=groups.esp, state_dir=state_dir)
+        options = BackendOptions(
+            esp_sockets=groups.esp, state_dir=state_dir, spreads_esp=args.spread_esp == "auto"
+        )
         backend = make_datapath(args.backend, options)
         await backend.start()
         agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)

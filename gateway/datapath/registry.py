@@ -24,6 +24,8 @@ class BackendOptions:
     udp_ports: tuple[int, ...] = (500, NAT_T_PORT)
     state_dir: Path | None = None
     """Where a backend whose SAs outlive it may note what it must know of them; `None`: it adopts nothing."""
+    spreads_esp: bool = False
+    """Whether the kernel's ESP is spread over the CPUs by an XDP program, where that helps."""
     is_alone: bool = True
     """Whether no other backend runs here that ESP packets may be for."""
 
@@ -60,7 +62,9 @@ def _make_xfrm(options: BackendOptions) -> StartedDatapath:
     from gateway.datapath.xfrm.options import XfrmOptions  # noqa: PLC0415 - as above
 
     journal = None if options.state_dir is None else options.state_dir / "xfrm.journal"
-    xfrm_options = XfrmOptions(tag=options.tag, mark=options.mark, journal=journal)
+    xfrm_options = XfrmOptions(
+        tag=options.tag, mark=options.mark, journal=journal, spreads_esp=options.spreads_esp
+    )
     return XfrmBackend(xfrm_options, options.esp_sockets)
 
 

@@ -18,7 +18,13 @@ from gateway.hardware.ethtool_ioctl import FLOW_TYPES, ask_driver, ask_hash_fiel
 from gateway.hardware.facts import CpuFacts, KernelFacts, MachineFacts, NicFacts
 from gateway.hardware.kernel_config import KernelConfig, parse_kernel_config, parse_vendor
 from gateway.hardware.nic import NicReadings, judge_nic
-from gateway.hardware.nic_netlink import ask_channels, ask_eswitch_mode, ask_features, ask_xdp_features
+from gateway.hardware.nic_netlink import (
+    ask_channels,
+    ask_eswitch_mode,
+    ask_features,
+    ask_xdp_features,
+    ask_xdp_program,
+)
 from gateway.hardware.profiles import Profile
 from gateway.hardware.readings import Reading, read_first, read_link_name, read_text, read_value
 from gateway.hardware.xfrm import XfrmReadings, parse_xfrm
@@ -128,6 +134,7 @@ def _probe_nic(index: int, name: str) -> NicFacts:
             features=ask_features(index),
             channels=ask_channels(index),
             xdp_features=ask_xdp_features(index),
+            xdp_program=ask_xdp_program(index),
             hash_fields={flow: ask_hash_fields(name, flow) for flow in FLOW_TYPES},
             eswitch=ask_eswitch_mode(address) if is_pci else None,
         )

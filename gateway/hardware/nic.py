@@ -43,6 +43,8 @@ class NicReadings:
     features: FeatureSets | Refused
     channels: Channels | Refused
     xdp_features: int | Refused
+    xdp_program: str | Refused
+    """What is attached, and where it runs; empty: nothing."""
     hash_fields: dict[str, tuple[str, ...] | Refused]
     """By flow type: `esp4`, `udp4`..."""
     eswitch: str | Refused | None
@@ -66,6 +68,7 @@ def judge_nic(readings: NicReadings) -> NicFacts:
             _queues(readings.channels),
             *(_hash_fields(flow, fields) for flow, fields in readings.hash_fields.items()),
             *(_xdp(name, bit, readings.xdp_features) for name, bit in _XDP_ACTIONS.items()),
+            _xdp_program(readings.xdp_program),
             *_eswitch(readings.eswitch),
             *_sriov(readings),
         ),
@@ -120,6 +123,13 @@ def _xdp(name: str, bit: int, features: int | Refused) -> Fact:
         answer=Answer.YES if features & bit else Answer.NO,
         evidence=f"{source}: xdp-features {features:#x}",
     )
+
+
+def _xdp_program(program: str | Refused) -> Fact:
+    name = "XDP program attached"
+    if isinstance(program, Refused):
+        return program.fact(name)
+    return Fact(name=name, answer=Answer.YES if program else Answer.NO, evidence="RTM_GETLINK", value=program)
 
 
 def _eswitch(mode: str | Refused | None) -> tuple[Fact, ...]:

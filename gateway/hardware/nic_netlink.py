@@ -15,6 +15,7 @@ from pyroute2.netlink.generic import GenericNetlinkSocket
 from pyroute2.netlink.generic.ethtool import ethtoolbitset, ethtoolheader
 
 from gateway.hardware.readings import Refused
+from gateway.host.bpf.attach import attached_program, program_name
 
 T = TypeVar("T")
 
@@ -112,6 +113,21 @@ def ask_channels(index: int) -> Channels | Refused:
     return _ask(
         "ethtool", _Channels, _CHANNELS_GET, [_header(index)], source="ETHTOOL_MSG_CHANNELS_GET", read=read
     )
+
+
+def ask_xdp_program(index: int) -> str | Refused:
+    """Return the XDP program that is attached to an interface, and where it runs; empty: none.
+
+    Without privilege it has no name but its number.
+    """
+    try:
+        found = attached_program(index)
+    except NetlinkError as error:
+        return Refused(source="RTM_GETLINK", number=error.code or errno.EIO)
+    if found is None:
+        return ""
+    number, mode = found
+    return f"{program_name(number) or f'id {number}'}, {mode}"
 
 
 def ask_xdp_features(index: int) -> int | Refused:

@@ -34,6 +34,7 @@ from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
 from gateway.datapath.xfrm.bad_spi import BadSpiWatch
+from gateway.datapath.xfrm.cpu_steering import CpuSteering
 from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
 from gateway.datapath.xfrm.installation import counters_of
@@ -58,7 +59,7 @@ from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import Capability, require_capabilities
 from gateway.host.sockets import UDP_ENCAP, UDP_ENCAP_ESPINUDP
 from gateway.ipsec.interface import TunnelInterface
-from gateway.ipsec.placement import in_words
+from gateway.ipsec.placement import Engine, in_words
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import (
     MAX_REPLAY_WINDOW,
@@ -124,6 +125,7 @@ class XfrmBackend:
             mark=self._options.mark,
             has_udp=bool(self._esp_sockets),
         )
+        self._steering = CpuSteering() if self._options.spreads_esp else None
         self._bad_spis = BadSpiWatch(self._is_in_kernel, self._hub.emit)
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._lock = asyncio.Lock()
@@ -177,6 +179,7 @@ class XfrmBackend:
             await self._routes.keep_former()
         await self._policies.steer(self._spd.entries())
         await self._clamp_mss()
+        await self._spread(self._sad, are_all=True)
         if found.sas or found.policies:
             _log.warning(
                 "leftovers_found",
@@ -219,6 +222,8 @@ class XfrmBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._bad_spis.close()
+        if self._steering is not None:
+            await asyncio.to_thread(self._steering.close)
         await self._thread.close()
         await self._network.close()
         self._journal.close()
@@ -286,6 +291,7 @@ class XfrmBackend:
             results = tuple([await self._install_one(sa, generation) for sa in sas])
             await self._policies.steer(())
             await self._fit_interfaces(sas)
+            await self._spread(self._sad.get(sa.sa_id) for sa in sas)
             return results
 
     async def _fit_interfaces(self, sas: Iterable[SecurityAssociation]) -> None:
@@ -305,6 +311,29 @@ class XfrmBackend:
 
     async def _clamp_mss(self) -> None:
         await self._mss.follow(self._sad.narrowest_bytes, self._tunnels.names)
+
+    async def _spread(self, installed: Iterable[Held | None], *, are_all: bool = False) -> None:
+        """Have the CPUs share what comes in for SAs of the kernel; where `are_all`, for no others."""
+        if self._steering is None:
+            return
+        devices = {} if are_all else self._steering.devices
+        for address in {held.at.destination for held in installed if held is not None and _is_spread(held)}:
+            try:
+                device = await self._devices.of(address)
+            except HostError as error:
+                _log.warning("esp_not_spread", reason=str(error))
+                return
+            if device is not None:
+                devices[device.name] = device.index
+        if devices != self._steering.devices:
+            await asyncio.to_thread(self._steering.follow, devices)
+
+    async def _spread_words(self, held: Held) -> str:
+        """Return what XDP does with what comes in for an SA; empty where it has no say."""
+        if self._steering is None or not _is_spread(held):
+            return ""
+        device = await self._devices.of(held.at.destination)
+        return "" if device is None else self._steering.words(device.name)
 
     async def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         try:
@@ -349,15 +378,19 @@ class XfrmBackend:
     async def list_sas(self) -> tuple[InstalledSa, ...]:
         """Return every SA that was installed here."""
         return tuple(
-            InstalledSa(
-                sa=held.sa,
-                placement=held.engine,
-                placement_reason=in_words(held.refusals),
-                refusals=held.refusals,
-                generation=held.generation,
-                effective_mtu=None if held.is_inbound else carried_bytes(held.sa, held.at),
-            )
-            for held in self._sad
+            [
+                InstalledSa(
+                    sa=held.sa,
+                    placement=held.engine,
+                    placement_reason="; ".join(
+                        filter(None, (in_words(held.refusals), await self._spread_words(held)))
+                    ),
+                    refusals=held.refusals,
+                    generation=held.generation,
+                    effective_mtu=None if held.is_inbound else carried_bytes(held.sa, held.at),
+                )
+                for held in self._sad
+            ]
         )
 
     # --- Datapath: policies -------------------------------------------------------------------------
@@ -420,6 +453,7 @@ class XfrmBackend:
             self._routes.distrust()
             await self._tunnels.follow()
             await self._policies.steer(self._spd.entries())
+            await self._spread(self._sad, are_all=True)
 
     async def reconcile(self, generation: int) -> tuple[str, ...]:
         """Remove everything older."""
@@ -536,3 +570,8 @@ class XfrmBackend:
     def now(self) -> float:
         """Return the monotonic time in seconds."""
         return time.monotonic()
+
+
+def _is_spread(held: Held) -> bool:
+    """Return whether the CPUs decrypt what comes in for an SA."""
+    return held.is_inbound and held.engine is Engine.KERNEL

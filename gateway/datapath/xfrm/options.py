@@ -25,6 +25,8 @@ class XfrmOptions:
     """Routing table for destinations that have no route of their own."""
     preference: int = DEFAULT_PREFERENCE
     """Of the first of the three rules that lead there."""
+    spreads_esp: bool = False
+    """Whether what comes in for the kernel's SAs is spread over the CPUs in XDP."""
     mark: int = DEFAULT_MARK
     """SO_MARK of our own packets: IKE, and questions about the routing."""
 

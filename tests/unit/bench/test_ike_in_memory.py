@@ -95,7 +95,7 @@ def test_results_are_tables_and_json() -> None:
     assert "both ends at once" in output.getvalue()
     told = json.loads(results.to_json())
     table, _ = compare("ike", results.to_json(), results.to_json())
-    assert list(table.columns[0].cells)[0] == "psk-x25519 in memory, responder"
+    assert next(iter(table.columns[0].cells)) == "psk-x25519 in memory, responder"
     assert set(table.columns[4].cells) == {"1.000"}
     assert told["in_memory"][0]["suite"] == "psk-x25519"
     assert [storm["failures"] for storm in told["storms"]] == [0, 0]

@@ -79,6 +79,7 @@ def nic_readings(**changes: Any) -> NicReadings:
         "features": features(),
         "channels": Channels(receive=16, receive_max=63),
         "xdp_features": 0x2B,
+        "xdp_program": "",
         "hash_fields": {"esp4": ("IP source", "IP destination")},
         "eswitch": "legacy",
         **changes,

@@ -28,6 +28,7 @@ from gateway.hardware.nic_netlink import (
     ask_eswitch_mode,
     ask_features,
     ask_xdp_features,
+    ask_xdp_program,
 )
 from gateway.hardware.readings import Refused
 from tests.unit.hardware.machines import ALL_ESP, features, nic_readings
@@ -93,6 +94,21 @@ def test_xdp_in_the_driver_and_zero_copy_are_two_things() -> None:
 
     assert find_fact(facts, "XDP in the driver").answer is Answer.YES
     assert find_fact(facts, "AF_XDP zero-copy").answer is Answer.NO
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "value"),
+    [
+        ("gw_cpumap, in the driver", Answer.YES, "gw_cpumap, in the driver"),
+        ("", Answer.NO, ""),
+        (Refused(source="RTM_GETLINK", number=errno.ENODEV), Answer.UNKNOWN, ""),
+    ],
+    ids=["attached", "none", "gone"],
+)
+def test_the_program_that_is_attached_is_named(program: str | Refused, answer: Answer, value: str) -> None:
+    fact = find_fact(judge_nic(nic_readings(xdp_program=program)).facts, "XDP program attached")
+
+    assert (fact.answer, fact.value) == (answer, value)
 
 
 def test_a_kernel_before_6_3_does_not_tell_its_xdp_features() -> None:
@@ -244,6 +260,7 @@ def test_an_interface_that_is_gone_is_a_refusal_and_no_crash() -> None:
 
     refused = [
         *(ask_features(nobody), ask_channels(nobody), ask_xdp_features(nobody), ask_driver("gone0")),
+        ask_xdp_program(nobody),
         ask_eswitch_mode("ffff:ff:1f.7"),
     ]
 
