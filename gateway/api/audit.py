@@ -78,6 +78,7 @@ def _installed(request: dpb.InstallSasRequest) -> list[str]:
 _DESCRIBE: Final[Mapping[type[Message], Callable[[Any], list[str]]]] = {
     cpb.ApplyConnectionsRequest: _applied,
     cpb.StreamConnectionsRequest: _applied,
+    cpb.ExportKeysRequest: lambda request: [request.connection],
     cpb.DeleteConnectionsRequest: _deleted,
     cpb.InitiateRequest: _target,
     cpb.TerminateRequest: _target,

@@ -224,6 +224,12 @@ class ControlClient:
         response: pb.GetStatusResponse = await self._call(self._stub.GetStatus, pb.GetStatusRequest())
         return response
 
+    async def export_keys(self, connection: str) -> pb.ExportKeysResponse:
+        """Return the keys of a connection's SAs, for a packet analyser."""
+        request = pb.ExportKeysRequest(connection=connection)
+        response: pb.ExportKeysResponse = await self._call(self._stub.ExportKeys, request)
+        return response
+
     async def explain(self, connection: str) -> Sequence[pb.Fact]:
         """Return what there is to know about a connection."""
         request = pb.ExplainRequest(connection=connection)

@@ -234,6 +234,18 @@ class ControlService(ControlServiceServicer):
         facts = await self._controller.explain(request.connection)
         return pb.ExplainResponse(facts=convert.write_facts(facts))
 
+    async def ExportKeys(self, request: pb.ExportKeysRequest, context: Context) -> pb.ExportKeysResponse:
+        """Answer the keys of a connection's SAs."""
+        violations = Violations()
+        required(request.connection, "connection", "the name of a connection", violations)
+        violations.raise_if_any()
+        tables = self._controller.export_keys(request.connection)
+        return pb.ExportKeysResponse(
+            ikev2_decryption_table=[row.reveal().decode() for row in tables.ike_sas],
+            esp_sa=[row.reveal().decode() for row in tables.esp_sas],
+            left_out=tables.left_out,
+        )
+
     def WatchEvents(
         self, request: pb.WatchEventsRequest, context: Context
     ) -> AsyncGenerator[pb.WatchEventsResponse, None]:

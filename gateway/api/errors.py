@@ -44,6 +44,7 @@ _CONTROL_CODES: Final[Mapping[ControlErrorReason, int]] = {
     ControlErrorReason.STALE_GENERATION: code_pb2.ABORTED,
     ControlErrorReason.ETAG_MISMATCH: code_pb2.ABORTED,
     ControlErrorReason.STATE_NOT_KEPT: code_pb2.UNAVAILABLE,
+    ControlErrorReason.KEY_EXPORT_OFF: code_pb2.FAILED_PRECONDITION,
 }
 
 _DATAPATH_CODES: Final[Mapping[ErrorReason, int]] = {

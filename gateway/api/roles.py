@@ -72,6 +72,7 @@ _NEEDED: Final[Mapping[str, Mapping[str, Role]]] = {
         "Rekey": Role.OPERATOR,
         "ApplyConnections": Role.ADMIN,
         "StreamConnections": Role.ADMIN,
+        "ExportKeys": Role.ADMIN,
         "DeleteConnections": Role.ADMIN,
     },
     DATAPATH: {

@@ -106,6 +106,11 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         "--key-log", type=Path, metavar="DIR", help="write Wireshark key tables there: for debugging only"
     )
     parser.add_argument(
+        "--allow-key-export",
+        action="store_true",
+        help="let administrators have the keys of SAs (`ipsecgw export-keys`): for debugging only",
+    )
+    parser.add_argument(
         "--metrics",
         type=tcp_address,
         metavar="HOST:PORT",
@@ -165,6 +170,7 @@ async def _serve(
                 datapath_address=str(datapath),
                 node=args.node,
                 desired_state=_desired_state(args),
+                allows_key_export=args.allow_key_export,
             ),
             key_log=key_log,
             store=store,

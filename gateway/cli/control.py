@@ -120,6 +120,17 @@ def add_commands(commands: Commands) -> None:
         "--filter", default="", metavar="FILTER", help="only those, as 'status.state = down' (AIP-160)"
     )
 
+    command = _add(
+        commands,
+        "export-keys",
+        "write the keys of a connection's SAs for Wireshark: debugging only",
+        _export_keys,
+    )
+    command.add_argument("name", metavar="NAME", help="a connection")
+    command.add_argument(
+        "directory", type=Path, metavar="DIR", help="where the key tables are; made if missing"
+    )
+
     command = _json(
         _add(commands, "explain", "why a connection is not up, and where its SAs landed", _explain)
     )
@@ -366,6 +377,20 @@ async def _watch(client: ControlClient, args: argparse.Namespace) -> int:
         if difference.problem:
             print(difference.problem, file=sys.stderr)
         sys.stdout.flush()
+    return 0
+
+
+async def _export_keys(client: ControlClient, args: argparse.Namespace) -> int:
+    from gateway.observe.keylog import ESP_TABLE, IKEV2_TABLE, KeyLog  # noqa: PLC0415 - as in `_load`
+
+    tables = await client.export_keys(args.name)
+    log = KeyLog(args.directory)
+    for table, rows in ((IKEV2_TABLE, tables.ikev2_decryption_table), (ESP_TABLE, tables.esp_sa)):
+        for row in rows:
+            log.add(table, row)
+        print(f"{args.directory / table}: {len(rows)} rows added")
+    for line in tables.left_out:
+        print(f"left out: {line}", file=sys.stderr)
     return 0
 
 

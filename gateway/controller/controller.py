@@ -32,6 +32,7 @@ from gateway.controller.facade import (
     ControlEvent,
     Fact,
     GatewayStatus,
+    KeyTables,
     Operation,
     OperationFinished,
     SaPlacement,
@@ -40,6 +41,7 @@ from gateway.controller.facade import (
     WantedConnection,
 )
 from gateway.controller.history import History
+from gateway.controller.key_export import export_keys
 from gateway.controller.ledger import Ledger, connection_of
 from gateway.controller.operations import Operations
 from gateway.controller.protection import Protection
@@ -117,6 +119,8 @@ class ControllerOptions:
     """The name of this gateway among its like."""
     desired_state: str = "memory"
     """Where the connections are kept, for people: `file:PATH`, `state:PATH` or `memory`."""
+    allows_key_export: bool = False
+    """Whether administrators may ask for the keys of SAs."""
     patience_s: float = 5.0
     """How long an operation waits for a datapath that is just (re)starting."""
     stop_s: float = 2.0
@@ -722,6 +726,15 @@ class Controller:
             resolved={n: self._connections.resolved(n) for n in configured.remote.names},
             now=self._clock(),
         )
+
+    def export_keys(self, connection: str) -> KeyTables:
+        """Return the keys of a connection's SAs; see `ControlFacade.export_keys`."""
+        if not self._options.allows_key_export:
+            raise ControlError(
+                ControlErrorReason.KEY_EXPORT_OFF,
+                "this controller tells no keys: start it with --allow-key-export, for debugging only",
+            )
+        return export_keys(self._core, self._connection_of(Target(connection=connection)).name)
 
     def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream of events; see `ControlFacade.watch`."""

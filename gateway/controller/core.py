@@ -12,7 +12,7 @@ from typing import TypeVar
 from gateway.controller.driver import Driver, Handler
 from gateway.ike.endpoint import Endpoint, EndpointOptions
 from gateway.ike.errors import LocalError
-from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId, IkeSaInfo, RequestId, Result
+from gateway.ike.events import ChildSaId, ChildSaInfo, IkeSaId, IkeSaInfo, IkeSaKeys, RequestId, Result
 from gateway.ike.path import Path
 from gateway.ipsec.connection import Connection
 from gateway.ipsec.sa import IpAddress, Spi
@@ -151,6 +151,10 @@ class Core:
     def child_sa(self, child_sa_id: ChildSaId) -> ChildSaInfo | None:
         """Return one Child SA; None when it is gone."""
         return self._driver.endpoint.child_sa(child_sa_id)
+
+    def ike_keys(self, ike_sa_id: IkeSaId) -> IkeSaKeys | None:
+        """Return copies of the keys of one IKE SA, for key tables only; None when there are none."""
+        return self._driver.endpoint.ike_keys(ike_sa_id)
 
     def sas_of(self, connection: str) -> tuple[tuple[IkeSaInfo, ...], tuple[ChildSaInfo, ...]]:
         """Return the IKE SAs of one connection, and their Child SAs, ordered by id."""

@@ -78,6 +78,8 @@ class ControlErrorReason(Enum):
     """A newer generation of the desired state was applied already."""
     ETAG_MISMATCH = "ETAG_MISMATCH"
     """A connection is not as the caller has read it."""
+    KEY_EXPORT_OFF = "KEY_EXPORT_OFF"
+    """The controller was not started with leave to tell keys."""
     STATE_NOT_KEPT = "STATE_NOT_KEPT"
     """The desired state cannot be written; nothing was applied."""
 
@@ -342,6 +344,18 @@ class Tenure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyTables:
+    """The keys of one connection's SAs as rows of Wireshark's tables."""
+
+    ike_sas: tuple[Secret, ...]
+    """Of `ikev2_decryption_table`."""
+    esp_sas: tuple[Secret, ...]
+    """Of `esp_sa`."""
+    left_out: tuple[str, ...]
+    """What has no row, with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
     """One thing worth knowing about a connection, for a person."""
 
@@ -499,6 +513,9 @@ class ControlFacade(Protocol):
 
     async def explain(self, connection: str) -> tuple[Fact, ...]:
         """Return why a connection is (not) up, and where its SAs landed and why not elsewhere."""
+
+    def export_keys(self, connection: str) -> KeyTables:
+        """Return the keys of a connection's SAs, for a packet analyser; it is in the log."""
 
     def watch(self, after_sequence: int | None = None) -> Watch[ControlEvent]:
         """Return a stream of events: from now on, or from the first kept one after `after_sequence`.

@@ -18,6 +18,7 @@ from gateway.ike.events import (
     FailureReason,
     IkeSaId,
     IkeSaInfo,
+    IkeSaKeys,
     Request,
     RequestId,
     Result,
@@ -346,6 +347,11 @@ class Endpoint:
         """Return one IKE SA; None when it is gone."""
         found = self._ike_sas.find(ike_sa_id)
         return None if found is None else found.info()
+
+    def ike_keys(self, ike_sa_id: IkeSaId) -> IkeSaKeys | None:
+        """Return copies of the keys of one IKE SA, for key tables only; None when there are none."""
+        found = self._ike_sas.find(ike_sa_id)
+        return None if found is None else found.protection_keys()
 
     def child_sa(self, child_sa_id: ChildSaId) -> ChildSaInfo | None:
         """Return one Child SA; None when it is gone."""

@@ -170,6 +170,17 @@ class KeyLog:
         except (KeyLogError, OSError) as error:
             _log.warning("key_log_failed", table=ESP_TABLE, sa_id=sa.sa_id, detail=str(error))
 
+    def add(self, table: str, row: str) -> None:
+        """Append a row that was made elsewhere.
+
+        Raises:
+            KeyLogError: It cannot be written.
+        """
+        try:
+            self._append(table, row + "\n")
+        except OSError as error:
+            raise KeyLogError(f"cannot write {table}: {error.strerror}") from error
+
     def _append(self, table: str, text: str) -> None:
         """Append in one write, so that rows of several processes never mix."""
         os.write(self._tables[table], text.encode())

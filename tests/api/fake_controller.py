@@ -24,6 +24,7 @@ from gateway.controller.facade import (
     Fact,
     GatewayStatus,
     Impact,
+    KeyTables,
     Operation,
     OperationState,
     SaPlacement,
@@ -351,6 +352,11 @@ class FakeController:
         if connection not in self.wanted:
             raise ControlError(ControlErrorReason.CONNECTION_NOT_FOUND, f"no connection '{connection}'")
         return (Fact(topic="state", text="down", advice="ipsecgw up"), Fact(topic="peer", text="192.0.2.2"))
+
+    def export_keys(self, connection: str) -> KeyTables:
+        if connection not in self.wanted:
+            raise ControlError(ControlErrorReason.CONNECTION_NOT_FOUND, f"no connection '{connection}'")
+        return KeyTables(ike_sas=(Secret(b"ike row"),), esp_sas=(Secret(b"esp row"),), left_out=("AH",))
 
     def watch(self, after_sequence: int | None = None) -> AsyncGenerator[ControlEvent, None]:
         queue: asyncio.Queue[ControlEvent | ControlError] = asyncio.Queue()

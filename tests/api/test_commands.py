@@ -9,6 +9,7 @@ import pytest
 
 from gateway.api.address import UnixAddress
 from gateway.api.control_client import ControlClient
+from gateway.api.roles import Role, role_needed
 from gateway.ipsec.secret import Secret
 from tests.api.fake_controller import FakeController
 from tests.api.test_control_service import connection
@@ -99,3 +100,27 @@ async def test_watch_prints_what_there_is_and_what_changes(
     else:
         assert first == b"paris: failed, no_proposal_chosen, Child SAs 2, generation 1\n"
         assert second == b"paris: removed\n"
+
+
+async def test_keys_are_exported_for_administrators_with_a_line_in_the_audit_log(
+    control_address: UnixAddress,
+    control: ControlClient,
+    tmp_path: Path,
+    audit_lines: list[dict[str, object]],
+) -> None:
+    await control.apply([connection("paris")])
+    audit_lines.clear()
+
+    code, out, err = await ipsecgw(control_address, "export-keys", "paris", str(tmp_path / "keys"))
+
+    assert code == 0
+    assert "1 rows added" in out
+    assert "left out: AH" in err
+    assert _read(tmp_path / "keys") == {"ikev2_decryption_table": "ike row\n", "esp_sa": "esp row\n"}
+    (line,) = audit_lines
+    assert (line["method"], line["what"], line["outcome"]) == ("ExportKeys", ["paris"], "OK")
+    assert role_needed("/gateway.api.control.v1.ControlService/ExportKeys") is Role.ADMIN
+
+
+def _read(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir() if path.stat().st_mode & 0o077 == 0}

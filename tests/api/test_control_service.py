@@ -659,6 +659,7 @@ CODES = {
     ControlErrorReason.STALE_GENERATION: grpc.StatusCode.ABORTED,
     ControlErrorReason.ETAG_MISMATCH: grpc.StatusCode.ABORTED,
     ControlErrorReason.STATE_NOT_KEPT: grpc.StatusCode.UNAVAILABLE,
+    ControlErrorReason.KEY_EXPORT_OFF: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

@@ -405,20 +405,21 @@ class IkeSa:
             suite, keys, is_initiator=self.is_initiator, entropy=self.context.entropy
         )
         if self.context.options.tells_ike_keys:
-            self._tell_keys(proposal, keys)
+            told = self.protection_keys()
+            assert told is not None
+            self.context.emit(IkeSaKeysDerived(ike_sa=self.info(), keys=told))
 
-    def _tell_keys(self, proposal: Proposal, keys: IkeKeys) -> None:
-        self.context.emit(
-            IkeSaKeysDerived(
-                ike_sa=self.info(),
-                keys=IkeSaKeys(
-                    proposal=proposal,
-                    sk_ei=Secret(keys.sk_ei.reveal()),
-                    sk_er=Secret(keys.sk_er.reveal()),
-                    sk_ai=Secret(keys.sk_ai.reveal()),
-                    sk_ar=Secret(keys.sk_ar.reveal()),
-                ),
-            )
+    def protection_keys(self) -> IkeSaKeys | None:
+        """Return copies of SK_e and SK_a, for key tables only; `None` while there are none."""
+        if self.proposal is None or self.keys is None:
+            return None
+        keys = self.keys
+        return IkeSaKeys(
+            proposal=self.proposal,
+            sk_ei=Secret(keys.sk_ei.reveal()),
+            sk_er=Secret(keys.sk_er.reveal()),
+            sk_ai=Secret(keys.sk_ai.reveal()),
+            sk_ar=Secret(keys.sk_ar.reveal()),
         )
 
     def header(self, exchange_type: ExchangeType, message_id: int, *, is_response: bool) -> IkeHeader:

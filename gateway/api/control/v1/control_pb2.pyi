@@ -588,6 +588,22 @@ class ExplainResponse(_message.Message):
     facts: _containers.RepeatedCompositeFieldContainer[Fact]
     def __init__(self, facts: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ...) -> None: ...
 
+class ExportKeysRequest(_message.Message):
+    __slots__ = ("connection",)
+    CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    connection: str
+    def __init__(self, connection: _Optional[str] = ...) -> None: ...
+
+class ExportKeysResponse(_message.Message):
+    __slots__ = ("ikev2_decryption_table", "esp_sa", "left_out")
+    IKEV2_DECRYPTION_TABLE_FIELD_NUMBER: _ClassVar[int]
+    ESP_SA_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    ikev2_decryption_table: _containers.RepeatedScalarFieldContainer[str]
+    esp_sa: _containers.RepeatedScalarFieldContainer[str]
+    left_out: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, ikev2_decryption_table: _Optional[_Iterable[str]] = ..., esp_sa: _Optional[_Iterable[str]] = ..., left_out: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class WatchEventsRequest(_message.Message):
     __slots__ = ("after_sequence",)
     AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]

@@ -112,6 +112,11 @@ class ControlServiceStub:
                 request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
                 response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.FromString,
                 _registered_method=True)
+        self.ExportKeys = channel.unary_unary(
+                '/gateway.api.control.v1.ControlService/ExportKeys',
+                request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysRequest.SerializeToString,
+                response_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysResponse.FromString,
+                _registered_method=True)
         self.WatchConnections = channel.unary_stream(
                 '/gateway.api.control.v1.ControlService/WatchConnections',
                 request_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchConnectionsRequest.SerializeToString,
@@ -228,6 +233,14 @@ class ControlServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportKeys(self, request, context):
+        """The keys of a connection's SAs, as rows of Wireshark's tables: for administrators, in the audit log, and only where
+        the controller was started with leave for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchConnections(self, request, context):
         """Every connection with its status, and then what changes, from a revision on.
         """
@@ -307,6 +320,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.WatchEvents,
                     request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.FromString,
                     response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.SerializeToString,
+            ),
+            'ExportKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportKeys,
+                    request_deserializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysRequest.FromString,
+                    response_serializer=gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysResponse.SerializeToString,
             ),
             'WatchConnections': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchConnections,
@@ -700,6 +718,33 @@ class ControlService:
             '/gateway.api.control.v1.ControlService/WatchEvents',
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsRequest.SerializeToString,
             gateway_dot_api_dot_control_dot_v1_dot_control__pb2.WatchEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gateway.api.control.v1.ControlService/ExportKeys',
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysRequest.SerializeToString,
+            gateway_dot_api_dot_control_dot_v1_dot_control__pb2.ExportKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_STATE_NOT_KEPT: _ClassVar[ErrorReason]
     ERROR_REASON_GENERATOR_REFUSED: _ClassVar[ErrorReason]
     ERROR_REASON_NOT_OWNER: _ClassVar[ErrorReason]
+    ERROR_REASON_KEY_EXPORT_OFF: _ClassVar[ErrorReason]
 
 class DropReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -120,6 +121,7 @@ ERROR_REASON_ETAG_MISMATCH: ErrorReason
 ERROR_REASON_STATE_NOT_KEPT: ErrorReason
 ERROR_REASON_GENERATOR_REFUSED: ErrorReason
 ERROR_REASON_NOT_OWNER: ErrorReason
+ERROR_REASON_KEY_EXPORT_OFF: ErrorReason
 DROP_REASON_UNSPECIFIED: DropReason
 DROP_REASON_MALFORMED: DropReason
 DROP_REASON_UNSUPPORTED: DropReason
