@@ -325,7 +325,35 @@ def test_a_packet_without_an_sa_asks_for_one_once(machine: Machine, client: Clie
     assert isinstance(event, p.AcquireEvent)
     assert (event.policy, event.family, event.protocol, event.destination_port) == (POLICY, 4, 17, PORT)
     assert bytes(event.destination)[:4] == bytes((10, 2, 0, 1))
+
+    # What waited leaves as soon as there is one, in its order.
+    open_raw(client)
+    client.add_sa(outbound(), OUT)
+    client.set_tunnel(TUNNEL, [OUT])
+    opened_by = opener(outbound())
+    for number in range(3):
+        assert open_outer(opened_by, machine.peer.take(50)).endswith(f"packet {number}".encode())
+    client.await_drops({})
+
+
+def test_a_packet_that_asks_for_nothing_does_not_wait_for_long(machine: Machine, client: Client) -> None:
+    open_tun(client)
+    client.set_policy(POLICY, p.PolicyAction.PROTECT, LOCAL, REMOTE, tunnel=TUNNEL, acquire=False)
+    client.commit()
+
+    send_out(machine, 3)
+
     client.await_drops({DropReason.NO_SA: 3})
+
+
+def test_only_so_many_packets_wait(machine: Machine, client: Client) -> None:
+    open_tun(client)
+    client.set_policy(POLICY, p.PolicyAction.PROTECT, LOCAL, REMOTE, tunnel=TUNNEL)
+    client.commit()
+
+    send_out(machine, 70)
+
+    client.await_drops({DropReason.NO_SA: 70 - 64})
 
 
 def test_nothing_is_sent_past_the_reserved_numbers(machine: Machine, client: Client) -> None:

@@ -274,7 +274,7 @@ void gw_outbound(struct gw_thread *thread, struct gw_port *port, struct gw_packe
 	case GW_VERDICT_NO_SA:
 		if (decision.acquires)
 			acquire(thread, packet, &flow, decision.policy);
-		gw_thread_drop(thread, packet, GW_DROP_NO_SA);
+		gw_hold(thread, packet, &decision);
 		break;
 	case GW_VERDICT_BYPASS:
 		thread->counts.bypassed++;

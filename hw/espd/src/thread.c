@@ -238,6 +238,8 @@ static void *run(void *argument)
 		if (obey(thread))
 			continue;
 		count = poll_ports(thread) + poll_rings(thread);
+		if (thread->hold.count)
+			gw_release_held(thread);
 		for (uint32_t i = 0; i < thread->port_count; i++) {
 			gw_port_flush(thread, thread->ports[i]);
 			gw_port_check(thread, thread->ports[i]);

@@ -15,6 +15,7 @@
 #include <semaphore.h>
 
 #include "daemon.h"
+#include "hold.h"
 #include "io.h"
 #include "port.h"
 #include "ring.h"
@@ -125,6 +126,7 @@ struct gw_thread {
 	struct gw_limit icmp_limit;
 	struct gw_limit bad_spi_limit;
 	struct gw_acquire_time acquires[GW_ACQUIRE_TIMES];
+	struct gw_hold hold;
 	struct gw_cached_flow flows[GW_CACHED_FLOWS];
 	struct gw_cached_hop hops[GW_CACHED_HOPS];
 	/* --- other threads see these */
