@@ -1,6 +1,7 @@
 """`ipsecgw bench path` on veth: packets through a gateway of ours, both ways, with every figure."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 from gateway.api.generator import GeneratorError, Load
 from gateway.bench.path.bed import veth_bed
 from gateway.bench.path.generator import LocalGenerator
+from gateway.bench.path.plan import FORWARDING, Direction, Wanted
 from gateway.bench.path.results import read_results
+from gateway.bench.path.run import run as measure
 from gateway.bench.topology import Namespace, delete_namespace, make_namespace
 
 pytestmark = pytest.mark.netns
@@ -176,6 +179,20 @@ def test_a_generator_behind_its_api_measures_the_same(tmp_path: Path) -> None:
         ("in", "software"),
     ]
     assert all(row.delivered_per_s.median > 0 for row in rows)
+
+
+def test_a_case_that_nothing_comes_through_is_left_out_and_the_others_are_measured() -> None:
+    wanted = Wanted(placements=(FORWARDING,), sizes=("64",), rounds=1, seconds=0.1)
+    said: list[str] = []
+    with veth_bed("gwpathgen") as bed:
+        bed.gateway.run("ip", "route", "replace", "blackhole", "10.128.0.0/9")
+        results = measure(bed, wanted, said.append)
+
+    assert [row.case.direction for row in results.rows] == [Direction.IN]
+    (left_out,) = results.left_out
+    assert left_out.case == "out, 64 bytes, 1 flows"
+    assert re.match(r"none of \d+ packets came through; drops of the gateway: none", left_out.reason)
+    assert any(line.startswith("measuring round 1: left out: none of") for line in said)
 
 
 @contextmanager

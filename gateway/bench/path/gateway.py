@@ -19,7 +19,7 @@ from gateway.api.datapath_client import DatapathClient
 from gateway.api.generator import KeyedSas, Tunnel
 from gateway.bench.path.bed import GATEWAY_OUTER, LOCAL_NETWORK, PEER, REMOTE_NETWORK
 from gateway.bench.topology import Namespace
-from gateway.datapath.backend import ItemResult
+from gateway.datapath.backend import DatapathError, ItemResult
 from gateway.datapath.registry import ENGINES
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.errors import GatewayError
@@ -119,14 +119,15 @@ class Gateway:
                 totals[reason.value] = totals.get(reason.value, 0) + packets
         return {reason: packets for reason, packets in sorted(totals.items()) if packets}
 
-    def clear(self) -> None:
-        """Remove every SA and SPD entry."""
-        self._runner.run(self._clear())
-
     def close(self) -> None:
-        """Close the connection; the process is its starter's to end."""
-        self._runner.run(self._client.close())
-        self._runner.close()
+        """Remove every SA and SPD entry, and close the connection; the process is its starter's to end."""
+        try:
+            self._runner.run(self._clear())
+        except DatapathError:
+            pass  # it is gone, which is for whoever met it first to say
+        finally:
+            self._runner.run(self._client.close())
+            self._runner.close()
 
     async def _connect(self) -> DatapathClient:
         return DatapathClient(UnixAddress(self._socket))
@@ -174,7 +175,6 @@ def running_gateway(namespace: Namespace, directory: Path, engine: Engine) -> It
         try:
             yield gateway
         finally:
-            gateway.clear()
             gateway.close()
     finally:
         process.send_signal(signal.SIGTERM)

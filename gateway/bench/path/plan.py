@@ -44,6 +44,11 @@ class Case:
     flows: int
 
     @property
+    def words(self) -> str:
+        """Return what tells it from the others of its set-up."""
+        return f"{self.direction.value}, {self.size} bytes, {self.flows} flows"
+
+    @property
     def sizes_bytes(self) -> tuple[int, ...]:
         """Return the sizes of inner packets, as they are sent by turns."""
         return sizes_bytes(self.size)

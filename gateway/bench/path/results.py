@@ -107,10 +107,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A placement that was asked for and could not be measured."""
+    """A placement that was asked for and could not be measured, or one of its cases."""
 
     placement: str
     sas: int
+    case: str = ""
+    """Which case: `in, 64 bytes, 4 flows`; empty for all of them."""
     reason: str
 
 

@@ -21,6 +21,7 @@ from gateway.bench.path.results import LeftOut, Measured, Results, Row
 from gateway.hardware.cpu import parse_cpu
 from gateway.hardware.readings import read_text
 from gateway.hardware.setting import find_setting
+from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
 
 Progress = Callable[[str], None]
@@ -44,7 +45,7 @@ _IO: Final = {
 }
 
 
-class NothingCameThrough(NotPlaced):
+class NothingCameThrough(GatewayError):
     """SAs are installed, but packets do not come out of the gateway; the text says where they went."""
 
 
@@ -85,7 +86,7 @@ def run(bed: Bed, wanted: Wanted, say: Progress) -> Results:
                 except NotPlaced as error:
                     left_out[setup] = LeftOut(placement=setup.placement, sas=setup.sas, reason=str(error))
                     say(f"{setup.placement} is left out: {error}")
-    results.left_out = list(left_out.values())
+    results.left_out = [*left_out.values(), *bench.silent()]
     results.rows = bench.rows()
     return results
 
@@ -121,23 +122,36 @@ class _Bench:
         self._wanted = wanted
         self._directory = directory
         self._collected: dict[Case, _Collected] = {}
+        self._silent: dict[Case, str] = {}
         self._is_played = any(device.driver in _PLAYED for device in (bed.lan, bed.outer))
 
     def rows(self) -> list[Row]:
         """Return the rows that are whole, in the order in which they were measured first."""
         return [_row(case, found) for case, found in self._collected.items() if found.half]
 
+    def silent(self) -> list[LeftOut]:
+        """Return the cases that nothing came through, with the reason as far as it is known."""
+        return [
+            LeftOut(placement=case.placement, sas=case.sas, case=case.words, reason=reason)
+            for case, reason in self._silent.items()
+        ]
+
     def measure(self, setup: Setup, say: Progress) -> None:
-        """Measure every case of a set-up once.
+        """Measure every case of a set-up once, but for those that nothing came through before.
 
         Raises:
-            NotPlaced: It cannot be made, or nothing comes through it.
+            NotPlaced: It cannot be made.
         """
         with self._installed(setup) as gateway:
             for case in self._wanted.cases(setup):
-                way = case.direction.value
-                say(f"{case.placement} {way}, {case.size} bytes, {case.sas} SAs, {case.flows} flows")
-                self._measure_case(gateway, case)
+                if case in self._silent:
+                    continue
+                say(f"{case.placement}, {case.sas} SAs: {case.words}")
+                try:
+                    self._measure_case(gateway, case)
+                except NothingCameThrough as error:
+                    self._silent[case] = str(error)
+                    say(f"left out: {error}")
 
     @contextmanager
     def _installed(self, setup: Setup) -> Iterator[Gateway | None]:

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from gateway.bench.path.results import Results, Row
+from gateway.bench.path.results import LeftOut, Results, Row
 from gateway.bench.report import Bar, Chart, Report
 
 _NOTES = (
@@ -24,15 +24,16 @@ def report(results: Results) -> Report:
         tables=(_rates(results), _loads(results), _counters(results)),
         charts=_charts(results),
         notes=_NOTES,
-        left_out=[
-            f"{item.placement} with {item.sas} SAs: {item.reason}"
-            if item.sas
-            else f"{item.placement}: {item.reason}"
-            for item in results.left_out
-        ],
+        left_out=[_left_out(item) for item in results.left_out],
         warning=results.why_no_speed,
         json=results.to_json(),
     )
+
+
+def _left_out(item: LeftOut) -> str:
+    sas = f" with {item.sas} SAs" if item.sas else ""
+    case = f", {item.case}" if item.case else ""
+    return f"{item.placement}{sas}{case}: {item.reason}"
 
 
 def _rates(results: Results) -> Table:

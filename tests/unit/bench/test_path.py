@@ -183,6 +183,15 @@ def test_the_table_shows_rate_ratio_and_what_is_missing() -> None:
     assert "not a speed" not in text
 
 
+def test_a_case_that_nothing_came_through_is_named_beside_the_others() -> None:
+    case = row().case
+    silent = LeftOut(placement="kernel", sas=1, case=case.words, reason="none of 300 packets came through")
+
+    text = shown(results(left_out=[silent]))
+
+    assert "left out: kernel with 1 SAs, out, 1420 bytes, 4 flows: none of 300 packets came through" in text
+
+
 def test_what_is_no_speed_is_labelled_everywhere() -> None:
     run = results(why_no_speed="all of it is played")
 
