@@ -106,12 +106,14 @@ class ConnectionEntries:
         if known is not None:
             yield pb.WatchConnectionsResponse(revision=_revision(ledger, known), synced=known == ledger.last)
         while True:
-            if known is not None and known == ledger.last:
+            if known is not None and known >= ledger.settled:
                 await _change_or_silence(ledger, known)
             if known is None or not ledger.can_resume(known):
                 yield pb.WatchConnectionsResponse(resync=True)
                 known = 0
-            changes = ledger.since(known)
+                # What is there and was touched a moment ago must not be missing.
+                ledger.settle()
+            changes = ledger.since(known, max(known, ledger.settled))
             for response in self._responses(known, changes, matches, mask):
                 yield response
             known = changes.upto

@@ -24,6 +24,8 @@ from gateway.observe.logs import get_logger
 OUR_METHODS: Final = "/gateway.api."
 """Health and reflection bring their own handling."""
 
+_KEPT_MESSAGES: Final = 8
+"""Of each kind of stream; a burst to all watchers is one or a few."""
 _END_STREAMS_S: Final = 1.0
 """A watcher that has not taken its last message by then is cut off."""
 
@@ -34,6 +36,31 @@ _log = get_logger("api")
 # Handlers are typed by what they carry, which differs from method to method.
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+
+class SerializeOnce:
+    """Serializes a message once that goes to many clients; nobody may change one that was written.
+
+    Args:
+        serialize: Makes the bytes.
+    """
+
+    def __init__(self, serialize: Callable[[Any], bytes] | None) -> None:
+        assert serialize is not None, "the generated code has one for every method"
+        self._serialize = serialize
+        #: By identity, which is theirs as long as they are kept here.
+        self._recent: dict[int, tuple[object, bytes]] = {}
+
+    def __call__(self, message: object) -> bytes:
+        """Return the bytes of a message."""
+        known = self._recent.get(id(message))
+        if known is not None:
+            return known[1]
+        if len(self._recent) >= _KEPT_MESSAGES:
+            del self._recent[next(iter(self._recent))]
+        contents = self._serialize(message)
+        self._recent[id(message)] = (message, contents)
+        return contents
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -49,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._limit = limit
         self._stopping = asyncio.Event()
         self._streams: set[asyncio.Task[Any]] = set()
+        self._serializers: dict[str, SerializeOnce] = {}
 
     async def stop(self) -> None:
         """End every stream, now and later, with SHUTTING_DOWN; return when those there are have ended."""
@@ -76,7 +104,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream),
                 handler.request_deserializer,
-                handler.response_serializer,
+                self._serializers.setdefault(method, SerializeOnce(handler.response_serializer)),
             )
         if handler.stream_stream is not None:
             return grpc.stream_stream_rpc_method_handler(
