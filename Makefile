@@ -118,7 +118,7 @@ $(BUF):
 docs: venv
 	@$(STAGE) 'documentation' $(BIN)/python -m mkdocs build --quiet --strict --site-dir dist/docs
 
-deb: xdp venv
+deb: engine xdp venv
 	@packaging/build-deb dist
 
 lock: venv

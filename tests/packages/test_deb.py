@@ -31,6 +31,7 @@ def test_installed_on_a_clean_debian_it_brings_up_a_tunnel_and_can_be_removed(
         assert paris.run("dpkg", "-V", "ipsecgw").stdout == ""
         assert "ipsecgw" in paris.run("id", "ipsecgw").stdout
         assert paris.run("ipsecgw", "validate", "/etc/ipsecgw/gateway.yaml").returncode == 0
+        assert "/usr/lib/ipsecgw/engine/libgw_engine.so" in paris.run("ipsecgw", "hw").stdout
         etc = paris.root / "etc" / "ipsecgw"
         (etc / "test.psk").write_text(f"{PSK}\n")
         (etc / "test.psk").chmod(0o600)

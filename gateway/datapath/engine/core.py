@@ -5,11 +5,12 @@ The gateway itself never calls it: packets are the business of `espd`, which has
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from ctypes import c_uint8, c_uint16, c_uint32, c_uint64, c_void_p
 from enum import IntEnum, IntFlag
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.datapath.engine.records import (
     HEADROOM,
@@ -122,12 +123,17 @@ class Event(NamedTuple):
 
 # --- the library ----------------------------------------------------------------------------------
 
+INSTALLED: Final = Path(sys.prefix) / "engine" / "libgw_engine.so"
+"""In the Debian package, whose Python environment is a directory of its own."""
+
 
 def library_path() -> Path:
-    """Return where `make engine` puts the library; `IPSECGW_ENGINE` names another file."""
+    """Return where the Debian package or `make engine` puts the library; `IPSECGW_ENGINE` names another."""
     named = os.environ.get("IPSECGW_ENGINE")
     if named:
         return Path(named)
+    if INSTALLED.exists():
+        return INSTALLED
     cache = os.environ.get("IPSECGW_CACHE") or Path.home() / ".cache" / "ipsecgw"
     return Path(cache) / "engine" / "libgw_engine.so"
 
