@@ -75,7 +75,7 @@ class GeneratorService(GeneratorServiceServicer):
                 yield gpb.RunResponse(traffic=write_traffic(await asyncio.shield(running)))
             finally:
                 if not running.done():
-                    self._generator.close()
+                    await asyncio.to_thread(self._generator.close)
                     await asyncio.gather(running, return_exceptions=True)
 
     async def Stop(self, request: gpb.StopRequest, context: Context) -> gpb.StopResponse:

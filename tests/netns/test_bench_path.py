@@ -168,6 +168,7 @@ def test_a_generator_behind_its_api_measures_the_same(tmp_path: Path) -> None:
                 *("--lan", "gwpathlan", "--outer", "gwpathouter", "--generator", address),
                 *("--json", str(file)),
             )
+            left = host.run("ip", "link").stdout
         finally:
             agent.terminate()
             agent.communicate(timeout=15)
@@ -179,6 +180,8 @@ def test_a_generator_behind_its_api_measures_the_same(tmp_path: Path) -> None:
         ("in", "software"),
     ]
     assert all(row.delivered_per_s.median > 0 for row in rows)
+    assert "gwlive" not in left, "a device for live frames was left behind"
+    assert "xdp" not in left, "an XDP program was left behind"
 
 
 def test_a_case_that_nothing_comes_through_is_left_out_and_the_others_are_measured() -> None:
