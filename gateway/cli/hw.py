@@ -23,6 +23,7 @@ _COLUMNS = (
     ("rss esp6", "RSS of esp6"),
     ("xdp", "XDP in the driver"),
     ("zero-copy", "AF_XDP zero-copy"),
+    ("xdp program", "XDP program attached"),
     ("eswitch", "devlink eswitch"),
     ("sr-iov", "SR-IOV"),
 )
