@@ -162,6 +162,25 @@ async def test_a_key_that_sent_never_sends_again(launcher: FakeLauncher, backend
     assert not launcher.espd.sas
 
 
+async def test_an_spd_that_espd_refused_in_part_never_comes_in_force(
+    launcher: FakeLauncher, backend: EngineBackend
+) -> None:
+    await backend.apply_policies([policy()])
+    launcher.espd.refusals[p.MessageType.COMMIT] = Refuse(p.ControlError.FULL, "too many")
+
+    (refused,) = await backend.apply_policies([policy("more", remote_ts=NARROW)])
+    (taken,) = await backend.apply_policies([policy("other", action=Action.BYPASS, priority=5)])
+
+    assert refused.error is not None
+    assert refused.error.reason is ErrorReason.TABLE_FULL
+    assert taken.ok
+    assert [entry.action for entry in launcher.espd.in_order()] == [
+        p.PolicyAction.BYPASS,
+        p.PolicyAction.PROTECT,
+    ]
+    assert [entry.name for entry in await backend.list_policies()] == ["other", "paris/lan"]
+
+
 async def test_a_key_that_was_refused_may_be_tried_again(
     launcher: FakeLauncher, backend: EngineBackend
 ) -> None:

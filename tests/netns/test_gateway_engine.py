@@ -6,6 +6,7 @@ Both have routes by which the traffic could leave in clear; both ends of the lin
 import json
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,6 +101,8 @@ def test_rekeys_lose_no_packet_and_the_engine_says_how_it_carries_them(run: Runn
 
     assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
     assert not spis(run.paris) & before
+    control = run.paris.directory / "run" / "espd.sock"
+    assert stat.S_IMODE(control.stat().st_mode) == 0o600
     sas = json.loads(run.paris.ctl("list", "sas", "--json").stdout)["sas"]
     assert {sa["placement"] for sa in sas} == {"engine"}
     assert all("outside in by raw sockets" in sa["placement_reason"] for sa in sas)

@@ -231,7 +231,7 @@ class EngineBackend:
             self._table.forget()
             self._sas.forget_drops()
         self._life = life.number
-        await self._devices.open_all(self._place.tunnel_device, self._tunnel_mtu)
+        await self._devices.open_all(self._place.tunnel_device)
         link = await self._network.link_index(self._place.tunnel_device)
         if link is None:
             raise HostError(f"espd made no link {self._place.tunnel_device}")

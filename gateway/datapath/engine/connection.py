@@ -78,6 +78,7 @@ class Connection:
             EspdGoneError: There is no answer: it may have been done or not.
         """
         if not self._is_open:
+            p.wipe(message)
             raise EspdGoneError("espd is not there")
         self._number += 1
         number = self._number

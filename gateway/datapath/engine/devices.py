@@ -24,6 +24,7 @@ _RECEIVING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.XDP_COPY)
 _SENDING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.LIVE_FRAME, p.IoKind.XDP_COPY, p.IoKind.PACKET)
 """The fastest first; docs/datapath-engine.md has the figures."""
 _MAX_MTU: Final = 65535
+"""The links behind these devices have smaller ones, which the kernel heeds."""
 _WORDS: Final = {
     p.IoKind.XDP_ZERO_COPY: "AF_XDP zero-copy",
     p.IoKind.XDP_COPY: "AF_XDP copy",
@@ -66,7 +67,7 @@ class Devices:
         """Return how packets come in and go out, for an operator."""
         return "; ".join(str(opened) for opened in self._opened.values())
 
-    async def open_all(self, tunnel_device: str, mtu_bytes: int) -> int:
+    async def open_all(self, tunnel_device: str) -> int:
         """Open the devices that are always there; return the index of the tunnel device's link.
 
         Raises:
@@ -79,7 +80,7 @@ class Devices:
                 device=TUNNEL,
                 name=tunnel_device.encode(),
                 flags=p.DeviceFlag.CLEAR | p.DeviceFlag.SLOW_PATH | p.DeviceFlag.OFFLOAD,
-                mtu=mtu_bytes,
+                mtu=_MAX_MTU,
                 queues=1,
             ),
             [p.IoKind.TUN],

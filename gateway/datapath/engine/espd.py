@@ -78,6 +78,8 @@ class ProgramLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
+                # It ignores SIGPIPE as we do: whoever reads its standard error may be gone before it.
+                restore_signals=False,
                 umask=_SOCKET_MASK,
             )
         except OSError as error:
@@ -232,6 +234,7 @@ class Espd:
     ) -> R:
         """Send a request and return the reply; see `Connection.ask`."""
         if self._connection is None:
+            p.wipe(message)
             raise EspdGoneError("espd is not there")
         return await self._connection.ask(kind, message, reply, descriptors=descriptors)
 

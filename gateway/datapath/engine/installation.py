@@ -1,5 +1,6 @@
 """An SA as a message for espd, and espd's words about it as ours."""
 
+import ctypes
 from typing import Final
 
 from gateway.datapath.backend import DatapathError, ErrorReason, HardExpire, SaCounters, SoftExpire
@@ -56,6 +57,7 @@ def sa_message(held: Held, sa: SecurityAssociation) -> p.SaMessage:
         params.path_mtu = held.path_mtu
     note = sa.sa_id.encode()
     message = p.SaMessage(worker=p.ANY_WORKER, note_bytes=len(note), params=params)
+    ctypes.memset(ctypes.byref(params), 0, ctypes.sizeof(params))
     put_bytes(message.note, note)
     return message
 

@@ -53,6 +53,8 @@ class PolicyTable:
         self._tunnel_numbers: dict[str, int] = {}
         self._free_tunnels: list[int] = []
         self._last_tunnel = 0
+        self._is_sure = True
+        """Whether espd has what we think: not after a change that it took in part."""
 
     def adopt_numbers(self) -> None:
         """Number tunnels as the last agent did."""
@@ -65,6 +67,7 @@ class PolicyTable:
         """Note that espd has nothing: it is in a new life."""
         self._entries.clear()
         self._tunnels.clear()
+        self._is_sure = True
 
     def name_of(self, number: int) -> str | None:
         """Return the name of the entry of ours that espd means by a number."""
@@ -74,10 +77,10 @@ class PolicyTable:
     async def start_over(self, wanted: Wanted) -> None:
         """Put an SPD in force in place of all that espd has; see `put_in_force`."""
         self.forget()
-        await self._espd.do(p.MessageType.CLEAR, p.Plain())
-        await self.put_in_force(wanted, is_changed=True)
+        self._is_sure = False
+        await self.put_in_force(wanted)
 
-    async def put_in_force(self, wanted: Wanted, *, is_changed: bool = False) -> None:
+    async def put_in_force(self, wanted: Wanted) -> None:
         """Put an SPD in force.
 
         Raises:
@@ -89,21 +92,33 @@ class PolicyTable:
             {key: cookie for key, cookie in wanted.tunnels.items() if self._tunnels.get(key) != cookie}
         )
         entries = self._number(wanted.entries)
-        changed = {n: placed for n, placed in entries.items() if self._entries.get(n) != placed}
-        gone = [number for number in self._entries if number not in entries]
-        if changed or gone or is_changed:
-            await asyncio.gather(
-                *(self._espd.do(p.MessageType.POLICY_REMOVE, p.PolicyName(policy=number)) for number in gone),
-                *(
-                    self._espd.do(p.MessageType.POLICY_SET, self._message(number, placed))
-                    for number, placed in changed.items()
-                ),
-            )
-            await self._espd.do(p.MessageType.COMMIT, p.Plain())
-            self._entries = entries
-            numbers = {number: key for key, number in self._entry_numbers.items()}
-            self._entry_numbers = {numbers[number]: number for number in entries}
-        await self._drop_tunnels([key for key in self._tunnels if key not in wanted.tunnels])
+        if entries != self._entries or not self._is_sure:
+            await self._change(entries)
+        await self._drop_tunnels([key for key in self._tunnel_numbers if key not in wanted.tunnels])
+
+    async def _change(self, entries: dict[int, _Placed]) -> None:
+        """Make these the entries of espd."""
+        there = self._entries if self._is_sure else {}
+        if not self._is_sure:
+            await self._espd.do(p.MessageType.CLEAR, p.Plain())
+        self._is_sure = False
+        await asyncio.gather(
+            *(
+                self._espd.do(p.MessageType.POLICY_REMOVE, p.PolicyName(policy=number))
+                for number in there
+                if number not in entries
+            ),
+            *(
+                self._espd.do(p.MessageType.POLICY_SET, self._message(number, placed))
+                for number, placed in entries.items()
+                if there.get(number) != placed
+            ),
+        )
+        await self._espd.do(p.MessageType.COMMIT, p.Plain())
+        self._is_sure = True
+        self._entries = entries
+        numbers = {number: key for key, number in self._entry_numbers.items()}
+        self._entry_numbers = {numbers[number]: number for number in entries}
 
     # --- tunnels ------------------------------------------------------------------------------------
 
@@ -139,7 +154,7 @@ class PolicyTable:
         gone = tuple(keys)
         await self._set_tunnels(dict.fromkeys(gone, 0))
         for key in gone:
-            del self._tunnels[key]
+            self._tunnels.pop(key, None)
             self._free_tunnels.append(self._tunnel_numbers.pop(key))
             self._journal.forget(_TUNNEL, key)
 
