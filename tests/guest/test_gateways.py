@@ -44,6 +44,8 @@ class Rig:
     rekey_child: Callable[[], object]
     rekey_ike: Callable[[], object]
     reauthenticate: Callable[[], object]
+    uses_kernel: tuple[bool, bool]
+    """Whether the kernel has the SAs of site a and of site b."""
 
     def names(self) -> tuple[set[str], set[str]]:
         """Return what tells our IKE SAs and Child SAs from later ones."""
@@ -92,6 +94,7 @@ def strongswan(datapath: str, directory: Path) -> Iterator[Rig]:
             rekey_child=lambda: theirs.swanctl("--rekey", "--child", "net"),
             rekey_ike=lambda: theirs.swanctl("--rekey", "--ike", "swan"),
             reauthenticate=lambda: theirs.swanctl("--rekey", "--ike", "swan", "--reauth"),
+            uses_kernel=(datapath == "xfrm", True),
         )
 
 
@@ -113,6 +116,7 @@ def ourselves(datapaths: tuple[str, str], directory: Path, *, ipv6_outside: bool
             rekey_child=lambda: succeed(theirs.rekey(CHILD)),
             rekey_ike=lambda: succeed(theirs.rekey(CONNECTION)),
             reauthenticate=lambda: succeed(theirs.rekey(CONNECTION, reauthenticate=True)),
+            uses_kernel=(datapaths[0] == "xfrm", datapaths[1] == "xfrm"),
         )
 
 
@@ -210,7 +214,8 @@ def test_reauthentication_under_load_loses_nothing_but_what_comes_too_early(rig:
         rig.settle()
         time.sleep(0.5)
 
-    early = without_sa(initiator) - early_before
+    # With the software datapath the kernel has no SA for any packet.
+    early = without_sa(initiator) - early_before if rig.uses_kernel[by != "us"] else 0
     assert min(flow.a.received, flow.b.received) > 0
     assert (flow.missing, flow.duplicates) == (early, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
 
