@@ -470,6 +470,10 @@ class Controller:
             )
         if not await self._upkeep.link.is_met(self._options.patience_s):
             raise ControlError(ControlErrorReason.DATAPATH_UNAVAILABLE, self._upkeep.link.problem)
+        # The same request may have come a second time while this one waited.
+        repeated = self._operations.repeated("initiate", target, request_id)
+        if repeated is not None:
+            return repeated
         missing = [key for key in keys if not self._connections.is_up(key)]
         operation = self._operations.begin("initiate", target, request_id, children=missing)
         for key in missing:

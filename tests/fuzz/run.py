@@ -26,12 +26,16 @@ import atheris
 
 # atheris names every module it instruments, which nobody wants to read.
 with redirect_stderr(io.StringIO()), atheris.instrument_imports(include=["gateway"]):
+    from tests.fuzz.api_targets import API_TARGETS
     from tests.fuzz.esp_targets import ESP_TARGETS
     from tests.fuzz.file_targets import FILE_TARGETS
     from tests.fuzz.foreign_targets import FOREIGN_TARGETS
     from tests.fuzz.ike_targets import IKE_TARGETS
 
-TARGETS = {target.name: target for target in (*IKE_TARGETS, *ESP_TARGETS, *FILE_TARGETS, *FOREIGN_TARGETS)}
+TARGETS = {
+    target.name: target
+    for target in (*IKE_TARGETS, *ESP_TARGETS, *FILE_TARGETS, *FOREIGN_TARGETS, *API_TARGETS)
+}
 SLOW_INPUT_S = 10
 """One input may take no longer: more is a way to keep a gateway busy."""
 MEMORY_MB = 2048

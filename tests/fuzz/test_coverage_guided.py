@@ -10,6 +10,7 @@ import pytest
 
 from gateway.ike.events import IkeSaEstablished
 from gateway.inspect.ledger import Verdict
+from tests.fuzz.api_targets import API_TARGETS
 from tests.fuzz.esp_targets import ESP_TARGETS
 from tests.fuzz.file_targets import FILE_TARGETS
 from tests.fuzz.foreign_targets import FOREIGN_TARGETS
@@ -26,7 +27,13 @@ from tests.fuzz.ike_targets import (
 from tests.fuzz.inspect_targets import stories, verified
 
 ROOT = Path(__file__).parents[2]
-GROUPS = {"ike": IKE_TARGETS, "esp": ESP_TARGETS, "files": FILE_TARGETS, "foreign": FOREIGN_TARGETS}
+GROUPS = {
+    "ike": IKE_TARGETS,
+    "esp": ESP_TARGETS,
+    "files": FILE_TARGETS,
+    "foreign": FOREIGN_TARGETS,
+    "api": API_TARGETS,
+}
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="atheris has packages for x86_64 only")
 

@@ -84,6 +84,21 @@ async def test_a_request_id_starts_one_operation_and_no_other(paris: Gateway, to
     assert refused.value.reason is ControlErrorReason.REQUEST_ID_REUSED
 
 
+async def test_a_request_that_comes_twice_while_the_datapath_is_away_starts_one_operation(
+    paris: Gateway, tokyo: Gateway
+) -> None:
+    await pass_time(1.0)
+    await paris.kill_agent()
+    await pass_time(0.5)
+    target = Target(connection="paris-tokyo")
+
+    asked = [asyncio.create_task(paris.controller.initiate(target, request_id="r")) for _ in range(2)]
+    await pass_time(0.1)
+    await paris.start_agent()
+
+    assert len({operation.operation_id for operation in await asyncio.gather(*asked)}) == 1
+
+
 async def test_down_deletes_everything_at_both_ends_and_the_protection_stays(
     paris: Gateway, tokyo: Gateway
 ) -> None:
