@@ -297,6 +297,41 @@ def test_junk_on_the_device_is_dropped_with_a_reason(path: Path, junk: bytes) ->
     assert sum(path.forwarder.drops.values()) == 1
 
 
+# --- tunnel interfaces ----------------------------------------------------------------------------
+
+
+def test_packet_of_an_interface_finds_only_entries_of_that_interface(path: Path) -> None:
+    path.policies(policy("a", action=Action.DISCARD), policy(interface_id=42))
+    path.install(outbound(interface_id=42))
+
+    path.forwarder.from_tunnel(packet(), path.machine.clock, 42)
+    path.forwarder.from_tunnel(packet(), path.machine.clock, 43)
+    path.out(packet())
+
+    assert len(path.machine.sent) == 1
+    assert path.forwarder.drops == {DropReason.NO_POLICY: 1, DropReason.POLICY_DISCARD: 1}
+
+
+def test_packet_of_an_interface_that_no_entry_matches_never_goes_on_in_clear(path: Path) -> None:
+    anywhere = TrafficSelector.parse("0.0.0.0/0[udp/3000]")
+    path.policies(policy(local_ts=(anywhere,), remote_ts=(anywhere,), interface_id=42))
+
+    path.forwarder.from_tunnel(packet(), path.machine.clock, 42)
+
+    assert path.machine.clear == []
+    assert path.forwarder.drops == {DropReason.NO_POLICY: 1}
+
+
+def test_packet_of_an_interface_waits_for_an_sa_and_leaves_by_it(path: Path) -> None:
+    path.policies(policy(interface_id=42))
+
+    path.forwarder.from_tunnel(packet(), path.machine.clock, 42)
+    assert [type(event) for event in path.machine.events] == [Acquire]
+    path.install(outbound(interface_id=42))
+
+    assert len(path.machine.sent) == 1
+
+
 # --- waiting --------------------------------------------------------------------------------------
 
 
@@ -452,6 +487,18 @@ def test_packet_comes_out_as_it_went_in() -> None:
     theirs.forwarder.from_wire(ours.machine.sent[0][20:], outer(), 1.0)
 
     assert theirs.machine.delivered == [packet()]
+    assert theirs.machine.delivered_to == [0]
+
+
+def test_packet_of_an_interface_comes_out_of_that_of_the_receiving_sa() -> None:
+    ours, theirs, _, _ = linked(interface_id=42)
+    ours.policies(policy(interface_id=42))
+
+    ours.forwarder.from_tunnel(packet(), 1.0, 42)
+    theirs.forwarder.from_wire(ours.machine.sent[0][20:], outer(), 1.0)
+
+    assert theirs.machine.delivered == [packet()]
+    assert theirs.machine.delivered_to == [42]
 
 
 def test_unknown_spi_is_counted_always_and_told_sometimes(path: Path) -> None:
