@@ -105,7 +105,8 @@ class DesiredState:
     def conflicts(self, wanted: Sequence[Connection], gone: Iterable[str]) -> dict[str, str]:
         """Return, by connection, which of `wanted` would compete with another one for the same packets.
 
-        Two PROTECT children with equal selectors and priority: which SA carries a packet would be chance.
+        Two PROTECT children with equal selectors, priority and interface: which SA carries a packet would be
+        chance.
         """
         replaced = {connection.name for connection in wanted} | set(gone)
         found: dict[str, str] = {}
@@ -122,7 +123,7 @@ class DesiredState:
                     if other is not None and other != name:
                         found[connection.name] = (
                             f"{name} protects the same selectors as {other}: "
-                            "change one, or give them different priorities"
+                            "change one, or give them different priorities or interfaces"
                         )
             if len(found) == before:
                 return found

@@ -32,11 +32,12 @@ policies = st.builds(
     remote_ts=st.one_of(st.tuples(selectors), st.tuples(selectors, selectors)),
     connection=st.just("c"),
     child=st.sampled_from("xy"),
+    interface_id=st.sampled_from([0, 0, 42]),
 )
 
 
 def meet(one: Policy, other: Policy) -> bool:
-    return all(
+    return one.interface_id == other.interface_id and all(
         any(mine.intersect(theirs) is not None for mine, theirs in product(ours, others))
         for ours, others in ((one.local_ts, other.local_ts), (one.remote_ts, other.remote_ts))
     )

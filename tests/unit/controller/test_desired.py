@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import pytest
 
 from gateway.controller.desired import DesiredState
 from gateway.controller.facade import ControlError, ControlErrorReason
 from gateway.ipsec.connection import Child, Connection, Side
+from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.selectors import TrafficSelector
 
 
-def connection(name: str, net: str, **child: int) -> Connection:
+def connection(name: str, net: str, **child: Any) -> Connection:
     return Connection(
         name=name,
         local=Side(),
@@ -86,6 +88,7 @@ def test_an_orchestrator_that_was_overtaken_is_refused(state: DesiredState) -> N
     assert caught.value.reason is ControlErrorReason.STALE_GENERATION
 
 
+IPSEC0 = TunnelInterface(name="ipsec0", id=42)
 LIKE_PARIS = connection("oslo", "10.1.0.0/16")
 
 
@@ -94,6 +97,7 @@ LIKE_PARIS = connection("oslo", "10.1.0.0/16")
     [
         ((LIKE_PARIS,), (), ["oslo"]),
         ((connection("oslo", "10.1.0.0/16", priority=2000),), (), []),
+        ((connection("oslo", "10.1.0.0/16", interface=IPSEC0),), (), []),
         ((LIKE_PARIS,), ("paris",), []),
         ((LIKE_PARIS, connection("paris", "10.3.0.0/16")), (), []),
         ((LIKE_PARIS, connection("bonn", "10.1.0.0/16")), ("paris",), ["bonn"]),
@@ -101,7 +105,16 @@ LIKE_PARIS = connection("oslo", "10.1.0.0/16")
         ((connection("paris", "10.2.0.0/16"), LIKE_PARIS), (), ["paris", "oslo"]),
         ((PARIS,), (), []),
     ],
-    ids=["twin", "priority", "twin goes", "twin moves", "two new", "one drags another", "itself"],
+    ids=[
+        "twin",
+        "priority",
+        "interface",
+        "twin goes",
+        "twin moves",
+        "two new",
+        "one drags another",
+        "itself",
+    ],
 )
 def test_what_would_compete_for_packets_is_found(
     state: DesiredState, wanted: tuple[Connection, ...], gone: tuple[str, ...], found: list[str]
