@@ -7,6 +7,7 @@ same place get the same message.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -29,10 +30,22 @@ from gateway.controller.ledger import Changes, Ledger
 CHUNK: Final = 256
 """Connections in one message of a watch."""
 _CHANGED: Final = (Applied.CREATED, Applied.UPDATED)
+_SHARED: Final = 8
+"""Looks that are kept for those who look from the same place."""
 _TURN: Final = 32
 """Connections after which others get their turn."""
 BOOKMARK_S: Final = 15.0
 """After so much silence a watcher is told that nothing changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What one watcher wants to be told."""
+
+    key: tuple[str, tuple[str, ...]]
+    """Equal for those who want the same."""
+    matches: Matches | None
+    mask: FieldMask | None
 
 
 class ConnectionEntries:
@@ -43,7 +56,8 @@ class ConnectionEntries:
         #: By name: the revision and the whole; the etag and what is wanted, which is most of it.
         self._written: dict[str, tuple[int, pb.ConnectionEntry]] = {}
         self._wanted: dict[str, tuple[str, cpb.Connection]] = {}
-        self._shared: tuple[tuple[int, int], list[pb.WatchConnectionsResponse]] | None = None
+        #: What was told last: by place, filter and mask.
+        self._shared: dict[tuple[object, ...], list[pb.WatchConnectionsResponse]] = {}
 
     def entry(self, name: str) -> pb.ConnectionEntry | None:
         """Return one entry, which nobody may change; `None` where there is no such connection."""
@@ -100,7 +114,11 @@ class ConnectionEntries:
         violations.raise_if_any()
         if mask is not None:
             mask.paths.append("connection.name")
-        matches = parse_filter(request.filter, pb.ConnectionEntry.DESCRIPTOR)
+        wish = _Wish(
+            key=(request.filter, () if mask is None else tuple(mask.paths)),
+            matches=parse_filter(request.filter, pb.ConnectionEntry.DESCRIPTOR),
+            mask=mask,
+        )
         ledger = self._controller.ledger()
         known = _read_revision(request.revision, ledger)
         if known is not None:
@@ -114,25 +132,24 @@ class ConnectionEntries:
                 # What is there and was touched a moment ago must not be missing.
                 ledger.settle()
             changes = ledger.since(known, max(known, ledger.settled))
-            for response in self._responses(known, changes, matches, mask):
+            for response in self._responses(known, changes, wish):
                 yield response
             known = changes.upto
 
-    def _responses(
-        self, known: int, changes: Changes, matches: Matches | None, mask: FieldMask | None
-    ) -> Iterator[pb.WatchConnectionsResponse]:
+    def _responses(self, known: int, changes: Changes, wish: _Wish) -> Iterator[pb.WatchConnectionsResponse]:
         """Yield the messages that tell some changes; the last one has the revision."""
-        if matches is not None or mask is not None or len(changes.names) > CHUNK:
-            yield from self._make(changes, matches, mask)
-            return
-        place = (known, changes.upto)
-        if self._shared is None or self._shared[0] != place:
-            self._shared = (place, list(self._make(changes, None, None)))
-        yield from self._shared[1]
+        if len(changes.names) > CHUNK:
+            # A snapshot is made as it is read, so that it is not kept as a whole.
+            return self._make(changes, wish)
+        key = (known, changes.upto, *wish.key)
+        shared = self._shared.get(key)
+        if shared is None:
+            while len(self._shared) >= _SHARED:
+                del self._shared[next(iter(self._shared))]
+            shared = self._shared[key] = list(self._make(changes, wish))
+        return iter(shared)
 
-    def _make(
-        self, changes: Changes, matches: Matches | None, mask: FieldMask | None
-    ) -> Iterator[pb.WatchConnectionsResponse]:
+    def _make(self, changes: Changes, wish: _Wish) -> Iterator[pb.WatchConnectionsResponse]:
         self.forget(changes.removed)
         revision = _revision(self._controller.ledger(), changes.upto)
         chunks = [changes.names[i : i + CHUNK] for i in range(0, len(changes.names), CHUNK)] or [()]
@@ -140,8 +157,8 @@ class ConnectionEntries:
             response = pb.WatchConnectionsResponse()
             for name in names:
                 entry = self.entry(name)
-                if entry is not None and (matches is None or matches(entry)):
-                    response.changes.add(upserted=masked(entry, mask))
+                if entry is not None and (wish.matches is None or wish.matches(entry)):
+                    response.changes.add(upserted=masked(entry, wish.mask))
                 else:
                     response.changes.add(removed=name)
             if i == len(chunks) - 1:
