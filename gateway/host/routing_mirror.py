@@ -31,6 +31,7 @@ _RTNH_F_DEAD: Final = 0x1
 _RTNH_F_LINKDOWN: Final = 0x10
 _USABLE: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
 """NUD_REACHABLE, NUD_STALE, NUD_DELAY, NUD_PROBE, NUD_PERMANENT."""
+_NUD_PERMANENT: Final = 0x80
 _NTF_USE: Final = 0x01
 _RTAX_MTU: Final = "RTAX_MTU"
 _ANY: Final = {4: "0.0.0.0/0", 6: "::/0"}
@@ -81,6 +82,8 @@ class MirroredNeighbour:
     link: int
     address: IpAddress
     mac: bytes
+    is_permanent: bool = False
+    """Set by an operator: the kernel does not look after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +117,13 @@ def read_routing(netlink: IPRoute, *, own_protocols: Iterable[int]) -> RoutingSn
 
 
 def use_neighbours(netlink: IPRoute, neighbours: Iterable[MirroredNeighbour]) -> None:
-    """Have the kernel look after neighbours that it sees no traffic to, as if it did."""
+    """Have the kernel look after neighbours that it sees no traffic to, as if it did.
+
+    Permanent ones are left alone: NTF_USE would take that from them (`__neigh_update` since Linux 5.16).
+    """
     for neighbour in neighbours:
+        if neighbour.is_permanent:
+            continue
         try:
             netlink.neigh(
                 "change",
@@ -200,6 +208,7 @@ def _neighbours(netlink: IPRoute, links: set[int]) -> Iterator[MirroredNeighbour
                     link=int(message["ifindex"]),
                     address=ip_address(attributes["NDA_DST"]),
                     mac=_mac(attributes["NDA_LLADDR"]),
+                    is_permanent=bool(message["state"] & _NUD_PERMANENT),
                 )
 
 

@@ -35,17 +35,18 @@ REMOTE = pytest.param("remote", marks=pytest.mark.netns)
 XFRM = pytest.param("xfrm", marks=pytest.mark.guest)
 EVERY = pytest.param("every", marks=pytest.mark.guest)
 ENGINE = pytest.param("engine", marks=pytest.mark.netns)
+ENGINE_XDP = pytest.param("engine_xdp", marks=pytest.mark.netns)
 ENGINE_BOOKS = pytest.param("engine_books", marks=pytest.mark.netns)
 
 
-@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_BOOKS])
+@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_XDP, ENGINE_BOOKS])
 async def datapath(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """Any datapath, empty and ready."""
     async with OPENERS[request.param]() as opened:
         yield opened
 
 
-@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_BOOKS])
+@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_XDP, ENGINE_BOOKS])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """A datapath with an engine behind it, which refuses what it cannot carry; the fakes take everything."""
     async with OPENERS[request.param]() as opened:
@@ -86,17 +87,23 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
 
 
 @asynccontextmanager
-async def open_engine() -> AsyncIterator[Datapath]:
-    """The native engine, with an espd of its own."""
+async def open_engine(*interfaces: str) -> AsyncIterator[Datapath]:
+    """The native engine, with an espd of its own, which may have interfaces for itself."""
     with fresh_network_namespace(*OUR_ADDRESSES):
         ports = open_ports(PortOptions())
-        backend = EngineBackend(EngineOptions(program=make("espd", source=ESPD) / "espd"), ports.esp)
+        options = EngineOptions(program=make("espd", source=ESPD) / "espd", interfaces=interfaces)
+        backend = EngineBackend(options, ports.esp)
         try:
             await backend.start()
             yield backend
         finally:
             await backend.close()
             ports.close()
+
+
+def open_engine_xdp() -> AbstractAsyncContextManager[Datapath]:
+    """The same, by AF_XDP in and by AF_XDP or live frames out: espd chooses."""
+    return open_engine("outside")
 
 
 @asynccontextmanager
@@ -154,5 +161,6 @@ OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
     "xfrm": open_xfrm,
     "every": open_every,
     "engine": open_engine,
+    "engine_xdp": open_engine_xdp,
     "engine_books": open_engine_books,
 }

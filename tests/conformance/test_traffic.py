@@ -63,7 +63,7 @@ SHAPES = [
         (Mode.TRANSPORT, 6, 6),
     )
 ]
-ENGINES = ["software", "engine", pytest.param("xfrm", marks=pytest.mark.guest)]
+ENGINES = ["software", "engine", "engine_xdp", pytest.param("xfrm", marks=pytest.mark.guest)]
 ABSENT = {"xfrm": {suite.integrity for suite in AH_SUITES if suite.is_gmac}}
 """By the name of a datapath: what it lacks. Linux has AES-GMAC in ESP, and not in AH."""
 SPI_OUT, SPI_IN = 0x2001, 0x1001

@@ -291,7 +291,7 @@ class EngineBackend:
         async with self._lock:
             await self._protection.remove()
             await self._espd.stop()
-            self._fast.remove()
+            await self._fast.remove()
             try:
                 self._journal.remove()
             except OSError as error:

@@ -7,21 +7,23 @@ route that the mirror cannot say, costs speed and nothing else. Protection does 
 The caller holds its lock in every call that is awaited.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from pyroute2 import IPRoute
 
 from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
 from gateway.datapath.engine.espd import Espd
-from gateway.datapath.engine.xdp_steering import XdpSteering
+from gateway.datapath.engine.xdp_steering import SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
 from gateway.host.bpf.abi import Counter, Exit, InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
-from gateway.host.bpf.live import load_live_frames
+from gateway.host.bpf.live import LiveFrames, load_live_frames
 from gateway.host.errors import HostError
 from gateway.host.network import IpAddress, IpNetwork, Network
 from gateway.host.routing_mirror import (
@@ -94,22 +96,26 @@ class FastPath:
         Raises:
             EngineError: espd refused.
         """
-        with self._live_frames(message) as descriptors:
+        live = await self._network.run(lambda _: self._load_live_frames(message))
+        try:
+            descriptors = [fd for made in live for fd in made.descriptors]
             await self._espd.ask(p.MessageType.CONFIGURE, message, p.Reply, descriptors=descriptors)
+        finally:
+            await self._network.run(lambda _: _close_all(live))
 
-    @contextmanager
-    def _live_frames(self, message: p.Configure) -> Iterator[list[int]]:
-        """Load a program for each worker, while espd takes them."""
-        with ExitStack() as stack:
-            found: list[int] = []
-            try:
-                for _ in range(message.workers if self._numbers else 0):
-                    made = load_live_frames(frames=message.frames, frame_bytes=message.frame_bytes)
-                    found += stack.enter_context(made).descriptors
-            except HostError as error:
-                found = []
-                _log.warning("no_live_frames", reason=str(error))
-            yield found
+    def _load_live_frames(self, message: p.Configure) -> list[LiveFrames]:
+        """Load a program for each worker, or none where one cannot be had."""
+        loaded: list[LiveFrames] = []
+        try:
+            loaded.extend(
+                load_live_frames(frames=message.frames, frame_bytes=message.frame_bytes)
+                for _ in range(message.workers if self._numbers else 0)
+            )
+        except HostError as error:
+            _close_all(loaded)
+            _log.warning("no_live_frames", reason=str(error))
+            return []
+        return loaded
 
     async def open(self) -> None:
         """Steer the interfaces to espd, which has none of them open, or those of a former agent.
@@ -121,7 +127,7 @@ class FastPath:
         self._opened.clear()
         if not self._numbers:
             return
-        self._open_steering()
+        await self._network.run(lambda _: self._open_steering())
         for number in range(FIRST_INTERFACE + len(self._numbers), p.MAX_DEVICES + 1):
             with suppress(p.EspdRefused):
                 await self._espd.do(p.MessageType.DEVICE_REMOVE, p.DeviceName(device=number))
@@ -153,10 +159,8 @@ class FastPath:
             if number is None or link.index in self._opened:
                 continue
             try:
-                steered = self._steering.attach(link.name)
-                await self._devices.open_interface(
-                    number, link, _receive_queues(link), steered.sockets_fd, steered.reason
-                )
+                steered, queues = await self._network.run(_attachment(self._steering, link))
+                await self._devices.open_interface(number, link, queues, steered.sockets_fd, steered.reason)
             except (BpfError, p.EspdRefused) as error:
                 self._steering.detach(link.name)
                 self._devices.note_kernel(number, link.name, str(error))
@@ -170,14 +174,14 @@ class FastPath:
             self._steering.close()
             self._steering = None
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         """Detach every program, those of a former life too.
 
         Raises:
             BpfError: The kernel refused.
         """
         if self._numbers and self._steering is None:
-            self._open_steering()
+            await self._network.run(lambda _: self._open_steering())
         if self._steering is not None:
             self._steering.remove()
             self._steering = None
@@ -273,9 +277,22 @@ class FastPath:
         self._neighbours = wanted
 
 
-def _receive_queues(link: MirroredLink) -> int:
-    channels = ask_channels(link.index)
-    return max(1, channels.receive) if isinstance(channels, Channels) else 1
+def _attachment(
+    steering: XdpSteering, link: MirroredLink
+) -> Callable[[IPRoute], tuple[SteeredInterface, int]]:
+    """Return what steers an interface, and counts its receive queues, in the thread of the network."""
+
+    def attach(_: IPRoute) -> tuple[SteeredInterface, int]:
+        channels = ask_channels(link.index)
+        queues = max(1, channels.receive) if isinstance(channels, Channels) else 1
+        return steering.attach(link.name), queues
+
+    return attach
+
+
+def _close_all(live: Iterable[LiveFrames]) -> None:
+    for made in live:
+        made.close()
 
 
 def _steered(sa: SecurityAssociation) -> tuple[Spi, InboundSa]:
