@@ -71,7 +71,7 @@ class DropReason(StrEnum):
     """The cookie is missing or wrong; one was asked for instead."""
     # --- XDP programs (ebpf/)
     NO_ENGINE = "no_engine"
-    """The engine did not take it: no socket at its receive queue (it is down, starting, or has fewer queues), or a
-    full ring."""
+    """The engine did not take it: no socket at its receive queue (it is down, starting, or has fewer queues),
+    or a full ring."""
     IKE_RATE_LIMIT = "ike_rate_limit"
     """Too many IKE_SA_INIT requests from one source prefix."""
