@@ -247,8 +247,7 @@ static int gw_live_check(struct gw_io *io, uint64_t now_ns, char *why)
 	struct gw_io_live *live = gw_live_of(io);
 	uint64_t sent = live->counters.sent_packets;
 	uint64_t lost = live->counters.send_lost - live->lost[ENETDOWN];
-	struct gw_link_state link;
-	int error = gw_link_require(live->link_fd, live->ifindex, live->name, &link, why);
+	int error = gw_link_require(live->link_fd, live->ifindex, live->name, why);
 
 	(void)now_ns;
 	if (error) {
@@ -297,7 +296,6 @@ static int gw_live_measure(struct gw_io_live *live, const struct gw_io_options *
 
 static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *options, char *why)
 {
-	struct gw_link_state link;
 	void *burst;
 	int error;
 
@@ -317,7 +315,7 @@ static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *o
 		snprintf(why, GW_IO_WHY_BYTES, "rtnetlink: %s", strerror(-live->link_fd));
 		return live->link_fd;
 	}
-	error = gw_link_require(live->link_fd, live->ifindex, live->name, &link, why);
+	error = gw_link_require(live->link_fd, live->ifindex, live->name, why);
 	if (!error)
 		error = gw_live_measure(live, options, why);
 	return error ? error : gw_probe_send(&live->io, options->device, why);

@@ -54,9 +54,11 @@ struct gw_io_xdp {
 	bool counts_link; /* what the link dropped: each while it is opened, then the first queue */
 	int error;        /* what ended sending, or 0 */
 	struct gw_xsk_ring rx, tx, fill, completion;
-	uint32_t in_flight; /* sent, not completed */
-	uint8_t *lent;      /* one for each frame of the pool */
-	uint64_t link_dropped_before;
+	uint32_t in_flight;           /* sent, not completed */
+	uint8_t *lent;                /* one for each frame of the pool */
+	uint64_t link_dropped_before; /* when we began */
+	uint64_t link_dropped;
+	uint64_t sent_before; /* when the link was read */
 	struct gw_io_loss loss;
 	struct gw_io_counters counters;
 };
@@ -254,7 +256,6 @@ static unsigned int gw_xdp_descriptors(const struct gw_io *io, struct pollfd *fd
 static void gw_xdp_add_kernel_losses(struct gw_io_xdp *xdp, struct gw_io_counters *counters)
 {
 	struct xdp_statistics statistics = {0};
-	struct gw_link_state link;
 	socklen_t bytes = sizeof(statistics);
 
 	/* rx_fill_ring_empty_descs is a part of rx_dropped in copy mode, and no packets in the other. */
@@ -262,10 +263,21 @@ static void gw_xdp_add_kernel_losses(struct gw_io_xdp *xdp, struct gw_io_counter
 		counters->receive_lost += statistics.rx_dropped + statistics.rx_ring_full;
 		counters->send_lost += statistics.tx_invalid_descs;
 	}
-	if (xdp->sends && xdp->counts_link && !gw_link_read(xdp->link_fd, xdp->ifindex, &link))
-		counters->send_lost += link.tx_dropped - xdp->link_dropped_before;
+	counters->send_lost += xdp->link_dropped - xdp->link_dropped_before;
 	if (xdp->error)
 		counters->send_lost += xdp->in_flight;
+}
+
+/* Ask what the link dropped, where we have sent since. */
+static void gw_xdp_read_link(struct gw_io_xdp *xdp)
+{
+	struct gw_link_state link;
+
+	if (!xdp->counts_link || xdp->counters.sent_packets == xdp->sent_before)
+		return;
+	xdp->sent_before = xdp->counters.sent_packets;
+	if (!gw_link_read(xdp->link_fd, xdp->ifindex, &link))
+		xdp->link_dropped = link.tx_dropped;
 }
 
 static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
@@ -273,6 +285,7 @@ static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
 	struct gw_io_xdp *xdp = gw_xdp_of(io);
 
 	*counters = xdp->counters;
+	gw_xdp_read_link(xdp);
 	gw_xdp_add_kernel_losses(xdp, counters);
 }
 
@@ -280,8 +293,7 @@ static int gw_xdp_check(struct gw_io *io, uint64_t now_ns, char *why)
 {
 	struct gw_io_xdp *xdp = gw_xdp_of(io);
 	struct gw_io_counters counters;
-	struct gw_link_state link;
-	int error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
+	int error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, why);
 
 	(void)now_ns;
 	gw_xdp_counters(io, &counters);
@@ -481,10 +493,12 @@ static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *opti
 	xdp->link_fd = gw_link_open();
 	if (xdp->link_fd < 0)
 		return gw_xdp_fail(why, "rtnetlink", -xdp->link_fd);
-	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, &link, why);
+	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, why);
+	if (!error)
+		error = gw_link_read(xdp->link_fd, xdp->ifindex, &link);
 	if (error)
 		return error;
-	xdp->link_dropped_before = link.tx_dropped;
+	xdp->link_dropped = xdp->link_dropped_before = link.tx_dropped;
 	error = gw_xdp_make_rings(xdp, why);
 	if (!error)
 		error = gw_xdp_map_rings(xdp, why);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One question to rtnetlink, and its answer. */
+/* One question to the kernel, and its answer. */
 #include "link_state.h"
 
 #include <errno.h>
@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,17 +28,12 @@ static void gw_link_parse(const struct nlmsghdr *answer, struct gw_link_state *s
 	const struct ifinfomsg *link = NLMSG_DATA(answer);
 	int left = (int)IFLA_PAYLOAD(answer);
 
-	*state = (struct gw_link_state){
-		.is_up = link->ifi_flags & IFF_UP,
-		.has_carrier = link->ifi_flags & IFF_RUNNING,
-	};
+	*state = (struct gw_link_state){.flags = link->ifi_flags};
 	for (const struct rtattr *item = IFLA_RTA(link); RTA_OK(item, left);
 	     item = RTA_NEXT(item, left)) {
 		struct rtnl_link_stats64 statistics = {0};
 		size_t bytes = RTA_PAYLOAD(item);
 
-		if (item->rta_type == IFLA_MTU && bytes >= sizeof(state->mtu))
-			memcpy(&state->mtu, RTA_DATA(item), sizeof(state->mtu));
 		if (item->rta_type != IFLA_STATS64)
 			continue;
 		memcpy(&statistics, RTA_DATA(item),
@@ -79,20 +75,26 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state)
 	return 0;
 }
 
-int gw_link_require(int netlink_fd, uint32_t ifindex, const char *name, struct gw_link_state *state,
-		    char *why)
+int gw_link_require(int netlink_fd, uint32_t ifindex, const char *name, char *why)
 {
-	int error = gw_link_read(netlink_fd, ifindex, state);
+	struct ifreq request = {.ifr_ifindex = (int)ifindex};
+	struct gw_link_state state;
 
-	if (error) {
+	/* Any socket will do. The name may have changed. */
+	if (ioctl(netlink_fd, SIOCGIFNAME, &request) || ioctl(netlink_fd, SIOCGIFFLAGS, &request)) {
+		int error = errno;
+
 		snprintf(why, GW_IO_WHY_BYTES, "%s cannot be asked for its state: %s", name,
-			 strerror(-error));
-		return error;
+			 strerror(error));
+		return -error;
 	}
-	if (!state->is_up || !state->has_carrier) {
-		snprintf(why, GW_IO_WHY_BYTES, "%s is down%s", name,
-			 state->is_up ? ": it has no carrier" : "");
-		return -ENETDOWN;
-	}
-	return 0;
+	if (request.ifr_flags & IFF_UP && request.ifr_flags & IFF_RUNNING)
+		return 0;
+	/* A link that is just up has its carrier a moment later; rtnetlink waits for that. */
+	if (request.ifr_flags & IFF_UP && !gw_link_read(netlink_fd, ifindex, &state) &&
+	    state.flags & IFF_RUNNING)
+		return 0;
+	snprintf(why, GW_IO_WHY_BYTES, "%s is down%s", name,
+		 request.ifr_flags & IFF_UP ? ": it has no carrier" : "");
+	return -ENETDOWN;
 }
