@@ -238,7 +238,13 @@ class EngineBackend:
         self._link = link
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
         await self._fast.open()
-        _log.info("espd_ready", process=life.process, is_new=life.is_new, devices=self._devices.in_words())
+        _log.info(
+            "espd_ready",
+            process=life.process,
+            is_new=life.is_new,
+            crypto=", ".join(life.crypto),
+            devices=self._devices.in_words(),
+        )
 
     async def _adopt(self) -> None:
         """Take over the SAs that espd and journal have."""

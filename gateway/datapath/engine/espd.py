@@ -114,8 +114,6 @@ class Life:
     process: int
     is_new: bool
     """Whether it has nothing yet: it was started just now."""
-    methods: frozenset[p.IoKind]
-    """What its build has."""
     crypto: tuple[str, ...]
     """Its crypto libraries, with versions."""
 
@@ -220,7 +218,6 @@ class Espd:
             number=bytes(said.life),
             process=said.process,
             is_new=is_new,
-            methods=frozenset(kind for kind in p.IoKind if said.methods >> kind & 1),
             crypto=tuple(name.decode() for name in (said.ipsecmb, said.openssl) if name),
         )
 
