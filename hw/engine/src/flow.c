@@ -3,19 +3,8 @@
 
 #include <stdlib.h>
 
-#include "bytes.h"
 #include "gw_engine.h"
 #include "ip.h"
-
-static struct gw_number number(const uint8_t *address, uint8_t family)
-{
-	if (family == 4)
-		return (struct gw_number){.high = 0, .low = gw_load32(address)};
-	return (struct gw_number){
-		.high = (uint64_t)gw_load32(address) << 32 | gw_load32(address + 4),
-		.low = (uint64_t)gw_load32(address + 8) << 32 | gw_load32(address + 12),
-	};
-}
 
 static bool at_most(const struct gw_number *a, const struct gw_number *b)
 {
@@ -73,8 +62,8 @@ static enum gw_drop_reason parse_ipv4(const uint8_t *packet, size_t length, stru
 		return GW_DROP_MALFORMED;
 	fragment = gw_load16(packet + 6) & GW_IPV4_MF_OR_OFFSET;
 	flow->family = 4;
-	flow->source = number(packet + 12, 4);
-	flow->destination = number(packet + 16, 4);
+	flow->source = gw_number_of(packet + 12, 4);
+	flow->destination = gw_number_of(packet + 16, 4);
 	flow->protocol = packet[9];
 	flow->is_fragment = fragment != 0;
 	flow->is_first_fragment = (fragment & 0x1fff) == 0;
@@ -128,8 +117,8 @@ static enum gw_drop_reason parse_ipv6(const uint8_t *packet, size_t length, stru
 	if (length < GW_IPV6_BYTES)
 		return GW_DROP_MALFORMED;
 	flow->family = 6;
-	flow->source = number(packet + 8, 6);
-	flow->destination = number(packet + 24, 6);
+	flow->source = gw_number_of(packet + 8, 6);
+	flow->destination = gw_number_of(packet + 24, 6);
 	reason = walk_extensions(packet, length, flow);
 	return reason != GW_DROP_NONE ? reason : parse_ports(packet, length, flow);
 }
@@ -159,8 +148,8 @@ bool gw_selectors_init(struct gw_selector_set *set, const struct gw_selector *se
 		const struct gw_selector *from = &selectors[i];
 
 		set->ranges[i] = (struct gw_range){
-			.start = number(from->start, from->family),
-			.end = number(from->end, from->family),
+			.start = gw_number_of(from->start, from->family),
+			.end = gw_number_of(from->end, from->family),
 			.start_port = from->start_port,
 			.end_port = from->end_port,
 			.family = from->family,

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "bytes.h"
 #include "gw_drop_reasons.h"
 
 struct gw_selector;
@@ -22,6 +23,16 @@ struct gw_number {
 	uint64_t high;
 	uint64_t low;
 };
+
+static inline struct gw_number gw_number_of(const uint8_t *address, uint8_t family)
+{
+	if (family == 4)
+		return (struct gw_number){.high = 0, .low = gw_load32(address)};
+	return (struct gw_number){
+		.high = (uint64_t)gw_load32(address) << 32 | gw_load32(address + 4),
+		.low = (uint64_t)gw_load32(address + 8) << 32 | gw_load32(address + 12),
+	};
+}
 
 /* A protocol or port that the packet does not show. */
 #define GW_HIDDEN (-1)

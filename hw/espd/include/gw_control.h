@@ -170,7 +170,8 @@ enum gw_io_kind {
 	GW_IO_PACKET = 4,     /* AF_PACKET */
 	GW_IO_TUN = 5,
 	/* Raw sockets of one device or, with ifindex 0, of all: ESP and AH come in; any IP packet goes
-	 * out, and the kernel routes it. */
+	 * out, and the kernel routes it. Not beside a device that receives by AF_PACKET: both would
+	 * hear the same packets. */
 	GW_IO_RAW = 6,
 	GW_IO_COUNT,
 };
@@ -188,7 +189,7 @@ enum gw_device_flag {
 	GW_DEVICE_ALL_FRAMES = 1 << 4,
 	/* Descriptor 0 of DEVICE_SET is the device's XSKMAP (gw_xsks). */
 	GW_DEVICE_STEERING = 1 << 5,
-	/* TUN and AF_PACKET: super-frames, by a virtio_net_hdr. */
+	/* TUN: super-frames, by a virtio_net_hdr. AF_PACKET has them always. */
 	GW_DEVICE_OFFLOAD = 1 << 6,
 };
 #define GW_DEVICE_FLAGS 0x7f
@@ -406,9 +407,9 @@ struct gw_control_counters {
 	struct gw_control_reply reply;
 	uint64_t rounds;      /* of the loop that found packets */
 	uint64_t sealed;      /* packets protected */
-	uint64_t opened;      /* packets verified, of which selectors permitted */
+	uint64_t opened;      /* packets verified, and permitted by selectors */
 	uint64_t forwarded;   /* sent to a known next hop */
-	uint64_t slow_path;   /* given to the kernel: unresolved, local, ICMP errors */
+	uint64_t slow_path;   /* opened and given to the kernel: unresolved or local */
 	uint64_t bypassed;    /* sent on in clear, as the SPD says */
 	uint64_t handed_over; /* to the worker that owns the SA */
 	uint64_t drops[GW_DROP_REASON_COUNT]; /* each once, those of SAs included */
@@ -426,7 +427,8 @@ struct gw_control_event_sa {
 	uint64_t sequence;
 };
 
-/* A packet matched a PROTECT entry that has no SA. At most a few each second and policy. */
+/* A packet matched a PROTECT entry that has no SA, and waits for one for a while. At most once a
+ * second for each policy and worker. */
 struct gw_control_event_acquire {
 	struct gw_control_header header;
 	uint32_t policy;

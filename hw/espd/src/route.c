@@ -4,18 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bytes.h"
-
-static struct gw_number number(const uint8_t *address, uint8_t family)
-{
-	if (family == 4)
-		return (struct gw_number){.low = gw_load32(address)};
-	return (struct gw_number){
-		.high = (uint64_t)gw_load32(address) << 32 | gw_load32(address + 4),
-		.low = (uint64_t)gw_load32(address + 8) << 32 | gw_load32(address + 12),
-	};
-}
-
 static int compare_numbers(const struct gw_number *a, const struct gw_number *b)
 {
 	if (a->high != b->high)
@@ -52,7 +40,7 @@ static void fill_route(struct gw_route *route, const struct gw_control_route *fr
 {
 	static const uint8_t none[16];
 	uint32_t host_bits = (from->family == 4 ? 32u : 128u) - from->prefix_bits;
-	struct gw_number address = number(from->destination, from->family);
+	struct gw_number address = gw_number_of(from->destination, from->family);
 	struct gw_number mask = {
 		.high = host_bits > 64 ? low_bits(host_bits - 64) : 0,
 		.low = low_bits(host_bits),
@@ -90,7 +78,7 @@ bool gw_routes_build(struct gw_routes *tables, const struct gw_control_route *co
 	for (uint32_t i = 0; i < neighbour_count; i++) {
 		struct gw_neighbour *neighbour = &tables->neighbours[i];
 
-		neighbour->address = number(neighbours[i]->address, neighbours[i]->family);
+		neighbour->address = gw_number_of(neighbours[i]->address, neighbours[i]->family);
 		neighbour->device = neighbours[i]->device;
 		neighbour->family = neighbours[i]->family;
 		memcpy(neighbour->mac, neighbours[i]->mac, sizeof(neighbour->mac));
@@ -125,7 +113,7 @@ static const struct gw_route *find_route(const struct gw_routes *tables,
 struct gw_next_hop gw_routes_find(const struct gw_routes *tables, const uint8_t *address,
 				  uint8_t family)
 {
-	struct gw_neighbour wanted = {.address = number(address, family), .family = family};
+	struct gw_neighbour wanted = {.address = gw_number_of(address, family), .family = family};
 	const struct gw_route *route = find_route(tables, &wanted.address, family);
 	const struct gw_neighbour *neighbour;
 	struct gw_next_hop hop = {.kind = GW_ROUTE_UNSPECIFIED};
@@ -137,7 +125,7 @@ struct gw_next_hop gw_routes_find(const struct gw_routes *tables, const uint8_t 
 		return hop;
 	wanted.device = route->device;
 	if (route->has_gateway)
-		wanted.address = number(route->gateway, family);
+		wanted.address = gw_number_of(route->gateway, family);
 	neighbour = bsearch(&wanted, tables->neighbours, tables->neighbour_count,
 			    sizeof(*tables->neighbours), compare_neighbours);
 	if (neighbour) {
