@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
     )
     add_spread_argument(parser)
+    add_engine_argument(parser)
     parser.add_argument("--teardown", action="store_true", help="remove the protection at the end")
     parser.add_argument(
         "--remove-protection",
@@ -94,6 +95,18 @@ def add_spread_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--engine-interface`, which `ipsecgw run` has too."""
+    parser.add_argument(
+        "--engine-interface",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="give the native engine an interface: an XDP program brings it the packets of its SAs, and it "
+        "sends there by the fastest method that works (default: all packets by the kernel; repeatable)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the agent until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
     try:
@@ -109,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
             here = _enter(places.datapath)
             # It opens UDP port 500, and carries packets.
             kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
-            if args.spread_esp == "auto":
+            if args.spread_esp == "auto" or args.engine_interface:
                 kept = (*kept, Capability.CAP_BPF, Capability.CAP_PERFMON)
             keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
@@ -172,7 +185,10 @@ async def _serve(
         stack.callback(groups.close)
         state_dir = here.path.parent if isinstance(here, UnixAddress) else args.run_dir
         options = BackendOptions(
-            esp_sockets=groups.esp, state_dir=state_dir, spreads_esp=args.spread_esp == "auto"
+            esp_sockets=groups.esp,
+            state_dir=state_dir,
+            spreads_esp=args.spread_esp == "auto",
+            engine_interfaces=tuple(args.engine_interface),
         )
         backend = make_datapath(args.backend, options)
         await backend.start()

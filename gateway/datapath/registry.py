@@ -26,6 +26,8 @@ class BackendOptions:
     """Where a backend whose SAs outlive it may note what it must know of them; `None`: it adopts nothing."""
     spreads_esp: bool = False
     """Whether the kernel's ESP is spread over the CPUs by an XDP program, where that helps."""
+    engine_interfaces: tuple[str, ...] = ()
+    """Those that the native engine has for itself, by XDP."""
     is_alone: bool = True
     """Whether no other backend runs here that ESP packets may be for."""
 
@@ -83,7 +85,10 @@ def _make_engine(options: BackendOptions) -> StartedDatapath:
         udp_ports=options.udp_ports,
     )
     engine_options = EngineOptions(
-        state_dir=options.state_dir, protection=protection, is_alone=options.is_alone
+        state_dir=options.state_dir,
+        protection=protection,
+        is_alone=options.is_alone,
+        interfaces=options.engine_interfaces,
     )
     return EngineBackend(engine_options, options.esp_sockets)
 
