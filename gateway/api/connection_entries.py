@@ -129,9 +129,8 @@ class ConnectionEntries:
             if known is None or not ledger.can_resume(known):
                 yield pb.WatchConnectionsResponse(resync=True)
                 known = 0
-                # What is there and was touched a moment ago must not be missing.
-                ledger.settle()
-            changes = ledger.since(known, max(known, ledger.settled))
+            # Of a snapshot nothing may be missing; what comes later is told to all at the same time.
+            changes = ledger.since(known, max(known, ledger.settled) if known else ledger.last)
             for response in self._responses(known, changes, wish):
                 yield response
             known = changes.upto

@@ -135,8 +135,12 @@ async def measure_watchers(directory: Path, many: int) -> Watching:
                 )
                 for i, view in enumerate(views)
             ]
-            for event in ready:
-                await event.wait()
+            for task, event in zip(tasks, ready, strict=True):
+                waiting = asyncio.create_task(event.wait(), name="watcher-ready")
+                await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if task.done():
+                    raise ApiBenchError(f"a watch ended: {task.exception()}")
             before = usage_of(pid)
             began, at_first = time.perf_counter(), sum(told)
             step = 0
