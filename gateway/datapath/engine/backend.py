@@ -514,8 +514,9 @@ class EngineBackend:
                 sas, drops = await self._sas.counters()
         except EngineError as error:
             raise refusal_of(error) from error
-        for reason, count in (await self._protection.drops()).items():
-            drops[reason] = drops.get(reason, 0) + count
+        for others in (await self._protection.drops(), self._fast.drops()):
+            for reason, count in others.items():
+                drops[reason] = drops.get(reason, 0) + count
         return Counters(sas=sas, drops=drops)
 
     def events(self) -> Watch[DatapathEvent]:

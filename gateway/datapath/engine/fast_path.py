@@ -7,7 +7,7 @@ route that the mirror cannot say, costs speed and nothing else. Protection does 
 The caller holds its lock in every call that is awaited.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
 from gateway.datapath.engine.espd import Espd
 from gateway.datapath.engine.xdp_steering import SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
-from gateway.host.bpf.abi import Counter, Exit, InboundSa, Spi
+from gateway.host.bpf.abi import InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
 from gateway.host.bpf.live import LiveFrames, load_live_frames
 from gateway.host.errors import HostError
@@ -217,9 +217,10 @@ class FastPath:
         if reason:
             _log.warning("spd_not_in_xdp", reason=reason)
 
-    def counters(self) -> Mapping[DropReason | Exit, Counter]:
-        """Return how the programs ended."""
-        return {} if self._steering is None else self._steering.counters()
+    def drops(self) -> dict[DropReason, int]:
+        """Return what the programs dropped, packets by reason."""
+        ends = {} if self._steering is None else self._steering.counters()
+        return {reason: end.packets for reason, end in ends.items() if isinstance(reason, DropReason)}
 
     # --- routing ------------------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ int gw_pool_init(struct gw_pool *pool, uint32_t frames, uint32_t frame_bytes)
 		.frames = frames,
 		.frame_bytes = frame_bytes,
 		.frame_shift = (uint32_t)__builtin_ctz(frame_bytes),
-		.umem_fd = -1,
 	};
 	pool->free = malloc((size_t)frames * sizeof(*pool->free));
 	if (!pool->free)
@@ -33,7 +32,7 @@ int gw_pool_init(struct gw_pool *pool, uint32_t frames, uint32_t frame_bytes)
 		int error = errno;
 
 		free(pool->free);
-		*pool = (struct gw_pool){.umem_fd = -1};
+		*pool = (struct gw_pool){0};
 		return -error;
 	}
 	/* The lowest number is taken first. */
@@ -51,7 +50,7 @@ void gw_pool_clear(struct gw_pool *pool)
 	/* Packets in clear lie here: what the kernel takes back it zeroes before anyone gets it. */
 	munmap(pool->memory, bytes);
 	free(pool->free);
-	*pool = (struct gw_pool){.umem_fd = -1};
+	*pool = (struct gw_pool){0};
 }
 
 const struct gw_io_method *gw_io_find(unsigned int kind)

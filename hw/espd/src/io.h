@@ -41,7 +41,6 @@ struct gw_pool {
 	uint32_t frame_shift; /* its logarithm */
 	uint32_t free_count;
 	uint32_t *free; /* numbers of unused frames, the newest last */
-	int umem_fd;    /* unused: every AF_XDP socket has a UMEM of its own */
 	bool is_map;    /* the memory is a BPF map's: gw_pool_init_map() */
 };
 

@@ -38,7 +38,6 @@ static void gw_link_parse(const struct nlmsghdr *answer, struct gw_link_state *s
 			continue;
 		memcpy(&statistics, RTA_DATA(item),
 		       bytes < sizeof(statistics) ? bytes : sizeof(statistics));
-		state->tx_packets = statistics.tx_packets;
 		state->tx_dropped = statistics.tx_dropped;
 	}
 }

@@ -6,8 +6,7 @@
 #include <stdint.h>
 
 struct gw_link_state {
-	unsigned int flags; /* IFF_UP, IFF_RUNNING */
-	uint64_t tx_packets;
+	unsigned int flags;  /* IFF_UP, IFF_RUNNING */
 	uint64_t tx_dropped; /* of everybody who sends there */
 };
 
