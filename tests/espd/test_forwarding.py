@@ -317,18 +317,14 @@ def test_a_peer_that_moved_is_followed_once_it_is_authentic(machine: Machine) ->
     with routing(machine) as router:
         client = router.client
         load_pair(client, outbound(encapsulation=encapsulation), inbound(encapsulation=encapsulation))
-        sealed = IP(
-            sealer(inbound(encapsulation=encapsulation)).seal(
-                bytes(to_host() / UDP(sport=2, dport=1) / b"from elsewhere"), 0.0
-            )
+        sealed = sealer(inbound(encapsulation=encapsulation)).seal(
+            bytes(to_host() / UDP(sport=2, dport=1) / b"from elsewhere"), 0.0
         )
-        sealed[UDP].sport, sealed.src = 31000, "192.0.2.77"
-        del sealed.chksum, sealed[UDP].chksum
-        forged = sealed.copy()
-        forged[Raw].load = forged[Raw].load[:-1] + bytes([forged[Raw].load[-1] ^ 1])
+        esp = sealed[28:]
+        elsewhere = IP(src="192.0.2.77", dst=IP(sealed).dst) / UDP(sport=31000, dport=4500)
 
-        router.peer.put(bytes(forged))
-        router.peer.put(bytes(sealed))
+        router.peer.put(bytes(elsewhere / Raw(esp[:-1] + bytes([esp[-1] ^ 1]))))
+        router.peer.put(bytes(elsewhere / Raw(esp)))
 
         assert router.host.take(17).endswith(b"from elsewhere")
         event = client.next_event()

@@ -122,8 +122,11 @@ def _fields(folder: Path, display_filter: str, *names: str) -> list[tuple[str, .
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    folder, home = tmp_path / "out", tmp_path / "tmp"
+def test_an_interrupted_demo_leaves_nothing_behind(
+    tmp_path_factory: pytest.TempPathFactory, number: signal.Signals
+) -> None:
+    place = tmp_path_factory.mktemp("demo")  # short: the path of a Unix socket has 107 bytes
+    folder, home = place / "out", place / "tmp"
     home.mkdir()
     demo = subprocess.Popen(
         [*DEMO, str(folder)],
