@@ -30,10 +30,11 @@ from gateway.datapath.software.tun import Tun
 from gateway.datapath.watch import Watch
 from gateway.host.errors import HostError
 from gateway.host.sockets import PortOptions, open_ports
+from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
 from gateway.ipsec.policy import Action
-from gateway.ipsec.sa import UdpEncapsulation
+from gateway.ipsec.sa import SecurityAssociation, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.namespace import fresh_network_namespace
@@ -160,6 +161,28 @@ async def test_a_key_that_sent_never_sends_again(launcher: FakeLauncher, backend
         assert result.error is not None
         assert result.error.reason is ErrorReason.SPI_IN_USE
     assert not launcher.espd.sas
+
+
+async def test_another_integrity_key_makes_no_iv_new(launcher: FakeLauncher, backend: EngineBackend) -> None:
+    def sealing(spi: int, integrity_key: bytes) -> SecurityAssociation:
+        return outbound(
+            spi=spi,
+            encryption=Encr.AES_CBC,
+            key_bits=128,
+            encryption_key=Secret(bytes(range(16))),
+            integrity=Integ.HMAC_SHA2_256_128,
+            integrity_key=Secret(integrity_key),
+        )
+
+    first = sealing(0x2001, b"w" * 32)
+    (installed,) = await backend.install_sas([first])
+    await backend.remove_sas([first.sa_id])
+
+    (again,) = await backend.install_sas([sealing(0x2002, b"x" * 32)])
+
+    assert installed.ok
+    assert again.error is not None
+    assert again.error.reason is ErrorReason.SPI_IN_USE
 
 
 async def test_an_spd_that_espd_refused_in_part_never_comes_in_force(

@@ -171,12 +171,12 @@ class Sad:
     def fingerprint(self, sa: SecurityAssociation) -> bytes:
         """Return what tells keys apart without keeping them.
 
-        The keys are random, and longer than what anybody could try; so it tells nothing of them, even with
+        It is of the key that IVs belong to: another integrity key beside it makes no IV new. The keys are
+        random, and longer than what anybody could try; so it tells nothing of them, even with
         `fingerprint_key`, which the journal has beside it.
         """
         digest = hashlib.blake2b(key=self.fingerprint_key, digest_size=16)
-        for key in (sa.encryption_key, sa.integrity_key):
-            digest.update(len(key).to_bytes(2, "big") + key.reveal())
+        digest.update((sa.encryption_key if len(sa.encryption_key) else sa.integrity_key).reveal())
         return digest.digest()
 
     def check_key(self, fingerprint: bytes) -> None:
