@@ -279,7 +279,7 @@ def _check_suite(params: SaParams) -> None:
         params.protocol == IpsecProtocol.AH and params.encryption != Encr.NULL
     ):
         raise Refuse(Refusal.UNSUPPORTED)
-    salt_bytes = 4 if params.encryption == Encr.AES_GCM_16 else 0
+    salt_bytes = 4 if params.encryption in (Encr.AES_GCM_16, Encr.AES_CTR) else 0
     if params.encryption_key_bytes != params.key_bits // 8 + salt_bytes:
         raise Refuse(Refusal.KEY)
 

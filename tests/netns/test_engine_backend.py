@@ -167,9 +167,9 @@ async def test_another_integrity_key_makes_no_iv_new(launcher: FakeLauncher, bac
     def sealing(spi: int, integrity_key: bytes) -> SecurityAssociation:
         return outbound(
             spi=spi,
-            encryption=Encr.AES_CBC,
+            encryption=Encr.AES_CTR,
             key_bits=128,
-            encryption_key=Secret(bytes(range(16))),
+            encryption_key=Secret(bytes(range(20))),
             integrity=Integ.HMAC_SHA2_256_128,
             integrity_key=Secret(integrity_key),
         )
