@@ -18,6 +18,7 @@ from gateway.api.listener import Listener
 from gateway.api.server import ApiServer
 from gateway.app.arguments import count, seconds
 from gateway.app.backends import capabilities_of, make_datapath
+from gateway.app.engine_options import add_engine_arguments, has_interfaces
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
 from gateway.app.places import (
     Places,
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
     )
     add_spread_argument(parser)
-    add_engine_argument(parser)
+    add_engine_arguments(parser)
     parser.add_argument("--teardown", action="store_true", help="remove the protection at the end")
     parser.add_argument(
         "--remove-protection",
@@ -95,18 +96,6 @@ def add_spread_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_engine_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--engine-interface`, which `ipsecgw run` has too."""
-    parser.add_argument(
-        "--engine-interface",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="give the native engine an interface: an XDP program brings it the packets of its SAs, and it "
-        "sends there by the fastest method that works (default: all packets by the kernel; repeatable)",
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Run the agent until SIGTERM or SIGINT; 0 after an orderly end, 1 when it could not start."""
     try:
@@ -122,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             here = _enter(places.datapath)
             # It opens UDP port 500, and carries packets.
             kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
-            if args.spread_esp == "auto" or args.engine_interface:
+            if args.spread_esp == "auto" or has_interfaces(args):
                 kept = (*kept, Capability.CAP_BPF, Capability.CAP_PERFMON)
             keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
@@ -189,6 +178,9 @@ async def _serve(
             state_dir=state_dir,
             spreads_esp=args.spread_esp == "auto",
             engine_interfaces=tuple(args.engine_interface),
+            engine_inner_interfaces=tuple(args.engine_inner_interface),
+            engine_io=args.engine_io,
+            engine_cpus=tuple(args.engine_cpu),
         )
         backend = make_datapath(args.backend, options)
         await backend.start()

@@ -26,8 +26,9 @@ from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
 from gateway.app import controller as controller_process
 from gateway.app.access import access_arguments, role_sockets
-from gateway.app.agent import add_engine_argument, add_spread_argument, is_listening
+from gateway.app.agent import add_spread_argument, is_listening
 from gateway.app.arguments import seconds
+from gateway.app.engine_options import add_engine_arguments, engine_arguments
 from gateway.app.log_options import complain, configure_logs, log_arguments
 from gateway.app.places import (
     DEFAULT_RUN_DIR,
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--grace", type=seconds, metavar="S", help="see `ipsecgw agent --help`")
     add_spread_argument(parser)
-    add_engine_argument(parser)
+    add_engine_arguments(parser)
     parser.add_argument(
         "--teardown",
         action="store_true",
@@ -186,7 +187,7 @@ class _Supervisor:
             *([] if args.grace is None else ["--grace", str(args.grace)]),
             *(["--teardown"] if args.teardown else []),
             *("--spread-esp", args.spread_esp),
-            *(word for name in args.engine_interface for word in ("--engine-interface", name)),
+            *engine_arguments(args),
             *tls_arguments(args),
             *log_arguments(args),
         )

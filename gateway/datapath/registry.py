@@ -10,6 +10,9 @@ from gateway.datapath.backend import DEFAULT_MARK, DatapathError, ErrorReason, S
 from gateway.host.sockets import NAT_T_PORT
 from gateway.ipsec.placement import Engine
 
+ENGINE_IO: Final = ("auto", "af_xdp", "live", "af_packet")
+"""By what the native engine may send on interfaces of its own; `auto`: whatever works best."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
@@ -27,7 +30,13 @@ class BackendOptions:
     spreads_esp: bool = False
     """Whether the kernel's ESP is spread over the CPUs by an XDP program, where that helps."""
     engine_interfaces: tuple[str, ...] = ()
-    """Those that the native engine has for itself, by XDP."""
+    """Those to the peers that the native engine has for itself, by XDP."""
+    engine_inner_interfaces: tuple[str, ...] = ()
+    """The same to the networks that are protected."""
+    engine_io: str = ENGINE_IO[0]
+    """By what it sends there."""
+    engine_cpus: tuple[int, ...] = ()
+    """A worker of the native engine for each, pinned to it; none: one worker on any CPU."""
     is_alone: bool = True
     """Whether no other backend runs here that ESP packets may be for."""
 
@@ -89,6 +98,9 @@ def _make_engine(options: BackendOptions) -> StartedDatapath:
         protection=protection,
         is_alone=options.is_alone,
         interfaces=options.engine_interfaces,
+        inner_interfaces=options.engine_inner_interfaces,
+        sending=options.engine_io,
+        cpus=options.engine_cpus or (None,),
     )
     return EngineBackend(engine_options, options.esp_sockets)
 

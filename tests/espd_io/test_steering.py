@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
-from gateway.datapath.engine.xdp_steering import XdpSteering
+from gateway.datapath.engine.xdp_steering import Side, XdpSteering
 from gateway.host.bpf.abi import Counter, Exit, InboundSa, Spi
 from gateway.host.bpf.attach import attached_program
 from gateway.ipsec.drop_reason import DropReason
@@ -102,6 +102,35 @@ def test_what_should_be_protected_is_dropped(steering: XdpSteering, lan: Cable) 
 
     assert said == ""
     assert (ended(steering, DropReason.CLEAR_INBOUND), ended(steering, Exit.NO_ENTRY)) == (1, 1)
+
+
+def test_an_inner_interface_brings_what_is_to_be_protected(steering: XdpSteering, lan: Cable) -> None:
+    """Towards the peer the SPD's PROTECT is for espd, and ESP is as good as any packet."""
+    steering.attach(lan.near, Side.INNER)
+    steering.add_sa(SPI, SA)
+    steering.set_addresses([US])
+    steering.set_policies([policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16")])
+
+    send(lan, clear("10.1.0.1", "10.2.0.1"), clear("10.1.0.1", "10.3.0.1"), esp())
+    await_arrival(lan.near, 3)
+
+    assert ended(steering, NOBODY) == 1
+    assert (ended(steering, Exit.NO_ENTRY), ended(steering, Exit.NOT_OURS)) == (1, 1)
+
+
+def test_an_interface_may_change_sides_with_the_next_agent(folder: Path, lan: Cable) -> None:
+    first = open_in(folder)
+    first.attach(lan.near)
+    first.add_sa(SPI, SA)
+    first.close()
+    second = open_in(folder)
+    second.attach(lan.near, Side.INNER)
+
+    send(lan, esp())
+    await_arrival(lan.near, 1)
+
+    assert (ended(second, NOBODY), ended(second, Exit.NO_ENTRY)) == (0, 1)
+    second.close()
 
 
 def test_sas_and_addresses_are_what_was_said_last(steering: XdpSteering, lan: Cable) -> None:

@@ -131,7 +131,7 @@ class EngineBackend:
         self._sad = Sad(entropy, self._options.inbound_bits)
         self._entries: dict[str, PolicyNote] = {}
         self._table = PolicyTable(self._espd, self._journal, self._options.tunnels)
-        self._devices = Devices(self._espd)
+        self._devices = Devices(self._espd, self._options.sending)
         self._sas = EspdSas(
             self._espd,
             self._sad,
@@ -151,6 +151,7 @@ class EngineBackend:
             self._devices,
             self._network,
             interfaces=self._options.interfaces,
+            inner_interfaces=self._options.inner_interfaces,
             folder=None if folder is None else folder / "bpf",
             own_protocol=self._place.routing_protocol,
         )
@@ -212,7 +213,7 @@ class EngineBackend:
         """
         options = self._options
         message = p.Configure(
-            workers=options.workers,
+            workers=len(options.cpus),
             inbound_bits=options.inbound_bits,
             outbound_sas=options.outbound_sas,
             tunnels=options.tunnels,
@@ -223,8 +224,8 @@ class EngineBackend:
             batch_low=options.batch_low,
             batch_high=options.batch_high,
         )
-        for worker in range(p.MAX_WORKERS):
-            message.cpus[worker] = p.ANY_CPU
+        pinned = [p.ANY_CPU if cpu is None else cpu for cpu in options.cpus]
+        message.cpus[:] = pinned + [p.ANY_CPU] * (p.MAX_WORKERS - len(pinned))
         await self._fast.configure(message)
         note_life(self._journal, LifeNote(life.number, self._sad.fingerprint_key))
         if life.number != self._life:

@@ -7,6 +7,7 @@ from typing import Final
 from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.espd import Espd
+from gateway.datapath.engine.xdp_steering import Side, SteeredInterface
 from gateway.host.routing_mirror import MirroredLink
 from gateway.observe.logs import get_logger
 
@@ -21,8 +22,15 @@ FIRST_INTERFACE: Final = 3
 """Number of the first interface that espd has for itself."""
 
 _RECEIVING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.XDP_COPY)
-_SENDING: Final = (p.IoKind.XDP_ZERO_COPY, p.IoKind.LIVE_FRAME, p.IoKind.XDP_COPY, p.IoKind.PACKET)
-"""The fastest first; docs/datapath-engine.md has the figures."""
+_SENDING: Final = {
+    "auto": (p.IoKind.XDP_ZERO_COPY, p.IoKind.LIVE_FRAME, p.IoKind.XDP_COPY, p.IoKind.PACKET),
+    "af_xdp": (p.IoKind.XDP_ZERO_COPY, p.IoKind.XDP_COPY),
+    "live": (p.IoKind.LIVE_FRAME,),
+    "af_packet": (p.IoKind.PACKET,),
+}
+"""By what an interface of espd's sends, the fastest first; docs/datapath-engine.md has the figures."""
+SENDING: Final = tuple(_SENDING)
+_FLAGS: Final = {Side.OUTER: p.DeviceFlag.PROTECTED, Side.INNER: p.DeviceFlag.CLEAR}
 _MAX_MTU: Final = 65535
 """The links behind these devices have smaller ones, which the kernel heeds."""
 _WORDS: Final = {
@@ -57,10 +65,12 @@ class Devices:
 
     Args:
         espd: Borrowed.
+        sending: One of `SENDING`: by what espd sends where an interface is its own.
     """
 
-    def __init__(self, espd: Espd) -> None:
+    def __init__(self, espd: Espd, sending: str = "auto") -> None:
         self._espd = espd
+        self._sending = _SENDING[sending]
         self._opened: dict[int, Opened] = {}
 
     def in_words(self) -> str:
@@ -100,7 +110,7 @@ class Devices:
         return link
 
     async def open_interface(
-        self, number: int, link: MirroredLink, queues: int, sockets_fd: int, reason: str
+        self, number: int, link: MirroredLink, queues: int, steered: SteeredInterface
     ) -> None:
         """Open an interface for espd alone, by the fastest methods that work.
 
@@ -108,8 +118,7 @@ class Devices:
             number: Of the device.
             link: The interface.
             queues: Its receive queues.
-            sockets_fd: The XSKMAP of the program that steers it.
-            reason: Why that program does not run in the driver, or nothing.
+            steered: The program there, whose XSKMAP gets the sockets.
 
         Raises:
             EngineError: espd refused.
@@ -118,14 +127,14 @@ class Devices:
             device=number,
             ifindex=link.index,
             name=link.name.encode(),
-            flags=p.DeviceFlag.PROTECTED | p.DeviceFlag.STEERING,
+            flags=_FLAGS[steered.side] | p.DeviceFlag.STEERING,
             mtu=link.mtu_bytes,
             queues=queues,
         )
         put_bytes(message.mac, link.mac)
-        await self._open(link.name, message, _RECEIVING, _SENDING, [sockets_fd])
-        if reason:
-            self._opened[number].why = "; ".join(filter(None, (reason, self._opened[number].why)))
+        await self._open(link.name, message, _RECEIVING, self._sending, [steered.sockets_fd])
+        if steered.reason:
+            self._opened[number].why = "; ".join(filter(None, (steered.reason, self._opened[number].why)))
 
     def note_kernel(self, number: int, name: str, why: str) -> None:
         """Note that an interface is left to the kernel."""

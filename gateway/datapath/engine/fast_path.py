@@ -1,6 +1,7 @@
 """The interfaces that espd has for itself: steered to it by XDP, with the routing of this machine mirrored.
 
-On them packets for our SAs come by AF_XDP, and what has a next hop there is sent at once. Everything else
+On them packets for our SAs, or from the networks that are protected, come by AF_XDP, and what has a next hop
+there is sent at once. Everything else
 goes the way of the kernel, as all packets do without such interfaces: an interface that cannot be had, or a
 route that the mirror cannot say, costs speed and nothing else. Protection does not depend on it.
 
@@ -19,7 +20,7 @@ from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
 from gateway.datapath.engine.espd import Espd
-from gateway.datapath.engine.xdp_steering import SteeredInterface, XdpSteering
+from gateway.datapath.engine.xdp_steering import Side, SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
 from gateway.host.bpf.abi import InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
@@ -61,7 +62,8 @@ class FastPath:
         espd: Borrowed.
         devices: Where opened interfaces are noted; borrowed.
         network: Asked for the routing; borrowed.
-        interfaces: Their names.
+        interfaces: The names of those on the outer side.
+        inner_interfaces: Of those to the networks that are protected.
         folder: Where XDP programs outlive us, if we may mount a bpffs there; or `None`.
         own_protocol: rtm_protocol of the rules that lead to espd's tunnel device.
     """
@@ -73,13 +75,15 @@ class FastPath:
         network: Network,
         *,
         interfaces: Sequence[str],
+        inner_interfaces: Sequence[str],
         folder: Path | None,
         own_protocol: int,
     ) -> None:
         self._espd = espd
         self._devices = devices
         self._network = network
-        self._numbers = {name: number for number, name in enumerate(interfaces, start=FIRST_INTERFACE)}
+        self._sides = dict.fromkeys(interfaces, Side.OUTER) | dict.fromkeys(inner_interfaces, Side.INNER)
+        self._numbers = {name: number for number, name in enumerate(self._sides, start=FIRST_INTERFACE)}
         self._folder = folder
         self._own_protocol = own_protocol
         self._steering: XdpSteering | None = None
@@ -159,8 +163,9 @@ class FastPath:
             if number is None or link.index in self._opened:
                 continue
             try:
-                steered, queues = await self._network.run(_attachment(self._steering, link))
-                await self._devices.open_interface(number, link, queues, steered.sockets_fd, steered.reason)
+                attachment = _attachment(self._steering, link, self._sides[link.name])
+                steered, queues = await self._network.run(attachment)
+                await self._devices.open_interface(number, link, queues, steered)
             except (BpfError, p.EspdRefused) as error:
                 self._steering.detach(link.name)
                 self._devices.note_kernel(number, link.name, str(error))
@@ -279,14 +284,14 @@ class FastPath:
 
 
 def _attachment(
-    steering: XdpSteering, link: MirroredLink
+    steering: XdpSteering, link: MirroredLink, side: Side
 ) -> Callable[[IPRoute], tuple[SteeredInterface, int]]:
     """Return what steers an interface, and counts its receive queues, in the thread of the network."""
 
     def attach(_: IPRoute) -> tuple[SteeredInterface, int]:
         channels = ask_channels(link.index)
         queues = max(1, channels.receive) if isinstance(channels, Channels) else 1
-        return steering.attach(link.name), queues
+        return steering.attach(link.name, side), queues
 
     return attach
 

@@ -24,8 +24,13 @@ class EngineOptions:
     """Whether no other backend may have the sockets of UDP 4500, without which the port would be closed."""
     program: Path = field(default_factory=espd_path)
     interfaces: tuple[str, ...] = ()
-    """Those that espd has for itself, by XDP; the kernel brings it what comes in over others."""
-    workers: int = 1
+    """Those to the peers that espd has for itself, by XDP; the kernel brings it what comes in over others."""
+    inner_interfaces: tuple[str, ...] = ()
+    """The same to the networks that are protected."""
+    sending: str = "auto"
+    """One of `devices.SENDING`: by what it sends on those."""
+    cpus: tuple[int | None, ...] = (None,)
+    """A worker for each, pinned to this CPU; `None`: to none."""
     inbound_bits: int = 17
     """So many low bits of an SPI are its place in espd's table."""
     outbound_sas: int = 1 << 16

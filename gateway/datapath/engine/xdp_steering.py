@@ -1,15 +1,17 @@
 """The XDP program in front of espd: on which interfaces it runs, and what it knows of SAs, SPD and addresses.
 
-Each interface has an instance of `ebpf/xdp_inbound.bpf.c` with its own map of AF_XDP sockets, since a socket
-takes frames of its own queue only; all other maps are shared. With a folder everything is pinned there, goes
-on without us, and is adopted by the next agent, whose programs then take the place of the old ones between
-two packets; without one it ends with us.
+Each interface has a program of its own, `ebpf/xdp_inbound.bpf.c` on the outer side and `xdp_outbound.bpf.c`
+on the inner one, with its own map of AF_XDP sockets, since a socket takes frames of its own queue only; all
+other maps are shared. With a folder everything is pinned there, goes on without us, and is adopted by the
+next agent, whose programs then take the place of the old ones between two packets; without one it ends with
+us.
 
 Not for deciding: callers say which interfaces, SAs and policies there are.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ from gateway.host.bpf.errors import AbiMismatchError, KernelRefusedError
 from gateway.host.bpf.maps import Map, adopt_map, create_map
 from gateway.host.bpf.objects import LoadedObject, load_object
 from gateway.host.bpf.pins import adopt_link, is_bpffs, mount_bpffs, pin, unmount_bpffs
-from gateway.host.bpf.programs import Link
+from gateway.host.bpf.programs import Link, Program
 from gateway.host.bpf.spd import SpdMaps, SpdUnsupportedError, compile_spd
 from gateway.host.bpf.spec import MapSpec
 from gateway.host.network import IpAddress
@@ -28,10 +30,22 @@ from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
 
 _SOCKETS: Final = "gw_xsks"
-_PROGRAM: Final = "gw_inbound"
 _SHARED: Final = "shared"
 _LINK: Final = "link"
 _ON: Final = "on-"
+
+
+class Side(Enum):
+    """Where an interface leads to."""
+
+    OUTER = "outer"
+    """To the peers: packets for our SAs come in there."""
+    INNER = "inner"
+    """To the networks that are protected: what the SPD wants protected comes in there."""
+
+
+_OBJECTS: Final = {Side.OUTER: "xdp_inbound", Side.INNER: "xdp_outbound"}
+_PROGRAMS: Final = {Side.OUTER: "gw_inbound", Side.INNER: "gw_outbound"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +53,7 @@ class SteeredInterface:
     """An interface whose packets for our SAs come to espd's sockets."""
 
     name: str
+    side: Side
     ifindex: int
     loaded: LoadedObject
     link: Link
@@ -65,7 +80,7 @@ class XdpSteering:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._spec = read_program("xdp_inbound")
+        self._specs = {side: read_program(name) for side, name in _OBJECTS.items()}
         self._shared: dict[str, Map] = {}
         self._spd: SpdMaps | None = None
         self._interfaces: dict[str, SteeredInterface] = {}
@@ -84,7 +99,8 @@ class XdpSteering:
         if self._folder is not None:
             mount_bpffs(self._folder)
             (self._folder / _SHARED).mkdir(exist_ok=True)
-        for name, wanted in self._spec.maps.items():
+        # Those of the inner side are among them.
+        for name, wanted in self._specs[Side.OUTER].maps.items():
             if wanted.contents is None and name != _SOCKETS:
                 self._shared[name] = self._open_map(name, wanted)
         self._spd = SpdMaps(self._shared)
@@ -125,8 +141,8 @@ class XdpSteering:
 
     # --- interfaces ---------------------------------------------------------------------------------
 
-    def attach(self, name: str) -> SteeredInterface:
-        """Run the program on an interface of this network namespace, or go on with what runs there.
+    def attach(self, name: str, side: Side = Side.OUTER) -> SteeredInterface:
+        """Run a program on an interface of this network namespace, or go on with what runs there.
 
         Raises:
             InterfaceTakenError: Another XDP program is there.
@@ -140,19 +156,18 @@ class XdpSteering:
         folder = self._folder_of(name)
         if folder is not None:
             folder.mkdir(exist_ok=True)
-        loaded = load_object(self._spec, shared=self._shared, pinned_in=folder)
+        loaded = load_object(self._specs[side], shared=self._shared, pinned_in=folder)
         try:
-            link, reason = self._link(name, loaded, folder)
+            link, reason = self._link(name, loaded.programs[_PROGRAMS[side]], folder)
         except BaseException:
             loaded.close()
             raise
         self._interfaces[name] = SteeredInterface(
-            name=name, ifindex=ifindex, loaded=loaded, link=link, reason=reason
+            name=name, side=side, ifindex=ifindex, loaded=loaded, link=link, reason=reason
         )
         return self._interfaces[name]
 
-    def _link(self, name: str, loaded: LoadedObject, folder: Path | None) -> tuple[Link, str]:
-        program = loaded.programs[_PROGRAM]
+    def _link(self, name: str, program: Program, folder: Path | None) -> tuple[Link, str]:
         adopted = None if folder is None else adopt_link(folder / _LINK)
         if adopted is not None:
             try:

@@ -21,3 +21,27 @@ def test_the_agent_is_told_whether_to_spread_esp(tmp_path: Path, given: list[str
     words = run._Supervisor(args, places, own_agent=True)._agent_argv()
 
     assert words[words.index("--spread-esp") + 1] == expected
+
+
+def test_the_agent_is_told_what_the_engine_is_to_have(tmp_path: Path) -> None:
+    given = [
+        *("--engine-interface", "eth0", "--engine-interface", "eth1", "--engine-inner-interface", "eth2"),
+        *("--engine-io", "live", "--engine-cpu", "0"),
+    ]
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    places = find_places({}, run_dir=tmp_path, datapath=None)
+
+    words = run._Supervisor(parser.parse_args(given), places, own_agent=True)._agent_argv()
+
+    assert " ".join(given) in " ".join(words)
+
+
+def test_a_worker_on_a_cpu_that_is_not_here_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--engine-cpu", "100000"])
+
+    assert "there is no CPU 100000 here, but 0 to" in capsys.readouterr().err
