@@ -6,13 +6,18 @@
  * the kernel gave it. Going through the kernel's forwarding for that wastes it. This program
  * mirrors SPD and next hops, and forwards what they name between the interfaces of gw_ports:
  *
- *   LAN      PROTECT that the NIC enforces: forwarded to it, in clear; the NIC encrypts
+ *   LAN      PROTECT by an SA that the NIC has: forwarded to it, in clear; the NIC encrypts
  *            other PROTECT: to the stack, whose policies protect it
- *   OFFLOAD  what has come in decrypted: forwarded to the LAN where the NIC enforces the policy,
- *            and so has dropped what came in clear; anything else to the stack
+ *   OFFLOAD  what has come in decrypted: forwarded to the LAN where the NIC is known to drop
+ *            what comes in clear; anything else to the stack, which can tell the two apart
+ *
+ * A NIC sends in clear what it has no SA for. So each packet for it is forwarded only while the
+ * kernel has the SA, which is asked for every packet: a device that goes down, is unbound or reset
+ * takes its SAs out of the kernel's table before it can send again, whoever notices. And only
+ * while the agent is alive and says so (gw_lease): next hops grow old.
  *
  * TTL, link header and MSS are changed on the way; what is too big is answered. All else goes to
- * the stack: other VLANs and link addresses, IP options, TTL 1, what has no next hop.
+ * the stack: other VLANs and link addresses, IP options, fragments, TTL 1, what has no next hop.
  */
 #include "gw_forward.h"
 #include "gw_link.h"
@@ -21,6 +26,7 @@
 #include "gw_spd.h"
 #include "gw_stats.h"
 #include "gw_too_big.h"
+#include "gw_xfrm.h"
 
 /* Set at load: the least time between two ICMP errors of one CPU (RFC 4443 section 2.4 (f)). */
 const volatile __u64 gw_error_interval_ns = 1000000;
@@ -42,6 +48,30 @@ struct {
 	__type(value, __u32);
 	__uint(max_entries, 256);
 } gw_devices SEC(".maps");
+
+/* Addresses of this machine. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, union gw_address);
+	__type(value, __u32);
+	__uint(max_entries, 1024);
+} gw_locals SEC(".maps");
+
+/* SAs that NICs have, by the numbers in the SPD. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct gw_offloaded_sa);
+	__uint(max_entries, 65536);
+} gw_offloaded_sas SEC(".maps");
+
+/* Until when the agent stands for all of this: CLOCK_MONOTONIC, nanoseconds. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+} gw_lease SEC(".maps");
 
 /* When the next ICMP error is on time. */
 struct {
@@ -116,15 +146,21 @@ static __always_inline int gw_too_big(struct xdp_md *ctx, const struct gw_flow *
 	return gw_exit(ctx, GW_DROP_TOO_BIG, failed ? XDP_DROP : XDP_TX);
 }
 
-static __always_inline int gw_forward_to(struct xdp_md *ctx, struct gw_flow *flow,
-					 const struct gw_port *port)
+static __always_inline int gw_is_leased(void)
 {
-	struct gw_next_hop *found = gw_find_next_hop(flow), hop;
+	__u32 key = 0;
+	__u64 *until_ns = bpf_map_lookup_elem(&gw_lease, &key);
+
+	return until_ns && bpf_ktime_get_ns() < *until_ns;
+}
+
+static __always_inline int gw_forward_to(struct xdp_md *ctx, struct gw_flow *flow,
+					 const struct gw_port *port,
+					 const struct gw_next_hop *found)
+{
+	struct gw_next_hop hop = *found;
 	int verdict;
 
-	if (!found)
-		return gw_pass(ctx, GW_EXIT_NO_NEXT_HOP);
-	hop = *found;
 	if (flow->l3_bytes > hop.mtu)
 		return gw_too_big(ctx, flow, port, hop.mtu);
 	gw_clamp_mss(ctx, flow, hop.mss_mtu ? hop.mss_mtu : hop.mtu);
@@ -136,20 +172,44 @@ static __always_inline int gw_forward_to(struct xdp_md *ctx, struct gw_flow *flo
 	return gw_exit(ctx, GW_EXIT_FORWARDED, verdict);
 }
 
+/* To the NIC that has the SA, if the kernel still says so. */
+static __always_inline int gw_to_device(struct xdp_md *ctx, struct gw_flow *flow,
+					const struct gw_port *port, __u32 number)
+{
+	struct gw_offloaded_sa *sa = bpf_map_lookup_elem(&gw_offloaded_sas, &number);
+
+	if (!sa || !gw_kernel_has_sa(ctx, sa))
+		return gw_pass(ctx, GW_EXIT_SA_GONE);
+	return gw_forward_to(ctx, flow, port, &sa->hop);
+}
+
+static __always_inline int gw_to_lan(struct xdp_md *ctx, struct gw_flow *flow,
+				     const struct gw_port *port)
+{
+	struct gw_next_hop *found = gw_find_next_hop(flow);
+
+	if (!found)
+		return gw_pass(ctx, GW_EXIT_NO_NEXT_HOP);
+	return gw_forward_to(ctx, flow, port, found);
+}
+
 /* What the SPD says of a packet that both sides of the gateway could forward. */
 static __always_inline int gw_by_policy(struct xdp_md *ctx, struct gw_flow *flow,
 					const struct gw_port *port)
 {
-	struct gw_decision decision = port->side == GW_SIDE_LAN ? gw_decide(flow, GW_OUTBOUND)
-								: gw_decide(flow, GW_INBOUND);
+	int is_outbound = port->side == GW_SIDE_LAN;
+	struct gw_decision decision =
+		is_outbound ? gw_decide(flow, GW_OUTBOUND) : gw_decide(flow, GW_INBOUND);
 
-	if (decision.is_ambiguous)
-		return gw_drop(ctx, GW_DROP_FRAGMENT);
 	switch (decision.action) {
 	case GW_ACTION_PROTECT:
-		if (decision.flags & GW_POLICY_DEVICE_ENFORCES)
-			return gw_forward_to(ctx, flow, port);
-		return gw_pass(ctx, GW_EXIT_STACK_PROTECTS);
+		if (is_outbound ? !decision.offloaded_sa
+				: !(decision.flags & GW_POLICY_DEVICE_DROPS_CLEAR))
+			return gw_pass(ctx, GW_EXIT_STACK_PROTECTS);
+		if (!gw_is_leased())
+			return gw_pass(ctx, GW_EXIT_LEASE_OVER);
+		return is_outbound ? gw_to_device(ctx, flow, port, decision.offloaded_sa)
+				   : gw_to_lan(ctx, flow, port);
 	case GW_ACTION_DISCARD:
 		return gw_drop(ctx, GW_DROP_POLICY_DISCARD);
 	case GW_ACTION_BYPASS:
@@ -180,10 +240,13 @@ int gw_forward(struct xdp_md *ctx)
 		return gw_pass(ctx, GW_EXIT_NOT_OURS);
 	if (gw_is_link_icmpv6(flow) || gw_stays_on_link(flow->family, &flow->destination))
 		return gw_pass(ctx, GW_EXIT_LINK_LOCAL);
+	if (bpf_map_lookup_elem(&gw_locals, &flow->destination))
+		return gw_pass(ctx, GW_EXIT_NOT_OURS);
 	if (port->side == GW_SIDE_OFFLOAD && !flow->fragment &&
 	    gw_classify(&cursor, flow, &carrier) != GW_CARRIED_OTHER)
 		return gw_pass(ctx, GW_EXIT_IPSEC);
-	if (flow->has_options || flow->vlans > 1)
+	/* NICs find no policy for fragments, and would send them in clear. */
+	if (flow->has_options || flow->vlans > 1 || flow->fragment)
 		return gw_pass(ctx, GW_EXIT_NOT_PLAIN);
 	if (flow->ttl <= 1)
 		return gw_pass(ctx, GW_EXIT_TTL);

@@ -42,7 +42,9 @@
 	X(ENGINE, "engine") \
 	X(FORWARDED, "forwarded") \
 	X(STEERED, "steered") \
-	X(OTHER, "other")
+	X(OTHER, "other") \
+	X(SA_GONE, "sa_gone") \
+	X(LEASE_OVER, "lease_over")
 
 #define GW_EXIT_FIRST   64
 #define GW_EXIT_ENTRIES 128
@@ -103,9 +105,9 @@ enum gw_action {
 	GW_ACTION_DISCARD,
 };
 
-/* The interface that offloads this policy enforces it in both directions: XDP may forward past the
- * stack. */
-#define GW_POLICY_DEVICE_ENFORCES 1
+/* The interface that offloads this policy drops what comes in clear and should not: what comes in
+ * there may be forwarded past the stack. */
+#define GW_POLICY_DEVICE_DROPS_CLEAR 1
 
 /* First stage, gw_spd_remote4 and gw_spd_remote6: the remote address gives its class. */
 struct gw_prefix4 {
@@ -146,11 +148,12 @@ GW_ABI_SIZE(struct gw_class_prefix6, 24);
  * `action`. */
 struct gw_spd_leaf {
 	__u32 first_rule;
-	__u16 rule_count; /* at most GW_SPD_LEAF_RULES */
-	__u8 action;      /* enum gw_action */
-	__u8 flags;       /* GW_POLICY_* */
+	__u16 rule_count;   /* at most GW_SPD_LEAF_RULES */
+	__u8 action;        /* enum gw_action */
+	__u8 flags;         /* GW_POLICY_* */
+	__u32 offloaded_sa; /* of PROTECT: key of gw_offloaded_sas; 0: none */
 };
-GW_ABI_SIZE(struct gw_spd_leaf, 8);
+GW_ABI_SIZE(struct gw_spd_leaf, 12);
 
 /* Value of gw_spd_rules. Ports are inclusive; first 65535 and last 0 is OPAQUE (RFC 7296
  * section 3.13.1). */
@@ -163,8 +166,9 @@ struct gw_spd_rule {
 	__u8 action;   /* enum gw_action */
 	__u8 flags;    /* GW_POLICY_* */
 	__u8 padding;
+	__u32 offloaded_sa; /* as of a leaf */
 };
-GW_ABI_SIZE(struct gw_spd_rule, 12);
+GW_ABI_SIZE(struct gw_spd_rule, 16);
 
 /* --- events ------------------------------------------------------------------------------------
  */
@@ -206,7 +210,7 @@ struct gw_port {
 };
 GW_ABI_SIZE(struct gw_port, 40);
 
-/* Value of gw_next_hops4 and gw_next_hops6. */
+/* Where a packet goes; value of gw_next_hops4 and gw_next_hops6. */
 struct gw_next_hop {
 	__u32 ifindex;
 	__u32 mtu; /* the largest IP packet that fits, with what ESP will add taken off */
@@ -216,6 +220,18 @@ struct gw_next_hop {
 	__u16 mss_mtu; /* what the MSS of a SYN shall fit into; 0: mtu */
 };
 GW_ABI_SIZE(struct gw_next_hop, 24);
+
+/*
+ * Value of gw_offloaded_sas: an outbound SA that a NIC encrypts for. The hop is that of the packets
+ * as the NIC sends them, so it leads towards the outer destination, out of that NIC and no other.
+ */
+struct gw_offloaded_sa {
+	union gw_address destination; /* of the SA, with which the kernel knows it */
+	__be32 spi_be;
+	__u32 family; /* of the destination: 4 or 6 */
+	struct gw_next_hop hop;
+};
+GW_ABI_SIZE(struct gw_offloaded_sa, 48);
 
 /* --- steering over CPUs ----------------------------------------------------------------------- */
 

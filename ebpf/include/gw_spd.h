@@ -39,6 +39,7 @@ struct gw_decision {
 	__u8 action; /* enum gw_action */
 	__u8 flags;
 	__u8 is_ambiguous; /* it depends on ports or a protocol that a fragment hides */
+	__u32 offloaded_sa;
 };
 
 /* Which side of a packet is the local one: always a constant, so that the compiler chooses. */
@@ -169,6 +170,7 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 		return decision;
 	decision.action = leaf->action;
 	decision.flags = leaf->flags;
+	decision.offloaded_sa = leaf->offloaded_sa;
 	first_rule = leaf->first_rule;
 	rule_count = leaf->rule_count;
 #pragma clang loop unroll(disable)
@@ -189,6 +191,7 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 			continue;
 		decision.action = rule->action;
 		decision.flags = rule->flags;
+		decision.offloaded_sa = rule->offloaded_sa;
 		decision.is_ambiguous = match.depends;
 		break;
 	}

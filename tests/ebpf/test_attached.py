@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -15,7 +16,9 @@ from scapy.packet import Packet, Raw
 from gateway.host.bpf.abi import (
     CPU_LIST,
     CPUS,
-    NEXT_HOPS4,
+    DEVICES,
+    LEASE,
+    OFFLOADED_SAS,
     PORTS,
     SAS,
     Counter,
@@ -23,9 +26,9 @@ from gateway.host.bpf.abi import (
     Exit,
     InboundSa,
     NextHop,
+    OffloadedSa,
     Port,
     PortKey,
-    Prefix4,
     Side,
     Spi,
     Word,
@@ -39,6 +42,7 @@ from gateway.host.bpf.pins import adopt_link, mount_bpffs, pin, unmount_bpffs
 from gateway.host.bpf.spd import SpdMaps, compile_spd
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
+from tests.conformance.larval_sas import kernel_sad
 from tests.ebpf.program_table import OUR_MAC, THEIR_MAC, link, policy, run
 from tests.ebpf.xsk import receiver
 
@@ -265,17 +269,19 @@ def _forward_one() -> None:
     mac = bytes.fromhex(OUR_MAC.replace(":", ""))
     with ExitStack() as stack:
         loaded = stack.enter_context(load_object(read_program("xdp_forward")))
-        spd = compile_spd([policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16")], frozenset({"lan"}))
+        peer = ip_address("192.0.2.2")
+        stack.enter_context(kernel_sad()).add(peer, 0x1001)
+        spd = compile_spd([policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16")], offloaded={"lan": 1})
         SpdMaps(loaded.maps).publish(spd)
         unset = ip_address("::")
         PORTS.of(loaded.maps).set(
             PortKey(ifindex=lan), Port(address4=unset, address6=unset, mac=mac, side=Side.LAN)
         )
-        NEXT_HOPS4.of(loaded.maps).set(
-            Prefix4(prefix_bits=16, address=ip_address("10.2.0.0")),
-            NextHop(ifindex=nic, mtu=1438, destination_mac=b"\2" * 6, source_mac=b"\4" * 6, vlan_id=12),
-        )
-        loaded.maps["gw_devices"].update(nic.to_bytes(4, "little"), nic.to_bytes(4, "little"))
+        hop = NextHop(ifindex=nic, mtu=1438, destination_mac=b"\2" * 6, source_mac=b"\4" * 6, vlan_id=12)
+        sa = OffloadedSa(destination=peer, spi=0x1001, family=4, hop=hop)
+        OFFLOADED_SAS.of(loaded.maps).set(Word(1), sa)
+        LEASE.of(loaded.maps).set(Word(0), Word(time.monotonic_ns() + 60 * 10**9))
+        DEVICES.of(loaded.maps).set(Word(nic), Word(nic))
         for device in ("gw0", "nic0"):
             stack.enter_context(attach_xdp(loaded.programs["gw_forward"], device).link)
         sender = stack.enter_context(packet_socket("net0"))

@@ -1,6 +1,7 @@
 """`xdp_forward`: frames in; verdict, reason and frame out."""
 
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -12,28 +13,38 @@ from scapy.layers.inet6 import (
     ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from gateway.host.bpf.abi import (
+    DEVICES,
+    LEASE,
+    LOCALS,
     NEXT_HOPS4,
     NEXT_HOPS6,
+    OFFLOADED_SAS,
     PORTS,
     Exit,
+    Local,
     NextHop,
+    OffloadedSa,
     Port,
     PortKey,
     Prefix4,
     Prefix6,
     Side,
+    Word,
 )
 from gateway.host.bpf.objects import LoadedObject
 from gateway.host.bpf.programs import TestRun
 from gateway.host.bpf.spd import SpdMaps, compile_spd
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
+from gateway.ipsec.sa import IpAddress
+from tests.conformance.larval_sas import KernelSad, kernel_sad
 from tests.ebpf.program_table import (
     OUR_MAC,
     THEIR_MAC,
@@ -49,8 +60,13 @@ from tests.ebpf.program_table import (
 
 OUR_NIC_MAC, ROUTER_MAC, HOST_MAC = "02:00:00:00:01:01", "02:00:00:00:01:02", "02:00:00:00:00:03"
 MTU = 1438
-ENFORCED = ("lan", "lan6", "dns", "loopback")
+PEER, PEER6 = ip_address("192.0.2.2"), ip_address("2001:db8:ffff::2")
+SPI, SPI6, SPI_TAGGED, SPI_GONE = 0x1001, 0x1002, 0x1003, 0x1004
+OFFLOADED = {"lan": 1, "lan6": 2, "dns": 1, "loopback": 1, "tagged": 3, "lost": 4, "withdrawn": 5}
+DROPS_CLEAR = frozenset(("lan", "lan6", "far"))
+FOREVER_NS = (1 << 64) - 1
 POLICIES = (
+    policy("tagged", Action.PROTECT, "10.1.0.0/16", "10.2.99.0/24", priority=900),
     policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16"),
     policy("lan6", Action.PROTECT, "2001:db8:1::/48", "2001:db8:2::/48"),
     policy("dns", Action.PROTECT, "10.1.0.0/16", "10.6.0.0/16[udp/53]"),
@@ -58,7 +74,9 @@ POLICIES = (
     policy("bypass", Action.BYPASS, "10.1.0.0/16", "10.4.0.0/16"),
     policy("bad", Action.DISCARD, "10.1.0.0/16", "10.5.0.0/16"),
     policy("loopback", Action.PROTECT, "127.0.0.0/8", "10.2.0.0/16"),
-    policy("far", Action.PROTECT, "10.1.0.0/16", "10.9.0.0/16"),
+    policy("far", Action.PROTECT, "10.8.0.0/16", "10.9.0.0/16"),
+    policy("lost", Action.PROTECT, "10.1.0.0/16", "10.10.0.0/16"),
+    policy("withdrawn", Action.PROTECT, "10.1.0.0/16", "10.11.0.0/16"),
 )
 
 
@@ -66,12 +84,38 @@ def octets(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
+def sas_of(nic: int) -> dict[int, OffloadedSa]:
+    """Return the SAs that the NIC has, and the next hop of what it sends."""
+    macs = {"destination_mac": octets(ROUTER_MAC), "source_mac": octets(OUR_NIC_MAC)}
+    plain, tagged = (NextHop(ifindex=nic, mtu=MTU, vlan_id=vlan, **macs) for vlan in (0, 99))
+    return {
+        1: OffloadedSa(destination=PEER, spi=SPI, family=4, hop=plain),
+        2: OffloadedSa(destination=PEER6, spi=SPI6, family=6, hop=plain),
+        3: OffloadedSa(destination=PEER, spi=SPI_TAGGED, family=4, hop=tagged),
+        4: OffloadedSa(destination=PEER, spi=SPI_GONE, family=4, hop=plain),
+    }
+
+
 @pytest.fixture(scope="module")
-def forward() -> Iterator[LoadedObject]:
+def sad() -> Iterator[KernelSad]:
+    """The kernel has all of the NIC's SAs but one."""
+    with kernel_sad() as found:
+        for destination, spi in ((PEER, SPI), (PEER6, SPI6), (PEER, SPI_TAGGED)):
+            found.add(destination, spi)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def forward(sad: KernelSad) -> Iterator[LoadedObject]:
     """A gateway with the LAN on `outside`, untagged and as VLAN 7, and the NIC on `beyond`."""
     lan, nic = (socket.if_nametoindex(name) for name in ("outside", "beyond"))
     with loaded_program("xdp_forward", gw_error_interval_ns=0) as loaded:
-        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, frozenset((*ENFORCED, "far"))))
+        spd = compile_spd(POLICIES, offloaded=OFFLOADED, device_drops_clear=DROPS_CLEAR)
+        SpdMaps(loaded.maps).publish(spd)
+        OFFLOADED_SAS.of(loaded.maps).set_many({Word(key): sa for key, sa in sas_of(nic).items()})
+        LEASE.of(loaded.maps).set(Word(0), Word(FOREVER_NS))
+        for address in ("10.1.0.1", "10.2.0.1"):
+            LOCALS.of(loaded.maps).set(Local(ip_address(address)), Word(1))
         ports = PORTS.of(loaded.maps)
         for vlan_id in (0, 7):
             ports.set(
@@ -92,15 +136,10 @@ def forward() -> Iterator[LoadedObject]:
                 side=Side.OFFLOAD,
             ),
         )
-        to_router = {"ifindex": nic, "destination_mac": octets(ROUTER_MAC), "source_mac": octets(OUR_NIC_MAC)}
         to_host = {"ifindex": lan, "destination_mac": octets(HOST_MAC), "source_mac": octets(OUR_MAC)}
         for prefix, hop in {
-            "10.2.0.0/16": NextHop(mtu=MTU, **to_router),
-            "10.2.99.0/24": NextHop(mtu=MTU, vlan_id=99, **to_router),
-            "10.6.0.0/16": NextHop(mtu=MTU, **to_router),
             "10.1.0.0/16": NextHop(mtu=1500, mss_mtu=MTU, **to_host),
             "10.1.7.0/24": NextHop(mtu=1500, vlan_id=7, **to_host),
-            "2001:db8:2::/48": NextHop(mtu=MTU, **to_router),
             "2001:db8:1::/48": NextHop(mtu=1500, **to_host),
         }.items():
             network = ip_network(prefix)
@@ -111,7 +150,7 @@ def forward() -> Iterator[LoadedObject]:
                 key6 = Prefix6(prefix_bits=network.prefixlen, address=network.network_address)
                 NEXT_HOPS6.of(loaded.maps).set(key6, hop)
         for device in (lan, nic):
-            loaded.maps["gw_devices"].update(device.to_bytes(4, "little"), device.to_bytes(4, "little"))
+            DEVICES.of(loaded.maps).set(Word(device), Word(device))
         yield loaded
 
 
@@ -170,11 +209,6 @@ FORWARDED = (
         name="the last hop but one",
         frame=link() / lan4(ttl=2) / UDP(),
         expected=TO_ROUTER / lan4(ttl=1) / UDP(),
-    ),
-    Forwarded(
-        name="a later fragment",
-        frame=link() / lan4(ttl=64, frag=7, proto=17) / DATA,
-        expected=TO_ROUTER / lan4(ttl=63, frag=7, proto=17) / DATA,
     ),
     Forwarded(
         name="a VLAN tag taken off",
@@ -290,16 +324,23 @@ OTHERS = (
     to_stack("BYPASS", link() / lan4("10.4.0.9") / UDP(), Exit.BYPASS),
     drop("DISCARD", link() / lan4("10.5.0.9") / UDP(), DropReason.POLICY_DISCARD),
     to_stack("no entry", link() / lan4("10.8.0.9") / UDP(), Exit.NO_ENTRY),
-    to_stack("no next hop", link() / lan4("10.9.0.9") / UDP(), Exit.NO_NEXT_HOP),
-    drop(
-        "a fragment that hides its ports",
-        link() / lan4("10.6.0.9", frag=3, proto=17) / DATA,
-        DropReason.FRAGMENT,
-    ),
+    to_stack("to an address of ours", link() / lan4("10.2.0.1") / UDP(), Exit.NOT_OURS),
+    to_stack("of an SA that the kernel has no more", link() / lan4("10.10.0.9") / UDP(), Exit.SA_GONE),
+    to_stack("of an SA that was withdrawn", link() / lan4("10.11.0.9") / UDP(), Exit.SA_GONE),
+    to_stack("a first fragment", link() / lan4(flags="MF") / UDP() / DATA, Exit.NOT_PLAIN),
+    to_stack("a later fragment", link() / lan4(frag=7, proto=17) / DATA, Exit.NOT_PLAIN),
+    to_stack("a fragment over IPv6", link() / lan6() / IPv6ExtHdrFragment(m=1) / UDP(), Exit.NOT_PLAIN),
     to_stack("too big without DF", link() / lan4() / UDP() / Raw(bytes(1420)), Exit.NEEDS_FRAGMENTS),
     drop("cut", link() / lan4(len=90) / UDP(), DropReason.MALFORMED),
 )
 FROM_THE_NIC = (
+    to_stack("no next hop", back(IP(src="10.9.0.9", dst="10.8.0.9") / UDP()), Exit.NO_NEXT_HOP),
+    to_stack(
+        "what the NIC may have let in in clear",
+        back(IP(src="10.10.0.9", dst="10.1.0.9") / UDP()),
+        Exit.STACK_PROTECTS,
+    ),
+    to_stack("to an address of ours", back(IP(src="10.2.0.9", dst="10.1.0.1") / UDP()), Exit.NOT_OURS),
     to_stack("ESP", back(IP(src="192.0.2.2", dst="192.0.2.1", proto=50) / DATA), Exit.IPSEC),
     to_stack("IKE", back(IP(src="192.0.2.2", dst="192.0.2.1") / UDP(dport=500) / DATA), Exit.IPSEC),
     to_stack("PROTECT by the kernel", back(IP(src="10.3.0.9", dst="10.1.0.9") / UDP()), Exit.STACK_PROTECTS),
@@ -374,21 +415,19 @@ def test_no_error_is_sent(forward: LoadedObject, packet: Packet, device: str) ->
     assert (Verdict(done.verdict), reason) == (Verdict.DROP, DropReason.TOO_BIG)
 
 
-def test_errors_are_limited() -> None:
+def test_errors_are_limited(sad: KernelSad) -> None:
     packet = lan4(flags="DF") / UDP() / Raw(bytes(1460))
     with loaded_program("xdp_forward", gw_error_interval_ns=3600 * 10**9) as loaded:
         lan = socket.if_nametoindex("outside")
-        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, frozenset(ENFORCED)))
+        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, offloaded=OFFLOADED))
         PORTS.of(loaded.maps).set(
             PortKey(ifindex=lan),
             Port(
                 address4=ip_address("10.1.0.1"), address6=ip_address("::"), mac=octets(OUR_MAC), side=Side.LAN
             ),
         )
-        NEXT_HOPS4.of(loaded.maps).set(
-            Prefix4(prefix_bits=0, address=ip_address("0.0.0.0")),
-            NextHop(ifindex=lan, mtu=MTU, destination_mac=bytes(6), source_mac=bytes(6)),
-        )
+        OFFLOADED_SAS.of(loaded.maps).set(Word(1), sas_of(lan)[1])
+        LEASE.of(loaded.maps).set(Word(0), Word(FOREVER_NS))
         verdicts = [Verdict(send(loaded, link() / packet)[0].verdict) for _ in range(8)]
 
     # One for each CPU that the test ran on.
@@ -417,3 +456,61 @@ def test_a_frame_cut_anywhere_is_malformed(forward: LoadedObject, row: Forwarded
     reasons = {send(forward, whole[:length])[1] for length in range(14, min(len(whole), 120))}
 
     assert reasons == {DropReason.MALFORMED}
+
+
+# --- what stops it ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_forwarded_before_the_agent_said_anything(sad: KernelSad) -> None:
+    with loaded_program("xdp_forward") as loaded:
+        lan = socket.if_nametoindex("outside")
+        unset = ip_address("::")
+        PORTS.of(loaded.maps).set(
+            PortKey(ifindex=lan), Port(address4=unset, address6=unset, mac=octets(OUR_MAC), side=Side.LAN)
+        )
+        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, offloaded=OFFLOADED))
+        OFFLOADED_SAS.of(loaded.maps).set(Word(1), sas_of(lan)[1])
+
+        done, reason = send(loaded, link() / lan4() / UDP())
+
+    assert (Verdict(done.verdict), reason) == (Verdict.PASS, Exit.LEASE_OVER)
+
+
+@pytest.mark.parametrize(
+    ("frame", "device"),
+    [
+        (link() / lan4() / UDP(), "outside"),
+        (FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.0.9") / UDP(), "beyond"),
+    ],
+    ids=["from the LAN", "from the NIC"],
+)
+def test_a_lease_that_is_over_ends_forwarding(forward: LoadedObject, frame: Packet, device: str) -> None:
+    lease = LEASE.of(forward.maps)
+    lease.set(Word(0), Word(time.monotonic_ns() - 1))
+    try:
+        done, reason = send(forward, frame, device)
+    finally:
+        lease.set(Word(0), Word(FOREVER_NS))
+
+    assert (Verdict(done.verdict), reason) == (Verdict.PASS, Exit.LEASE_OVER)
+    assert send(forward, frame, device)[1] is Exit.FORWARDED
+
+
+@pytest.mark.parametrize(
+    ("destination", "spi", "packet"),
+    [(PEER, SPI, lan4() / UDP()), (PEER6, SPI6, lan6() / UDP())],
+    ids=["IPv4", "IPv6"],
+)
+def test_the_packet_after_the_kernel_gave_up_the_sa_goes_to_the_stack(
+    forward: LoadedObject, sad: KernelSad, destination: IpAddress, spi: int, packet: Packet
+) -> None:
+    assert send(forward, link() / packet)[1] is Exit.FORWARDED
+
+    sad.remove(destination, spi)
+    try:
+        done, reason = send(forward, link() / packet)
+    finally:
+        sad.add(destination, spi)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.PASS, Exit.SA_GONE)
+    assert done.frame == bytes(link() / packet)

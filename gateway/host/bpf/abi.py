@@ -23,6 +23,7 @@ from gateway.host.bpf.layout import (
     U64,
     IpAddress,
     Layout,
+    nested,
 )
 from gateway.host.bpf.maps import Map, split
 from gateway.host.bpf.spec import ObjectSpec
@@ -33,8 +34,8 @@ V = TypeVar("V")
 
 SPD_LEAF_RULES: Final = 32
 """GW_SPD_LEAF_RULES."""
-POLICY_DEVICE_ENFORCES: Final = 1
-"""GW_POLICY_DEVICE_ENFORCES."""
+POLICY_DEVICE_DROPS_CLEAR: Final = 1
+"""GW_POLICY_DEVICE_DROPS_CLEAR."""
 _EXIT_FIRST: Final = 64
 _EXIT_PREFIX: Final = "GW_EXIT_"
 _DROP_PREFIX: Final = "GW_EXIT_DROP_"
@@ -68,7 +69,7 @@ class Exit(StrEnum):
     NOT_OURS = "not_ours"
     """To the stack: not sent to a link address, or not over a VLAN, that we forward for."""
     NOT_PLAIN = "not_plain"
-    """To the stack: IP options, hop-by-hop headers or two VLAN tags."""
+    """To the stack: IP options, hop-by-hop headers, fragments or two VLAN tags."""
     TTL = "ttl"
     """To the stack: the TTL or hop limit runs out here."""
     NEEDS_FRAGMENTS = "needs_fragments"
@@ -85,6 +86,10 @@ class Exit(StrEnum):
     """To another CPU's queue."""
     OTHER = "other"
     """To the stack: nothing that the program is about."""
+    SA_GONE = "sa_gone"
+    """To the stack: the kernel has the SA no more that a NIC had, or it is about to lose it."""
+    LEASE_OVER = "lease_over"
+    """To the stack: the agent has not said for some time that what it told is still so."""
 
 
 class Owner(IntEnum):
@@ -192,6 +197,8 @@ class SpdLeaf:
     rule_count: int = 0
     action: int = SpdAction.NONE
     flags: int = 0
+    offloaded_sa: int = 0
+    """Of PROTECT: key of `gw_offloaded_sas`; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +213,8 @@ class SpdRule:
     """0: any."""
     action: int
     flags: int = 0
+    offloaded_sa: int = 0
+    """As of a leaf."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +277,19 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OffloadedSa:
+    """An outbound SA that a NIC encrypts for."""
+
+    destination: IpAddress
+    """Of the SA, outside."""
+    spi: int
+    hop: NextHop
+    """Towards that destination, out of that NIC."""
+    family: int
+    """Of the destination: 4 or 6."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CpuQueue:
     """What waits for a CPU."""
 
@@ -312,7 +334,7 @@ _NEXT_HOP: Final = Layout(
 _SPD_LEAF: Final = Layout(
     "gw_spd_leaf",
     SpdLeaf,
-    (("first_rule", U32), ("rule_count", U16), ("action", U8), ("flags", U8)),
+    (("first_rule", U32), ("rule_count", U16), ("action", U8), ("flags", U8), ("offloaded_sa", U32)),
 )
 
 
@@ -418,6 +440,7 @@ SPD_RULES: Final = Table(
             ("action", U8),
             ("flags", U8),
             ("padding", U8),
+            ("offloaded_sa", U32),
         ),
     ),
 )
@@ -428,6 +451,17 @@ PORTS: Final = Table(
 )
 NEXT_HOPS4: Final = Table("gw_next_hops4", _PREFIX4, _NEXT_HOP)
 NEXT_HOPS6: Final = Table("gw_next_hops6", _PREFIX6, _NEXT_HOP)
+OFFLOADED_SAS: Final = Table(
+    "gw_offloaded_sas",
+    _WORD,
+    Layout(
+        "gw_offloaded_sa",
+        OffloadedSa,
+        (("destination", ADDRESS), ("spi_be", BE32), ("family", U32), ("hop", nested(_NEXT_HOP, 4))),
+    ),
+)
+LEASE: Final = Table("gw_lease", _WORD, Layout("", Word, (("value", U64),)))
+DEVICES: Final = Table("gw_devices", _WORD, _WORD)
 CPUS: Final = Table(
     "gw_cpus", _WORD, Layout("gw_cpu_queue", CpuQueue, (("frames", U32), ("program_fd", U32)))
 )
@@ -447,6 +481,9 @@ TABLES: Final[tuple[Table[Any, Any], ...]] = (
     PORTS,
     NEXT_HOPS4,
     NEXT_HOPS6,
+    OFFLOADED_SAS,
+    LEASE,
+    DEVICES,
     CPUS,
     CPU_LIST,
     SPI_CPUS,

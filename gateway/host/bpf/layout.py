@@ -125,6 +125,11 @@ class Layout(Generic[T]):
             )
 
 
+def nested(inside: Layout[Any], alignment: int) -> Field:
+    """Return a struct as a field of another one. `Any`: each has a record of its own."""
+    return Field(inside.size, alignment, inside.encode, inside.decode)
+
+
 def _record_name(name: str) -> str:
     return name.removesuffix("_be")
 

@@ -10,12 +10,13 @@ between the two stages.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.host.bpf.abi import (
-    POLICY_DEVICE_ENFORCES,
+    POLICY_DEVICE_DROPS_CLEAR,
     SPD_LEAF_RULES,
     SPD_LOCAL4,
     SPD_LOCAL6,
@@ -49,6 +50,7 @@ _ACTIONS: Final = {
     Action.DISCARD: SpdAction.DISCARD,
 }
 _CLASS_BITS: Final = 32
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _BATCH: Final = 4096
 
 
@@ -82,12 +84,18 @@ class _Entry(NamedTuple):
         return self.rule.protocol == ANY_PROTOCOL and ports == (0, MAX_PORT, 0, MAX_PORT)
 
 
-def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = frozenset()) -> SpdTables:
+def compile_spd(
+    policies: Iterable[Policy],
+    *,
+    offloaded: Mapping[str, int] = _NOTHING,
+    device_drops_clear: frozenset[str] = frozenset(),
+) -> SpdTables:
     """Compile an SPD. Remote prefixes that have the same rules share a class.
 
     Args:
         policies: All of them; they are put in order here.
-        device_enforces: Names of those that an offloading NIC enforces in both directions.
+        offloaded: By the name of a policy: the number of the SA by which a NIC protects what it matches.
+        device_drops_clear: Names of those that an offloading NIC enforces for what comes in.
 
     Raises:
         SpdUnsupportedError: More rules hold for one pair of prefixes than a leaf can have.
@@ -96,8 +104,8 @@ def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = fr
     entries: list[_Entry] = []
     shapes: dict[tuple[IpNetwork, SpdRule], int] = {}
     for policy in ordered:
-        flags = POLICY_DEVICE_ENFORCES if policy.name in device_enforces else 0
-        entries += _entries(policy, flags, len(entries), shapes)
+        flags = POLICY_DEVICE_DROPS_CLEAR if policy.name in device_drops_clear else 0
+        entries += _entries(policy, flags, offloaded.get(policy.name, 0), len(entries), shapes)
     remotes: dict[IpNetwork, int] = {}
     classes: dict[tuple[int, ...], int] = {}
     leaves: dict[tuple[int, IpNetwork], SpdLeaf] = {}
@@ -117,7 +125,11 @@ def compile_spd(policies: Iterable[Policy], device_enforces: frozenset[str] = fr
 
 
 def _entries(
-    policy: Policy, flags: int, first_order: int, shapes: dict[tuple[IpNetwork, SpdRule], int]
+    policy: Policy,
+    flags: int,
+    offloaded_sa: int,
+    first_order: int,
+    shapes: dict[tuple[IpNetwork, SpdRule], int],
 ) -> list[_Entry]:
     found: list[_Entry] = []
     for local in policy.local_ts:
@@ -133,6 +145,7 @@ def _entries(
                 protocol=protocols.pop() if protocols else ANY_PROTOCOL,
                 action=_ACTIONS[policy.action],
                 flags=flags,
+                offloaded_sa=offloaded_sa,
             )
             found += [
                 _Entry(
@@ -224,6 +237,7 @@ def _leaf(entries: Sequence[_Entry], pool: _RulePool, local: IpNetwork, remote: 
         rule_count=len(rules),
         action=last.action,
         flags=last.flags,
+        offloaded_sa=last.offloaded_sa,
     )
 
 
@@ -279,12 +293,7 @@ class SpdMaps:
     def _write_leaves(self, tables: SpdTables, base: int, first_class: int) -> None:
         pending: dict[int, dict[object, SpdLeaf]] = {4: {}, 6: {}}
         for (remote_class, network), leaf in tables.leaves.items():
-            moved = SpdLeaf(
-                first_rule=base + leaf.first_rule if leaf.rule_count else 0,
-                rule_count=leaf.rule_count,
-                action=leaf.action,
-                flags=leaf.flags,
-            )
+            moved = replace(leaf, first_rule=base + leaf.first_rule if leaf.rule_count else 0)
             pending[network.version][_class_prefix(first_class + remote_class, network)] = moved
         for version, entries in pending.items():
             _set_in_batches(self._leaves[version], entries)
