@@ -9,7 +9,6 @@ records in `convert_connection` and `convert_control`.
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from enum import Enum
-from ipaddress import ip_address
 from typing import Final, Generic, TypeVar
 
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -18,6 +17,7 @@ from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from gateway.api.convert_interface import read_interface, write_interface
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.duration import MAX_S, format_duration
+from gateway.api.remembered import known_address
 from gateway.api.types.v1 import ipsec_pb2 as tpb
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
@@ -116,7 +116,7 @@ def read_address(text: str, path: str, violations: Violations) -> IpAddress | No
         violations.add(path, "is required: an IPv4 or IPv6 address")
         return None
     try:
-        return ip_address(text)
+        return known_address(text)
     except ValueError:
         violations.add(path, f"'{text}' is not an IPv4 or IPv6 address, as 192.0.2.1 or 2001:db8::1")
         return None

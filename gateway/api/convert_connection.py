@@ -129,8 +129,10 @@ def read_connection(message: cpb.Connection, path: str, violations: Violations) 
         )
     _common_family(local, remote, path, violations)
     sides = read_authentication(message, path, local.id, violations)
-    local = replace(local, auth=sides.local, id=sides.local_id or local.id)
-    remote = replace(remote, auth=sides.remote)
+    local = Side(
+        addresses=local.addresses, names=local.names, id=sides.local_id or local.id, auth=sides.local
+    )
+    remote = Side(addresses=remote.addresses, names=remote.names, id=remote.id, auth=sides.remote)
     ike = _known_ike(message.ike, at(path, "ike"), allow_weak, violations)
     if ike.childless is not Childless.FORCE:
         required(message.children, at(path, "children"), "at least one child", violations)
@@ -341,16 +343,45 @@ def _fraction(value: float, path: str, violations: Violations) -> float:
 
 
 def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations) -> Child:
-    default = Child(name="")
     _name(message.name, at(path, "name"), violations)
     local_ts = _read_selectors(message.local_ts, path, "local_ts", violations)
     remote_ts = _read_selectors(message.remote_ts, path, "remote_ts", violations)
     _common_selector_family(local_ts, remote_ts, path, violations)
+    options = _known_child_options(message, path, allow_weak, violations)
+    if options.interface is not None:
+        local_ts, remote_ts = local_ts or EVERYTHING, remote_ts or EVERYTHING
+    return replace(options, name=message.name, local_ts=local_ts, remote_ts=remote_ts)
+
+
+_child_options: Final = ReadOnce[Child]()
+
+
+def _known_child_options(
+    message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations
+) -> Child:
+    """Return what `_read_child_options` does, the very same record where only names and selectors differ."""
+    rest = cpb.Child()
+    rest.CopyFrom(message)
+    for name in ("name", "local_ts", "remote_ts"):
+        rest.ClearField(name)
+    known = _child_options.find(rest, allow_weak)
+    if known is None:
+        before = len(violations)
+        known = _read_child_options(rest, path, allow_weak, violations)
+        if len(violations) == before:
+            _child_options.keep(rest, allow_weak, known)
+    return known
+
+
+def _read_child_options(
+    message: cpb.Child, path: str, allow_weak: Sequence[str], violations: Violations
+) -> Child:
+    """Return a child without its name and its selectors."""
+    default = Child(name="")
     action = ACTION.read(message.action, at(path, "action"), violations) or default.action
     interface = None
     if message.HasField("interface"):
         interface = read_interface(message.interface, at(path, "interface"), violations)
-        local_ts, remote_ts = local_ts or EVERYTHING, remote_ts or EVERYTHING
         if action is not Action.PROTECT:
             violations.add(at(path, "interface"), f"is for action protect, not {action.value}; leave it out")
         if message.mode == tpb.MODE_TRANSPORT:
@@ -368,9 +399,7 @@ def _read_child(message: cpb.Child, path: str, allow_weak: Sequence[str], violat
     _between(over, 0, 10, at(path, "over_fraction"), violations)
     jitter = message.jitter if message.HasField("jitter") else default.jitter
     return Child(
-        name=message.name,
-        local_ts=local_ts,
-        remote_ts=remote_ts,
+        name="",
         mode=MODE.read(message.mode, at(path, "mode"), violations) or default.mode,
         action=action,
         proposals=_read_child_proposals(message, path, allow_weak, violations),

@@ -4,7 +4,6 @@ Only the way out: what comes in are connections (`convert_connection`) and targe
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final
 
 from google.protobuf import timestamp_pb2
@@ -23,7 +22,7 @@ from gateway.api.convert import (
 from gateway.api.convert_connection import strength_warnings, write_connection
 from gateway.api.convert_datapath import write_capabilities, write_datapath_event, write_drops, write_endpoint
 from gateway.api.datapath.v1.datapath_pb2 import Endpoint
-from gateway.api.remembered import KEPT
+from gateway.api.remembered import WrittenOnce
 from gateway.api.types.v1 import status_pb2 as spb
 from gateway.api.violations import Violations, at
 from gateway.controller.facade import (
@@ -183,34 +182,58 @@ def write_applied(item: WantedConnection) -> cpb.Connection:
 
 def write_entry(status: ConnectionStatus, clock: ClockReading, wanted: cpb.Connection) -> pb.ConnectionEntry:
     """Return a connection and how far it is; `wanted` is what `write_wanted` made of it."""
-    return pb.ConnectionEntry(
+    entry = pb.ConnectionEntry(
         connection=wanted,
-        status=pb.ConnectionStatus(
-            state=CONNECTION_STATE.write(status.state),
-            ike_sa_ids=status.ike_sas,
-            child_sa_ids=status.child_sas,
-            last_failure=write_failure(status.last_failure),
-            last_failure_time=write_time(status.last_failure_at, clock),
-            observed_generation=status.observed_generation,
-            conditions=[
-                _written_condition(condition, _wall_s(condition.changed_at, clock))
-                for condition in status.conditions
-            ],
+        status=_written_standing(
+            status.conditions,
+            CONNECTION_STATE.write(status.state),
+            status.observed_generation,
+            round(clock.wall - clock.monotonic, 1),
         ),
         etag=status.etag,
         generation=status.generation,
     )
+    if status.ike_sas or status.last_failure is not None:
+        entry.status.MergeFrom(
+            pb.ConnectionStatus(
+                ike_sa_ids=status.ike_sas,
+                child_sa_ids=status.child_sas,
+                last_failure=write_failure(status.last_failure),
+                last_failure_time=write_time(status.last_failure_at, clock),
+            )
+        )
+    return entry
 
 
-@lru_cache(KEPT)
-def _written_condition(condition: Condition, changed_at_s: int) -> pb.Condition:
-    return pb.Condition(
-        type=CONDITION_TYPE.write(condition.type),
-        status=CONDITION_STATUS.write(condition.status),
-        reason=condition.reason,
-        message=condition.message,
-        transition_time=write_timestamp(changed_at_s),
+def _write_standing(
+    conditions: tuple[Condition, ...], state: str, observed_generation: int, offset_s: float
+) -> pb.ConnectionStatus:
+    """Return the part of a status that connections have in common.
+
+    Args:
+        conditions: Its conditions, dated by the core's clock.
+        state: Its state's protobuf name.
+        observed_generation: Its generation at the datapath.
+        offset_s: How far the wall clock is ahead of the core's.
+    """
+    return pb.ConnectionStatus(
+        state=state,
+        observed_generation=observed_generation,
+        conditions=[
+            pb.Condition(
+                type=CONDITION_TYPE.write(condition.type),
+                status=CONDITION_STATUS.write(condition.status),
+                reason=condition.reason,
+                message=condition.message,
+                transition_time=write_timestamp(round(condition.changed_at + offset_s)),
+            )
+            for condition in conditions
+        ],
     )
+
+
+#: Connections that were applied together share the very same conditions.
+_written_standing: Final = WrittenOnce(_write_standing)
 
 
 def write_operation(operation: Operation) -> pb.Operation:

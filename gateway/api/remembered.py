@@ -6,7 +6,8 @@ are records without secrets and messages that nobody changes.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from ipaddress import ip_address
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
@@ -21,11 +22,13 @@ known_proposal = lru_cache(KEPT)(parse_proposal)
 known_strength = lru_cache(KEPT)(check_strength)
 known_selector = lru_cache(KEPT)(TrafficSelector.parse)
 known_identity = lru_cache(KEPT)(parse_identity)
+known_address = lru_cache(KEPT)(ip_address)
 written_proposal = lru_cache(KEPT)(str)
 written_identity = lru_cache(KEPT)(str)
 
 R = TypeVar("R")
 M = TypeVar("M", bound=Message)
+P = ParamSpec("P")
 
 
 class ReadOnce(Generic[R]):
@@ -45,24 +48,25 @@ class ReadOnce(Generic[R]):
         self._known[message.SerializeToString(), also] = record
 
 
-class WrittenOnce(Generic[R, M]):
+class WrittenOnce(Generic[R, P, M]):
     """Messages by the very object that they were written from, which lives as long as it is known.
 
     Args:
-        write: Makes the message.
+        write: Makes the message of the object, and of whatever else it depends on, given by position.
     """
 
-    def __init__(self, write: Callable[[R], M]) -> None:
+    def __init__(self, write: Callable[Concatenate[R, P], M]) -> None:
         self._write = write
-        self._known: dict[int, tuple[R, M]] = {}
+        self._known: dict[tuple[object, ...], tuple[R, M]] = {}
 
-    def __call__(self, record: R) -> M:
+    def __call__(self, record: R, *also: P.args, **named: P.kwargs) -> M:
         """Return the message of a record, which nobody may change."""
-        known = self._known.get(id(record))
+        key = (id(record), *also)
+        known = self._known.get(key)
         if known is not None:
             return known[1]
         if len(self._known) >= KEPT:
             del self._known[next(iter(self._known))]
-        message = self._write(record)
-        self._known[id(record)] = (record, message)
+        message = self._write(record, *also, **named)
+        self._known[key] = (record, message)
         return message

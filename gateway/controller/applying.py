@@ -12,7 +12,7 @@ The order of a change, and why nothing is half-applied wherever it ends:
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.controller.connections import ChildKey, Connections
@@ -323,23 +323,22 @@ class Applying:
     ) -> ApplyResult:
         name = item.connection.name
         held = self._desired.get(name)
-        result = ApplyResult(
-            name=name,
-            applied=Applied.UNCHANGED,
-            etag="" if held is None else held.etag,
-            generation=0 if held is None else held.generation,
-        )
+        etag, generation = ("", 0) if held is None else (held.etag, held.generation)
         if name in refused:
-            return replace(result, applied=Applied.REFUSED, error=refused[name])
+            return ApplyResult(
+                name=name, applied=Applied.REFUSED, error=refused[name], etag=etag, generation=generation
+            )
         plan = plans.get(name)
         if plan is None:
-            return result
-        return replace(
-            result,
+            return ApplyResult(name=name, applied=Applied.UNCHANGED, etag=etag, generation=generation)
+        return ApplyResult(
+            name=name,
             applied=plan.applied,
             changed_fields=self._changed_fields(plan),
             impact=plan.impact,
             warnings=warnings,
+            etag=etag,
+            generation=generation,
         )
 
     def _changed_fields(self, plan: _Plan) -> tuple[str, ...]:
@@ -451,10 +450,9 @@ class Applying:
             self._removed(name)
         if doomed:
             self._tally.keep_only(self._desired)
+        self._ledger.touch_together(plans)
         told = [(name, plan.applied) for name, plan in plans.items()]
         for name, applied in (*told, *((name, Applied.DELETED) for name in doomed)):
-            if applied is not Applied.DELETED:
-                self._ledger.touch(name)
             _log.info("connection_applied", connection=name, applied=applied.value)
             self._history.record(ConnectionApplied(name=name, applied=applied))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from gateway.controller.facade import Condition, ConditionStatus, ConditionType, ConnectionState
 from gateway.ike.events import Failure
@@ -16,6 +17,20 @@ _NOT_ESTABLISHED = {
     for state in ConnectionState
 }
 _AS_WANTED = Condition(type=ConditionType.CARRYING, status=_TRUE, reason="as_wanted")
+
+Conditions = tuple[Condition, ...]
+"""All conditions of one connection, in the order of their types."""
+
+#: Where nothing is the matter: the very same objects for thousands of connections, so that what is made of
+#: them is made once.
+_USUAL: Final[Mapping[ConnectionState, Conditions]] = {
+    state: (
+        _IN_FORCE,
+        _AUTHENTICATED if state is ConnectionState.UP else _NOT_ESTABLISHED[state],
+        _AS_WANTED,
+    )
+    for state in ConnectionState
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +48,11 @@ class Standing:
     """Children that are to be up and carry nothing."""
 
 
-def conditions_of(standing: Standing) -> tuple[Condition, ...]:
+def conditions_of(standing: Standing) -> Conditions:
     """Return every condition, without the time of its last change."""
+    is_usual = standing.has_datapath and not standing.policy_problems and not standing.missing
+    if is_usual and (standing.failure is None or standing.state is not ConnectionState.FAILED):
+        return _USUAL[standing.state]
     return (_protected(standing), _established(standing), _carrying(standing))
 
 
@@ -69,6 +87,14 @@ def _carrying(standing: Standing) -> Condition:
     return _AS_WANTED
 
 
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    undated: Conditions
+    at: float
+    """When the newest of them became so."""
+    dated: Conditions
+
+
 class Transitions:
     """Remembers when each condition of each connection changed its status.
 
@@ -78,21 +104,37 @@ class Transitions:
 
     def __init__(self, touched_at: Callable[[str], float]) -> None:
         self._touched_at = touched_at
-        self._known: dict[str, dict[ConditionType, Condition]] = {}
+        self._known: dict[str, _Dated] = {}
+        #: The last one that was new as a whole: what was applied together has it together.
+        self._newest = _Dated((), 0.0, ())
 
-    def dated(self, connection: str, condition: Condition) -> Condition:
-        """Return a condition with the time at which it became what it is."""
-        known = self._known.setdefault(connection, {})
-        before = known.get(condition.type)
-        if before is not None and before.status is condition.status:
-            if before.reason == condition.reason and before.message == condition.message:
-                return before
-            at = before.changed_at
-        else:
-            at = self._touched_at(connection)
-        dated = known[condition.type] = replace(condition, changed_at=at)
-        return dated
+    def dated(self, connection: str, conditions: Conditions) -> Conditions:
+        """Return all conditions of a connection, each with the time at which it became what it is."""
+        before = self._known.get(connection)
+        if before is not None and (before.undated is conditions or before.undated == conditions):
+            return before.dated
+        at = self._touched_at(connection)
+        known = self._new(conditions, at) if before is None else _changed(before, conditions, at)
+        self._known[connection] = known
+        return known.dated
+
+    def _new(self, conditions: Conditions, at: float) -> _Dated:
+        newest = self._newest
+        if newest.undated is not conditions or newest.at != at:
+            dated = tuple(replace(condition, changed_at=at) for condition in conditions)
+            newest = self._newest = _Dated(conditions, at, dated)
+        return newest
 
     def forget(self, connection: str) -> None:
         """A connection is gone."""
         self._known.pop(connection, None)
+
+
+def _changed(before: _Dated, conditions: Conditions, at: float) -> _Dated:
+    """Return conditions that are others than before; what kept its status keeps its time."""
+    old = {condition.type: condition for condition in before.dated}
+    dated = []
+    for condition in conditions:
+        was = old[condition.type]
+        dated.append(replace(condition, changed_at=was.changed_at if was.status is condition.status else at))
+    return _Dated(conditions, at, tuple(dated))

@@ -449,9 +449,7 @@ class Controller:
             etag=desired.etag,
             generation=desired.generation,
             observed_generation=self._applying.observed_generation(name),
-            conditions=tuple(
-                self._transitions.dated(name, condition) for condition in conditions_of(standing)
-            ),
+            conditions=self._transitions.dated(name, conditions_of(standing)),
         )
 
     # --- facade: operations ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ that begins from the beginning, and is told so. Revisions are of one life of a c
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,16 +81,21 @@ class Ledger:
 
     def touch(self, name: str) -> None:
         """Something about a connection changed, or it is new."""
-        self._last += 1
-        self._removed.pop(name, None)
-        self._there[name] = (self._last, self._clock())
-        self._there.move_to_end(name)
+        self.touch_together((name,))
+
+    def touch_together(self, names: Iterable[str]) -> None:
+        """Something about each of these changed at one time, or they are new."""
+        now = self._clock()
+        for name in names:
+            self._last += 1
+            self._removed.pop(name, None)
+            self._there[name] = (self._last, now)
+            self._there.move_to_end(name)
         self._settle_soon()
 
     def touch_all(self) -> None:
         """Something about every connection changed."""
-        for name in tuple(self._there):
-            self.touch(name)
+        self.touch_together(tuple(self._there))
 
     def touch_if_there(self, name: str) -> None:
         """Something about a connection changed, if it is still configured."""

@@ -73,6 +73,8 @@ class Protection:
 
     def problems_of(self, connection: str) -> dict[str, str]:
         """Return why policies of one connection are not in force, by name."""
+        if not self._problems:
+            return {}
         return {
             name: self._problems[name]
             for name in sorted(self._of.get(connection, ()))

@@ -361,6 +361,8 @@ class Endpoint:
     def sas_of(self, connection: str) -> tuple[tuple[IkeSaInfo, ...], tuple[ChildSaInfo, ...]]:
         """Return the IKE SAs of one connection, and their Child SAs, oldest first."""
         ike_sas = sorted(self._ike_sas.of_connection(connection), key=lambda sa: sa.id)
+        if not ike_sas:
+            return (), ()
         children = sorted(
             (c for ike_sa in ike_sas for c in ike_sa.children.values()), key=lambda c: c.child_sa_id
         )

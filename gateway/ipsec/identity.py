@@ -6,6 +6,7 @@ The text form follows strongSwan's rules: an IP address, `gw.example` (FQDN), `u
 `asn1gn:` before the value, which may be `#` and hex digits.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -148,7 +149,13 @@ def _parse_hex(text: str, column: int) -> bytes:
         raise VocabularyError(f"{text!r} is not an even number of hex digits", column=column) from None
 
 
+#: What may be an address: most identities are names, and to find that out by trying takes longer.
+_ADDRESS_LIKE: Final = re.compile(r"[0-9A-Fa-f:.]+")
+
+
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
+    if not _ADDRESS_LIKE.fullmatch(text):
+        return None
     try:
         address = ip_address(text)
     except ValueError:
