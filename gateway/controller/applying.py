@@ -137,14 +137,18 @@ class Applying:
         self._removed = removed
         #: The generation of each connection whose policies are, or were last, in force.
         self._in_force: dict[str, int] = {}
+        #: Changes that were taken while the datapath was away.
+        self._to_rekey: list[_Plan] = []
 
     def observed_generation(self, name: str) -> int:
         """Return the generation of a connection that is in force, or was when the datapath was there."""
         return self._in_force.get(name, 0)
 
     def note_all_in_force(self) -> None:
-        """The datapath was met, and given every policy."""
+        """The datapath was met, and given every policy: what waited for that is done."""
         self._in_force = {name: held.generation for name, held in self._held(self._desired)}
+        waiting, self._to_rekey = self._to_rekey, []
+        self._rekey(waiting)
 
     async def apply(
         self,
@@ -371,7 +375,7 @@ class Applying:
                 )
         except (DatapathError, TimeoutError) as error:
             # It is done when the datapath is met again, before anything else.
-            _log.warning("policies_not_applied_yet", policies=sorted(changed), error=str(error))
+            self._protection.fall_behind("policies_not_applied_yet", changed, error)
             return {}, False
         return {
             changed[name].connection: ControlError(
@@ -409,7 +413,7 @@ class Applying:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self._protection.put_back(changed)
         except (DatapathError, TimeoutError) as error:
-            _log.warning("policies_not_put_back_yet", policies=[p.name for p in changed], error=str(error))
+            self._protection.fall_behind("policies_not_put_back_yet", [p.name for p in changed], error)
 
     # --- taking effect ----------------------------------------------------------------------------
 
@@ -438,10 +442,14 @@ class Applying:
         self._tell(plans, doomed)
         if self._has_datapath():
             await self._protection.withdraw()
+        for key in interrupted:
+            self._connections.revive(key)
+        # Also what was to be withdrawn may have shown that the datapath is not there.
+        if self._has_datapath():
             self._connections.begin_for(plans)
-            self._rekey(plans)
-            for key in interrupted:
-                self._connections.revive(key)
+            self._rekey(plans.values())
+        else:
+            self._to_rekey += plans.values()
 
     def _tell(self, plans: Mapping[str, _Plan], doomed: Sequence[str]) -> None:
         for name in doomed:
@@ -467,10 +475,10 @@ class Applying:
             if is_carrying(sa) and plan.change.of_child(sa.child) is Effect.RESTART
         ]
 
-    def _rekey(self, plans: Mapping[str, _Plan]) -> None:
+    def _rekey(self, plans: Iterable[_Plan]) -> None:
         """Rekey what only that makes as it is configured; what cannot now follows with its next rekey."""
-        for name, plan in plans.items():
-            change = plan.change
+        for plan in plans:
+            name, change = plan.item.connection.name, plan.change
             if change is None or plan.impact == NO_IMPACT:
                 continue
             ike_sas, child_sas = self._core.sas_of(name)

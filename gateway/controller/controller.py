@@ -173,7 +173,7 @@ class Controller:
         self._history = History(wall_clock)
         self._operations = Operations(lambda ended: self._history.record(OperationFinished(operation=ended)))
         self._credentials = Credentials(wall_clock)
-        self._protection = Protection(datapath, source_address)
+        self._protection = Protection(datapath, source_address, self._meet_datapath_again)
         self._transport = make_transport(self._on_datagram, self._on_ports_lost)
         self._core = Core(
             entropy=entropy,
@@ -285,6 +285,9 @@ class Controller:
 
     def _on_datagram(self, datagram: bytes, path: Path) -> None:
         self._core.receive(datagram, path)
+
+    def _meet_datapath_again(self, reason: str) -> None:
+        self._upkeep.link.interrupt(reason)
 
     def _on_ports_lost(self) -> None:
         self._upkeep.on_ports_lost()

@@ -2,7 +2,8 @@
 
 A datapath that restarts is met again like a new one: policies first, then the SAs that are missing
 (`gateway.controller.controller`). The end is noticed by the event stream, or by the agent's hand-over
-socket, whichever tells first.
+socket, whichever tells first. A datapath that does not do what it is told, though its events still come,
+counts as lost too: meeting it again puts everything in force, in the right order.
 """
 
 import asyncio
@@ -20,6 +21,11 @@ LONGEST_RETRY_S = 2.0
 RETRY_GROWTH = 1.25
 """Each wait is so much longer than the one before: that adds a quarter to the time a datapath is away."""
 CALL_TIMEOUT_S = 5.0
+
+
+def failure_text(error: Exception) -> str:
+    """Return what is wrong with a datapath of which a call failed; a timeout has no text of its own."""
+    return str(error) or "the datapath did not answer in time"
 
 
 class DatapathLink:
@@ -44,15 +50,19 @@ class DatapathLink:
         self._on_event = on_event
         self._on_lost = on_lost
         self._interrupted = asyncio.Event()
+        self._interruption = ""
         self._met = asyncio.Event()
         #: What the datapath can do; None while it is away.
         self.capabilities: Capabilities | None = None
         #: What is wrong, while it is away.
         self.problem = "the datapath was not reached yet"
 
-    def interrupt(self) -> None:
-        """Say that the datapath is gone, before the event stream does."""
+    def interrupt(self, reason: str) -> None:
+        """Say that the datapath is gone, or failed to do something: it counts as lost when this returns."""
+        self._interruption = reason
         self._interrupted.set()
+        if self.capabilities is not None:
+            self._lose(reason)
 
     async def is_met(self, patience_s: float) -> bool:
         """Say whether the datapath is there, waiting up to `patience_s` for it to come."""
@@ -78,7 +88,7 @@ class DatapathLink:
                 wait = FIRST_RETRY_S
                 reason = await self._follow(stream)
             except (GatewayError, OSError, TimeoutError) as error:
-                reason = str(error) or "the datapath did not answer in time"
+                reason = failure_text(error)
             except Exception as error:  # noqa: BLE001 - a mistake of ours must not leave us without a datapath
                 _log.error("datapath_link_failed", exception=error)
                 reason = f"internal error ({type(error).__name__}): the log has the details"
@@ -115,7 +125,7 @@ class DatapathLink:
                 if error is not None:
                     raise error
                 return "the datapath ended the event stream"
-            return "the datapath agent is gone"
+            return self._interruption
         finally:
             reading.cancel()
             interruption.cancel()

@@ -1,8 +1,13 @@
-"""The SPD entries of all connections, kept in force at the datapath whatever else happens (fail closed)."""
+"""The SPD entries of all connections, kept in force at the datapath whatever else happens (fail closed).
+
+What the datapath did not do, or did not say that it did, it is told again when it is met again: a call that
+fails while it seems to be there is reason enough to meet it again.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from gateway.controller.datapath_link import CALL_TIMEOUT_S, failure_text
 from gateway.controller.policies import policy_name, wanted_policies
 from gateway.datapath.backend import Datapath, DatapathError
 from gateway.ike.events import ChildSaInfo
@@ -13,8 +18,6 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
 
-CALL_TIMEOUT_S = 5.0
-
 
 class Protection:
     """What is wanted in the SPD, what is in force, and what the datapath would not take.
@@ -22,11 +25,18 @@ class Protection:
     Args:
         datapath: Where the policies go.
         source_address: Which address the kernel would use towards a peer.
+        meet_again: Told why the datapath is to be met again: it may be without something that is wanted.
     """
 
-    def __init__(self, datapath: Datapath, source_address: Callable[[IpAddress], IpAddress | None]) -> None:
+    def __init__(
+        self,
+        datapath: Datapath,
+        source_address: Callable[[IpAddress], IpAddress | None],
+        meet_again: Callable[[str], None],
+    ) -> None:
         self._datapath = datapath
         self._source_address = source_address
+        self._meet_again = meet_again
         self._policies: dict[str, Policy] = {}
         #: Entries whose selectors were only known from a negotiation.
         self._negotiated: dict[str, Policy] = {}
@@ -120,12 +130,13 @@ class Protection:
         """
         names = [policy.name for policy in policies]
         before = [self._policies.get(name) or self._negotiated.get(name) for name in names]
-        await self.put_in_force([policy for policy in before if policy is not None])
         new = [name for name, policy in zip(names, before, strict=True) if policy is None]
-        if new:
-            await self._datapath.remove_policies(new)
+        # Before anything can fail: what fails is made up for by `restore`.
+        self._to_remove.update(new)
         for name in new:
             self._problems.pop(name, None)
+        await self.put_in_force([policy for policy in before if policy is not None])
+        await self._withdraw()
 
     async def withdraw(self) -> None:
         """Take away what is not configured any more; what fails is done when the datapath is met again."""
@@ -133,7 +144,7 @@ class Protection:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self._withdraw()
         except (DatapathError, TimeoutError) as error:
-            _log.warning("policies_not_removed_yet", policies=sorted(self._to_remove), error=str(error))
+            self.fall_behind("policies_not_removed_yet", self._to_remove, error)
 
     async def _withdraw(self) -> None:
         if self._to_remove:
@@ -171,7 +182,7 @@ class Protection:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self.put_in_force(policies)
         except (DatapathError, TimeoutError) as error:
-            _log.warning("policies_not_applied_yet", policies=[p.name for p in policies], error=str(error))
+            self.fall_behind("policies_not_applied_yet", [p.name for p in policies], error)
 
     async def apply_negotiated(self) -> None:
         """Put what `add_negotiated` wants in force."""
@@ -179,4 +190,16 @@ class Protection:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self.put_in_force(tuple(self._negotiated.values()))
         except (DatapathError, TimeoutError) as error:
-            _log.warning("policies_not_applied_yet", policies=sorted(self._negotiated), error=str(error))
+            self.fall_behind("policies_not_applied_yet", self._negotiated, error)
+
+    def fall_behind(self, event: str, policies: Iterable[str], error: Exception) -> None:
+        """Note that the datapath may not have what it was told, and have it met again.
+
+        Args:
+            event: For the log.
+            policies: The entries in question.
+            error: What came of the call.
+        """
+        reason = failure_text(error)
+        _log.warning(event, policies=sorted(policies), error=reason)
+        self._meet_again(reason)

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.controller.adoption import Adoption
 from gateway.controller.connections import ChildKey, Connections
 from gateway.controller.core import Core
-from gateway.controller.datapath_link import CALL_TIMEOUT_S, DatapathLink
+from gateway.controller.datapath_link import CALL_TIMEOUT_S, DatapathLink, failure_text
 from gateway.controller.facade import DatapathAvailability
 from gateway.controller.history import History
 from gateway.controller.protection import Protection
@@ -182,7 +182,7 @@ class SaUpkeep:
 
     def on_ports_lost(self) -> None:
         """The agent that lent the IKE sockets is gone, and with it the datapath."""
-        self.link.interrupt()
+        self.link.interrupt("the datapath agent is gone")
 
     def _on_datapath_lost(self, reason: str) -> None:
         self._connections.pause()
@@ -243,8 +243,9 @@ class SaUpkeep:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
                     removed = await self._datapath.reconcile(self._binding.generation)
             except (DatapathError, TimeoutError) as error:
-                # The next time the datapath is met this is done again.
+                # Meeting the datapath does this too.
                 _log.warning("reconcile_failed", error=str(error))
+                self.link.interrupt(failure_text(error))
             else:
                 _log.info("reconciled", generation=self._binding.generation, removed=len(removed))
 

@@ -110,6 +110,8 @@ class Gateway:
         """What the resolver knows."""
         self.asked: list[str] = []
         self.sent_with: list[tuple[SaId, bytes]] = []
+        self.unanswered: tuple[str, ...] = ()
+        """Calls to the agent that are lost on the way, while all others are answered."""
 
     def connection(self) -> Connection:
         ids = (parse_identity("gw-paris.example"), parse_identity("gw-tokyo.example"))
@@ -208,7 +210,13 @@ class _Remote:
         self._gateway = gateway
 
     def __getattr__(self, name: str) -> object:
+        if name in self._gateway.unanswered:
+            return _wait_for_ever
         return getattr(self._gateway.agent, name)
+
+
+async def _wait_for_ever(*_arguments: object, **_named: object) -> None:
+    await asyncio.Event().wait()
 
 
 def can_talk(one: Gateway, other: Gateway) -> bool:
