@@ -44,7 +44,8 @@
 	X(STEERED, "steered") \
 	X(OTHER, "other") \
 	X(SA_GONE, "sa_gone") \
-	X(LEASE_OVER, "lease_over")
+	X(LEASE_OVER, "lease_over") \
+	X(UNDECIDED, "undecided")
 
 #define GW_EXIT_FIRST   64
 #define GW_EXIT_ENTRIES 128
@@ -103,13 +104,14 @@ enum gw_action {
 	GW_ACTION_PROTECT,
 	GW_ACTION_BYPASS,
 	GW_ACTION_DISCARD,
+	GW_ACTION_UNDECIDED, /* more rules hold than a leaf has: the stack and the engine decide */
 };
 
 /* The interface that offloads this policy drops what comes in clear and should not: what comes in
  * there may be forwarded past the stack. */
 #define GW_POLICY_DEVICE_DROPS_CLEAR 1
 
-/* First stage, gw_spd_remote4 and gw_spd_remote6: the remote address gives its class. */
+/* Key of gw_next_hops4 and gw_next_hops6. */
 struct gw_prefix4 {
 	__u32 prefix_bits;
 	__be32 address_be;
@@ -122,25 +124,29 @@ struct gw_prefix6 {
 };
 GW_ABI_SIZE(struct gw_prefix6, 20);
 
+/*
+ * Keys of both stages. First, gw_spd_remote4 and gw_spd_remote6: the number is the generation, the
+ * address the remote one, and the value its class. Second, gw_spd_local4 and gw_spd_local6: that
+ * class, the local address, and a leaf.
+ */
+struct gw_numbered_prefix4 {
+	__u32 prefix_bits; /* 32 of the number, and those of the address */
+	__be32 number_be;
+	__be32 address_be;
+};
+GW_ABI_SIZE(struct gw_numbered_prefix4, 12);
+
+struct gw_numbered_prefix6 {
+	__u32 prefix_bits;
+	__be32 number_be;
+	__u8 address[16];
+};
+GW_ABI_SIZE(struct gw_numbered_prefix6, 24);
+
 struct gw_remote_class {
 	__be32 remote_class_be;
 };
 GW_ABI_SIZE(struct gw_remote_class, 4);
-
-/* Second stage, gw_spd_local4 and gw_spd_local6: class and local address give a leaf. */
-struct gw_class_prefix4 {
-	__u32 prefix_bits; /* 32 of the class, and those of the address */
-	__be32 remote_class_be;
-	__be32 address_be;
-};
-GW_ABI_SIZE(struct gw_class_prefix4, 12);
-
-struct gw_class_prefix6 {
-	__u32 prefix_bits;
-	__be32 remote_class_be;
-	__u8 address[16];
-};
-GW_ABI_SIZE(struct gw_class_prefix6, 24);
 
 #define GW_SPD_LEAF_RULES 32
 

@@ -5,9 +5,12 @@
  * protocols and ports.
  *
  * The agent compiles the ordered SPD into these maps (gateway/host/bpf/spd.py) so that each leaf
- * holds, in order, all that can match its addresses. It publishes a new SPD under new classes:
- * leaves first, then the remote prefixes one by one, so that every packet sees the old SPD or the
- * new one, never a mixture.
+ * holds, in order, all that can match its addresses. Each SPD is a generation, beside the one in
+ * force: everything of it is there before one store to gw_spd_generation puts it in force, so that
+ * every packet sees the old SPD or the new one, never a mixture.
+ *
+ * The two searches cost about 60 ns where there are thousands of prefixes. So each CPU remembers
+ * the leaves of pairs of addresses; a new generation forgets them all.
  */
 #ifndef GW_SPD_H
 #define GW_SPD_H
@@ -23,10 +26,11 @@
 		__uint(map_flags, BPF_F_NO_PREALLOC); \
 	} name SEC(".maps")
 
-GW_SPD_MAP(gw_spd_remote4, struct gw_prefix4, struct gw_remote_class, 65536);
-GW_SPD_MAP(gw_spd_remote6, struct gw_prefix6, struct gw_remote_class, 65536);
-GW_SPD_MAP(gw_spd_local4, struct gw_class_prefix4, struct gw_spd_leaf, 262144);
-GW_SPD_MAP(gw_spd_local6, struct gw_class_prefix6, struct gw_spd_leaf, 262144);
+/* Room for two generations. */
+GW_SPD_MAP(gw_spd_remote4, struct gw_numbered_prefix4, struct gw_remote_class, 131072);
+GW_SPD_MAP(gw_spd_remote6, struct gw_numbered_prefix6, struct gw_remote_class, 131072);
+GW_SPD_MAP(gw_spd_local4, struct gw_numbered_prefix4, struct gw_spd_leaf, 524288);
+GW_SPD_MAP(gw_spd_local6, struct gw_numbered_prefix6, struct gw_spd_leaf, 524288);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -34,6 +38,34 @@ struct {
 	__type(value, struct gw_spd_rule);
 	__uint(max_entries, 65536);
 } gw_spd_rules SEC(".maps");
+
+/* Which SPD is in force. Mapped by the agent, whose store of a word a program sees whole. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} gw_spd_generation SEC(".maps");
+
+/* Set to 0 to measure the searches. */
+const volatile __u32 gw_remembers_leaves = 1;
+
+#define GW_REMEMBERED_BITS 12
+
+struct gw_remembered_leaf {
+	union gw_address local;
+	union gw_address remote;
+	__u32 generation;
+	struct gw_spd_leaf leaf;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct gw_remembered_leaf);
+	__uint(max_entries, 1 << GW_REMEMBERED_BITS);
+} gw_spd_remembered SEC(".maps");
 
 struct gw_decision {
 	__u8 action; /* enum gw_action */
@@ -61,38 +93,94 @@ static __always_inline const union gw_address *gw_remote_of(const struct gw_flow
 }
 
 /*
- * Find the leaf; NULL without a class. A class without a leaf cannot be: were it so, `decision`
- * discards.
+ * Search for the leaf; NULL without a class. A class without a leaf cannot be: were it so,
+ * `decision` discards.
  */
-static __always_inline struct gw_spd_leaf *
-gw_find_leaf4(const struct gw_flow *flow, enum gw_direction direction, struct gw_decision *decision)
+static __always_inline struct gw_spd_leaf *gw_search_leaf4(const union gw_address *local,
+							   const union gw_address *remote,
+							   __u32 generation,
+							   struct gw_spd_leaf *without)
 {
-	struct gw_prefix4 remote = {32, gw_remote_of(flow, direction)->words_be[3]};
-	struct gw_class_prefix4 local = {64, 0, gw_local_of(flow, direction)->words_be[3]};
-	struct gw_remote_class *found = bpf_map_lookup_elem(&gw_spd_remote4, &remote);
+	struct gw_numbered_prefix4 key = {
+		.prefix_bits = 64,
+		.number_be = bpf_htonl(generation),
+		.address_be = remote->words_be[3],
+	};
+	struct gw_remote_class *found = bpf_map_lookup_elem(&gw_spd_remote4, &key);
 
 	if (!found)
 		return NULL;
-	decision->action = GW_ACTION_DISCARD;
-	local.remote_class_be = found->remote_class_be;
-	return bpf_map_lookup_elem(&gw_spd_local4, &local);
+	without->action = GW_ACTION_DISCARD;
+	key.number_be = found->remote_class_be;
+	key.address_be = local->words_be[3];
+	return bpf_map_lookup_elem(&gw_spd_local4, &key);
 }
 
-static __always_inline struct gw_spd_leaf *
-gw_find_leaf6(const struct gw_flow *flow, enum gw_direction direction, struct gw_decision *decision)
+static __always_inline struct gw_spd_leaf *gw_search_leaf6(const union gw_address *local,
+							   const union gw_address *remote,
+							   __u32 generation,
+							   struct gw_spd_leaf *without)
 {
-	struct gw_prefix6 remote = {.prefix_bits = 128};
-	struct gw_class_prefix6 local = {.prefix_bits = 160};
+	struct gw_numbered_prefix6 key = {
+		.prefix_bits = 160,
+		.number_be = bpf_htonl(generation),
+	};
 	struct gw_remote_class *found;
 
-	__builtin_memcpy(remote.address, gw_remote_of(flow, direction), 16);
-	found = bpf_map_lookup_elem(&gw_spd_remote6, &remote);
+	__builtin_memcpy(key.address, remote, 16);
+	found = bpf_map_lookup_elem(&gw_spd_remote6, &key);
 	if (!found)
 		return NULL;
-	decision->action = GW_ACTION_DISCARD;
-	local.remote_class_be = found->remote_class_be;
-	__builtin_memcpy(local.address, gw_local_of(flow, direction), 16);
-	return bpf_map_lookup_elem(&gw_spd_local6, &local);
+	without->action = GW_ACTION_DISCARD;
+	key.number_be = found->remote_class_be;
+	__builtin_memcpy(key.address, local, 16);
+	return bpf_map_lookup_elem(&gw_spd_local6, &key);
+}
+
+/* Where a pair of addresses is remembered. Half of IPv4's octets are the same in each of them. */
+static __always_inline __u32 gw_place_of(const union gw_address *local,
+					 const union gw_address *remote)
+{
+	__u64 mixed = (local->halves[1] ^ local->halves[0]) * 0x9e3779b97f4a7c15ULL;
+
+	mixed = (mixed ^ mixed >> 32 ^ remote->halves[1] ^ remote->halves[0] << 1) *
+		0xc2b2ae3d27d4eb4fULL;
+	return mixed >> (64 - GW_REMEMBERED_BITS);
+}
+
+/*
+ * Return the leaf of a packet: what this CPU remembers, or what it finds. Without any, the leaf has
+ * no rules and no action.
+ */
+static __always_inline struct gw_spd_leaf gw_find_leaf(const struct gw_flow *flow,
+						       enum gw_direction direction)
+{
+	const union gw_address *local = gw_local_of(flow, direction);
+	const union gw_address *remote = gw_remote_of(flow, direction);
+	struct gw_remembered_leaf *remembered;
+	struct gw_spd_leaf leaf = {}, *found;
+	__u32 place = gw_place_of(local, remote), key = 0, *current;
+
+	current = bpf_map_lookup_elem(&gw_spd_generation, &key);
+	remembered = bpf_map_lookup_elem(&gw_spd_remembered, &place);
+	if (!current || !remembered) { /* cannot be */
+		leaf.action = GW_ACTION_DISCARD;
+		return leaf;
+	}
+	key = *current;
+	if (gw_remembers_leaves && remembered->generation == key &&
+	    gw_same_address(&remembered->local, local) &&
+	    gw_same_address(&remembered->remote, remote))
+		return remembered->leaf;
+	found = flow->family == 4 ? gw_search_leaf4(local, remote, key, &leaf)
+				  : gw_search_leaf6(local, remote, key, &leaf);
+	if (found)
+		leaf = *found;
+	remembered->local = *local;
+	remembered->remote = *remote;
+	remembered->generation = key;
+	remembered->leaf = leaf;
+	return leaf;
 }
 
 /*
@@ -160,19 +248,14 @@ _Static_assert(GW_FRAGMENT_LATER == 2 && GW_PROTOCOL_HIDDEN == 256, "gw_match_* 
 static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 						    enum gw_direction direction)
 {
-	struct gw_decision decision = {};
-	struct gw_spd_leaf *leaf;
-	__u32 first_rule, rule_count;
+	struct gw_spd_leaf leaf = gw_find_leaf(flow, direction);
+	struct gw_decision decision = {
+		.action = leaf.action,
+		.flags = leaf.flags,
+		.offloaded_sa = leaf.offloaded_sa,
+	};
+	__u32 first_rule = leaf.first_rule, rule_count = leaf.rule_count;
 
-	leaf = flow->family == 4 ? gw_find_leaf4(flow, direction, &decision)
-				 : gw_find_leaf6(flow, direction, &decision);
-	if (!leaf)
-		return decision;
-	decision.action = leaf->action;
-	decision.flags = leaf->flags;
-	decision.offloaded_sa = leaf->offloaded_sa;
-	first_rule = leaf->first_rule;
-	rule_count = leaf->rule_count;
 #pragma clang loop unroll(disable)
 	for (__u32 i = 0; i < GW_SPD_LEAF_RULES && i < rule_count; i++) {
 		__u32 index = first_rule + i;

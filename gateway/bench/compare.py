@@ -94,6 +94,13 @@ def _engine(data: Mapping[str, Any]) -> Iterable[Figure]:
         yield Figure(what, row["cycles"], "cycles")
 
 
+def _steering(data: Mapping[str, Any]) -> Iterable[Figure]:
+    for row in data["rows"]:
+        what = f"{row['program']}, {row['packet']}, {row['tunnels']} tunnels"
+        yield Figure(f"{what}, remembered", row["remembered_ns"], "ns")
+        yield Figure(f"{what}, searched", row["searched_ns"], "ns")
+
+
 def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
     from gateway.bench.path.results import read_results  # noqa: PLC0415 - loaded when it is used
 
@@ -112,6 +119,7 @@ _SUBJECTS: Final[dict[str, Callable[[Mapping[str, Any]], Iterable[Figure]]]] = {
     "api": _api,
     "crypto": _engine,
     "engine": _engine,
+    "steering": _steering,
     "path": _path,
 }
 

@@ -18,6 +18,8 @@ from gateway.bench.engine.plan import (
 from gateway.bench.engine.plan import SUITES as ENGINE_SUITES
 from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
+from gateway.bench.steering import run as steering
+from gateway.bench.steering import tables as steering_tables
 from gateway.cli import bench_agent, bench_api, bench_path
 from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
@@ -42,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("engine", help=help_text, description=help_text)
     _add_engine_arguments(subject, suites_repeat=False)
     subject.set_defaults(measure=_measure_engine)
+    help_text = "the XDP programs: nanoseconds to decide where a packet goes, with up to 20,000 tunnels"
+    subject = subjects.add_parser("steering", help=help_text, description=help_text)
+    _add_steering_arguments(subject)
+    subject.set_defaults(measure=_measure_steering)
     help_text = "packets through a gateway: rate, loss, latency and CPU time, wherever its SAs are"
     subject = subjects.add_parser("path", help=help_text, description=help_text)
     bench_path.add_arguments(subject)
@@ -128,6 +134,31 @@ def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: boo
     ):
         parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
     parser.add_argument("--cpu", type=count, metavar="N", help="pin the measurement to this CPU")
+
+
+def _add_steering_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tunnels",
+        action="append",
+        type=count,
+        metavar="N",
+        help=f"only with so many; repeatable (default: {', '.join(map(str, steering.TUNNEL_COUNTS))})",
+    )
+    for name, value, what in (
+        ("--rounds", 7, "rounds, each of which measures everything once"),
+        ("--packets", 1_000_000, "packets per case and round"),
+    ):
+        parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
+
+
+def _measure_steering(options: argparse.Namespace) -> int:
+    effort = steering.Effort(rounds=options.rounds, packets=options.packets)
+    results = steering.run(
+        options.tunnels or steering.TUNNEL_COUNTS,
+        effort,
+        lambda line: print(f"measuring {line}", file=sys.stderr, flush=True),
+    )
+    return deliver(options, steering_tables.report(results))
 
 
 def _measure_crypto(options: argparse.Namespace) -> int:

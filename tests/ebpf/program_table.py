@@ -76,9 +76,12 @@ def link(*, vlans: Iterable[int] = ()) -> Packet:
 
 @contextmanager
 def loaded_program(
-    name: str, shared: Mapping[str, Map] | None = None, **constants: int
+    name: str,
+    shared: Mapping[str, Map] | None = None,
+    entries: Mapping[str, int] | None = None,
+    **constants: int,
 ) -> Iterator[LoadedObject]:
-    """Load a program with constants of its own, and attach it to a device of the namespace.
+    """Load a program with constants and sizes of maps of its own, and attach it to a device of the namespace.
 
     Attached it does nothing; but a test run of a program that no driver has takes 25 ms, because the kernel
     makes a way to call it for each run, and waits for all CPUs.
@@ -88,7 +91,8 @@ def loaded_program(
         constant: value.to_bytes(spec.variables[constant][2], "little")
         for constant, value in constants.items()
     }
-    with load_object(spec.with_constants(values), shared=shared) as loaded:
+    spec = spec.with_constants(values).with_entries(entries or {})
+    with load_object(spec, shared=shared) as loaded:
         (program,) = loaded.programs.values()
         with _attach_to_a_free_device(program):
             yield loaded

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -11,9 +12,10 @@ from scapy.packet import Packet, Raw
 
 from gateway.datapath.software.spd import Spd, make_entry
 from gateway.esp.flow import Flow, parse_flow
-from gateway.host.bpf.abi import SPD_LOCAL4, SPD_REMOTE4, Exit
+from gateway.host.bpf.abi import SPD_LOCAL4, SPD_REMOTE4, Exit, SpdRule
+from gateway.host.bpf.errors import KernelRefusedError
 from gateway.host.bpf.objects import LoadedObject
-from gateway.host.bpf.spd import SpdMaps, SpdUnsupportedError, compile_spd
+from gateway.host.bpf.spd import SpdMaps, SpdTables, SpdUnsupportedError, compile_spd
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
@@ -168,6 +170,79 @@ def test_an_empty_spd_is_an_spd(inbound: LoadedObject) -> None:
     assert list(SPD_REMOTE4.of(inbound.maps).items()) == list(SPD_LOCAL4.of(inbound.maps).items()) == []
 
 
+def test_an_spd_that_is_written_in_part_decides_nothing(inbound: LoadedObject) -> None:
+    """Of two nested prefixes the wider one is there first: the narrower must not follow it for a moment."""
+    maps = SpdMaps(inbound.maps)
+    maps.publish(compile_spd([protect("10.1.0.0/16", "10.0.0.0/8")]))
+    room = len(list(SPD_REMOTE4.of(inbound.maps).items()))
+    seen = []
+    written = SpdMaps._write_remotes
+
+    def look_after(*args: object) -> None:
+        written(*args)
+        seen.append(run(inbound, clear("10.2.0.1", "10.1.0.1"))[1])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SpdMaps, "_write_remotes", look_after)
+        maps.publish(
+            compile_spd(
+                [
+                    replace(protect("10.1.0.0/16", "10.0.0.0/8", "wide"), action=Action.BYPASS, priority=10),
+                    replace(
+                        protect("10.1.0.0/16", "10.2.0.0/16", "narrow"), action=Action.DISCARD, priority=5
+                    ),
+                ]
+            )
+        )
+
+    assert seen == [DropReason.CLEAR_INBOUND]
+    assert run(inbound, clear("10.2.0.1", "10.1.0.1"))[1] is DropReason.POLICY_DISCARD
+    assert run(inbound, clear("10.3.0.1", "10.1.0.1"))[1] is Exit.BYPASS
+    assert len(list(SPD_REMOTE4.of(inbound.maps).items())) == room + 2
+
+
+def test_an_spd_that_does_not_fit_leaves_the_one_before(inbound: LoadedObject) -> None:
+    maps = SpdMaps(inbound.maps)
+    maps.publish(compile_spd([protect("10.1.0.0/16", "10.2.0.0/16")]))
+    too_many = tuple(
+        SpdRule(local_first=0, local_last=1, remote_first=0, remote_last=1, protocol=17, action=1)
+        for _ in range(32769)
+    )
+
+    with pytest.raises(SpdUnsupportedError, match="32769 rules"):
+        maps.publish(SpdTables(remotes={}, leaves={}, rules=too_many))
+
+    assert run(inbound, clear("10.2.0.1", "10.1.0.1"))[1] is DropReason.CLEAR_INBOUND
+
+
+def test_a_full_map_leaves_the_spd_before_and_room_for_another() -> None:
+    small = {"gw_spd_remote4": 4}
+    policies = [protect("10.1.0.0/16", f"10.{second}.0.0/16", f"p{second}") for second in range(2, 9)]
+    with loaded_program("xdp_inbound", entries=small) as inbound:
+        maps = SpdMaps(inbound.maps)
+        maps.publish(compile_spd(policies[:1]))
+
+        with pytest.raises(KernelRefusedError, match="gw_spd_remote4"):
+            maps.publish(compile_spd(policies))
+
+        before = run(inbound, clear("10.2.0.1", "10.1.0.1"))[1]
+        maps.publish(compile_spd(policies[1:3]))
+        after = [run(inbound, clear(f"10.{second}.0.1", "10.1.0.1"))[1] for second in (2, 3)]
+
+    assert before is DropReason.CLEAR_INBOUND
+    assert after == [Exit.NO_ENTRY, DropReason.CLEAR_INBOUND]
+
+
+def test_what_a_cpu_remembers_ends_with_its_spd(inbound: LoadedObject) -> None:
+    maps = SpdMaps(inbound.maps)
+    ends = []
+    for local in ("10.1.0.0/16", "10.9.0.0/16", "10.1.0.0/24"):
+        maps.publish(compile_spd([protect(local, "10.2.0.0/16")]))
+        ends.append([run(inbound, clear("10.2.0.1", "10.1.0.1"))[1] for _ in range(2)])
+
+    assert ends == [[end] * 2 for end in (DropReason.CLEAR_INBOUND, Exit.NO_ENTRY, DropReason.CLEAR_INBOUND)]
+
+
 def test_another_life_goes_on_with_what_is_in_the_maps(inbound: LoadedObject) -> None:
     SpdMaps(inbound.maps).publish(compile_spd([protect("10.1.0.0/16", "10.2.0.0/16[udp]")]))
 
@@ -179,14 +254,14 @@ def test_another_life_goes_on_with_what_is_in_the_maps(inbound: LoadedObject) ->
     assert run(inbound, clear("10.4.0.1", "10.1.0.1"))[1] is DropReason.CLEAR_INBOUND
 
 
-def test_leaves_of_the_spd_before_are_removed_at_the_next_publication(inbound: LoadedObject) -> None:
+def test_what_the_spd_before_had_is_removed_at_the_next_publication(inbound: LoadedObject) -> None:
     maps = SpdMaps(inbound.maps)
     for third in range(1, 6):
         maps.publish(compile_spd([protect("10.1.0.0/16", f"10.{third}.0.0/16[udp]")]))
 
     # The last two SPDs, each with one leaf for everything and one for 10.1.0.0/16.
     assert len(list(SPD_LOCAL4.of(inbound.maps).items())) == 4
-    assert len(list(SPD_REMOTE4.of(inbound.maps).items())) == 1
+    assert len(list(SPD_REMOTE4.of(inbound.maps).items())) == 2
 
 
 def test_a_class_without_leaf_discards(inbound: LoadedObject) -> None:
@@ -198,18 +273,16 @@ def test_a_class_without_leaf_discards(inbound: LoadedObject) -> None:
     assert run(inbound, clear("10.2.0.1", "10.9.0.1"))[1] is DropReason.POLICY_DISCARD
 
 
-def test_more_rules_than_a_leaf_has_are_refused_and_the_spd_stays(inbound: LoadedObject) -> None:
-    maps = SpdMaps(inbound.maps)
-    maps.publish(compile_spd([protect("10.1.0.0/16", "10.2.0.0/16")]))
+def test_what_the_first_32_rules_do_not_match_is_left_to_the_stack(inbound: LoadedObject) -> None:
+    policies = [protect("10.1.0.0/16", f"10.2.0.0/16[udp/{port}]", f"p{port:02}") for port in range(1, 34)]
+    SpdMaps(inbound.maps).publish(compile_spd(policies))
 
-    with pytest.raises(SpdUnsupportedError, match="33 selectors"):
-        maps.publish(
-            compile_spd(
-                [protect("10.1.0.0/16", f"10.2.0.0/16[udp/{port}]", f"p{port}") for port in range(1, 34)]
-            )
-        )
+    reasons = [
+        run(inbound, Ether() / IP(src="10.2.0.1", dst="10.1.0.1") / UDP(sport=port, dport=99))[1]
+        for port in (1, 32, 33, 34)
+    ]
 
-    assert run(inbound, clear("10.2.0.1", "10.1.0.1"))[1] is DropReason.CLEAR_INBOUND
+    assert reasons == [DropReason.CLEAR_INBOUND] * 2 + [Exit.UNDECIDED] * 2
 
 
 def test_a_leaf_holds_32_rules(inbound: LoadedObject) -> None:

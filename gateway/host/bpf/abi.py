@@ -90,6 +90,8 @@ class Exit(StrEnum):
     """To the stack: the kernel has the SA no more that a NIC had, or it is about to lose it."""
     LEASE_OVER = "lease_over"
     """To the stack: the agent has not said for some time that what it told is still so."""
+    UNDECIDED = "undecided"
+    """To the stack: more rules of the SPD hold there than XDP looks at."""
 
 
 class Owner(IntEnum):
@@ -106,6 +108,8 @@ class SpdAction(IntEnum):
     PROTECT = 1
     BYPASS = 2
     DISCARD = 3
+    UNDECIDED = 4
+    """The stack and the engine decide."""
 
 
 class Side(IntEnum):
@@ -170,22 +174,22 @@ class RemoteClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassPrefix4:
-    """Key of the SPD's second stage over IPv4."""
+class NumberedPrefix4:
+    """Key of the SPD's stages over IPv4."""
 
     prefix_bits: int
-    """32 for the class, and those of the address."""
-    remote_class: int
+    """32 for the number, and those of the address."""
+    number: int
+    """In the first stage the generation, in the second the class that the first gave."""
     address: IPv4Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassPrefix6:
-    """Key of the SPD's second stage over IPv6."""
+class NumberedPrefix6:
+    """Key of the SPD's stages over IPv6: as `NumberedPrefix4`."""
 
     prefix_bits: int
-    """32 for the class, and those of the address."""
-    remote_class: int
+    number: int
     address: IPv6Address
 
 
@@ -304,6 +308,16 @@ _LOCAL: Final = Layout("gw_address", Local, (("address", ADDRESS),))
 _WORD: Final = Layout("", Word, (("value", U32),))
 _PREFIX4: Final = Layout("gw_prefix4", Prefix4, (("prefix_bits", U32), ("address_be", ADDRESS4)))
 _PREFIX6: Final = Layout("gw_prefix6", Prefix6, (("prefix_bits", U32), ("address", ADDRESS_OCTETS)))
+_NUMBERED_PREFIX4: Final = Layout(
+    "gw_numbered_prefix4",
+    NumberedPrefix4,
+    (("prefix_bits", U32), ("number_be", BE32), ("address_be", ADDRESS4)),
+)
+_NUMBERED_PREFIX6: Final = Layout(
+    "gw_numbered_prefix6",
+    NumberedPrefix6,
+    (("prefix_bits", U32), ("number_be", BE32), ("address", ADDRESS_OCTETS)),
+)
 _COUNTER: Final = Layout("gw_counter", Counter, (("packets", U64), ("bytes", U64)))
 EVENT: Final = Layout(
     "gw_event",
@@ -405,26 +419,11 @@ SAS: Final = Table(
     Layout("gw_inbound_sa", InboundSa, (("destination", ADDRESS), ("protocol", U32), ("owner", U32))),
 )
 LOCALS: Final = Table("gw_locals", _LOCAL, _WORD)
-SPD_REMOTE4: Final = Table("gw_spd_remote4", _PREFIX4, _REMOTE_CLASS)
-SPD_REMOTE6: Final = Table("gw_spd_remote6", _PREFIX6, _REMOTE_CLASS)
-SPD_LOCAL4: Final = Table(
-    "gw_spd_local4",
-    Layout(
-        "gw_class_prefix4",
-        ClassPrefix4,
-        (("prefix_bits", U32), ("remote_class_be", BE32), ("address_be", ADDRESS4)),
-    ),
-    _SPD_LEAF,
-)
-SPD_LOCAL6: Final = Table(
-    "gw_spd_local6",
-    Layout(
-        "gw_class_prefix6",
-        ClassPrefix6,
-        (("prefix_bits", U32), ("remote_class_be", BE32), ("address", ADDRESS_OCTETS)),
-    ),
-    _SPD_LEAF,
-)
+SPD_REMOTE4: Final = Table("gw_spd_remote4", _NUMBERED_PREFIX4, _REMOTE_CLASS)
+SPD_REMOTE6: Final = Table("gw_spd_remote6", _NUMBERED_PREFIX6, _REMOTE_CLASS)
+SPD_LOCAL4: Final = Table("gw_spd_local4", _NUMBERED_PREFIX4, _SPD_LEAF)
+SPD_LOCAL6: Final = Table("gw_spd_local6", _NUMBERED_PREFIX6, _SPD_LEAF)
+SPD_GENERATION: Final = Table("gw_spd_generation", _WORD, _WORD)
 SPD_RULES: Final = Table(
     "gw_spd_rules",
     _WORD,
@@ -477,6 +476,7 @@ TABLES: Final[tuple[Table[Any, Any], ...]] = (
     SPD_REMOTE6,
     SPD_LOCAL4,
     SPD_LOCAL6,
+    SPD_GENERATION,
     SPD_RULES,
     PORTS,
     NEXT_HOPS4,

@@ -4,11 +4,14 @@ The first entry that matches decides (RFC 4301 §4.4.1), but a longest-prefix ma
 remote prefix gets, as its class, all entries whose remote prefix holds it; and every local prefix among those
 gets, in the SPD's order, all of them whose local prefix holds it: up to the first that asks for nothing more.
 
-Publishing never shows a mixture: leaves of new classes are written first, then the remote prefixes are led to
-them one by one. What the SPD before had is only removed at the next publication, when no packet can still be
-between the two stages.
+An SPD is published as a generation of its own, beside the one in force: its rules, leaves and remote prefixes
+are written, and one store of a word puts all of it in force. What the SPD before had is only removed at the
+next publication, after every program that may have begun with it has ended.
 """
 
+import mmap
+import secrets
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
@@ -17,16 +20,15 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.host.bpf.abi import (
     POLICY_DEVICE_DROPS_CLEAR,
+    SPD_GENERATION,
     SPD_LEAF_RULES,
     SPD_LOCAL4,
     SPD_LOCAL6,
     SPD_REMOTE4,
     SPD_REMOTE6,
     SPD_RULES,
-    ClassPrefix4,
-    ClassPrefix6,
-    Prefix4,
-    Prefix6,
+    NumberedPrefix4,
+    NumberedPrefix6,
     RemoteClass,
     SpdAction,
     SpdLeaf,
@@ -35,6 +37,7 @@ from gateway.host.bpf.abi import (
     Word,
 )
 from gateway.host.bpf.errors import BpfError
+from gateway.host.bpf.grace import wait_for_running_programs
 from gateway.host.bpf.maps import Map
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
@@ -49,7 +52,9 @@ _ACTIONS: Final = {
     Action.BYPASS: SpdAction.BYPASS,
     Action.DISCARD: SpdAction.DISCARD,
 }
-_CLASS_BITS: Final = 32
+_NUMBER_BITS: Final = 32
+_HALF_OF_CLASSES: Final = 1 << 31
+_MAX_GENERATION: Final = (1 << 32) - 1
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 _BATCH: Final = 4096
 
@@ -97,8 +102,8 @@ def compile_spd(
         offloaded: By the name of a policy: the number of the SA by which a NIC protects what it matches.
         device_drops_clear: Names of those that an offloading NIC enforces for what comes in.
 
-    Raises:
-        SpdUnsupportedError: More rules hold for one pair of prefixes than a leaf can have.
+    Where more rules hold for one pair of prefixes than a leaf can have, the leaf has the first of them, and
+    what none of those matches is undecided: a matter of the stack and the engine.
     """
     ordered = sorted(policies, key=lambda policy: (policy.priority, policy.name))
     entries: list[_Entry] = []
@@ -119,7 +124,7 @@ def compile_spd(
             by_local = _index(covering, [entry.local for entry in covering])
             everything = _everything(remote.version)
             for local in {everything: None} | by_local.networks:
-                leaves[classes[key], local] = _leaf(by_local.covering(local), rules, local, remote)
+                leaves[classes[key], local] = _leaf(by_local.covering(local), rules)
         remotes[remote] = classes[key]
     return SpdTables(remotes, leaves, tuple(rules.rules))
 
@@ -216,29 +221,19 @@ class _RulePool:
         return self._places[rules]
 
 
-def _leaf(entries: Sequence[_Entry], pool: _RulePool, local: IpNetwork, remote: IpNetwork) -> SpdLeaf:
+def _leaf(entries: Sequence[_Entry], pool: _RulePool) -> SpdLeaf:
     rules: list[SpdRule] = []
-    last: SpdRule | None = None
+    last = SpdLeaf()
     for entry in entries:
+        rule = entry.rule
         if entry.takes_everything:
-            last = entry.rule
+            last = SpdLeaf(action=rule.action, flags=rule.flags, offloaded_sa=rule.offloaded_sa)
             break
-        rules.append(entry.rule)
-    if len(rules) > SPD_LEAF_RULES:
-        raise SpdUnsupportedError(
-            f"{len(rules)} selectors with protocols or ports hold between {local} and {remote}: "
-            f"XDP looks at {SPD_LEAF_RULES} at most"
-        )
-    first_rule = pool.place(tuple(rules)) if rules else 0
-    if last is None:
-        return SpdLeaf(first_rule=first_rule, rule_count=len(rules))
-    return SpdLeaf(
-        first_rule=first_rule,
-        rule_count=len(rules),
-        action=last.action,
-        flags=last.flags,
-        offloaded_sa=last.offloaded_sa,
-    )
+        if len(rules) == SPD_LEAF_RULES:
+            last = SpdLeaf(action=SpdAction.UNDECIDED)
+            break
+        rules.append(rule)
+    return replace(last, first_rule=pool.place(tuple(rules)) if rules else 0, rule_count=len(rules))
 
 
 class SpdMaps:
@@ -258,52 +253,82 @@ class SpdMaps:
         }
         self._leaves: dict[int, View[Any, SpdLeaf]] = {4: SPD_LOCAL4.of(maps), 6: SPD_LOCAL6.of(maps)}
         self._rules = SPD_RULES.of(maps)
+        self._generation = maps[SPD_GENERATION.name]
         self._half = maps[SPD_RULES.name].spec.max_entries // 2
 
     def publish(self, tables: SpdTables) -> None:
-        """Put a compiled SPD in force.
+        """Put a compiled SPD in force, all of it at once.
+
+        Blocks for about 20 ms, most of it for programs that may have begun with the SPD of before the one in
+        force.
 
         Raises:
-            SpdUnsupportedError: It is too large; the SPD of before stays in force.
-            KernelRefusedError: A map is full. The SPD of before stays in force, or, where some prefixes have
-                been led to the new one already, each prefix has the old or the new one: publish again.
+            SpdUnsupportedError: It has too many rules; the SPD of before stays in force.
+            KernelRefusedError: A map is full; the SPD of before stays in force.
         """
-        used = self._remove_stale()
         if len(tables.rules) > self._half:
             raise SpdUnsupportedError(f"the SPD has {len(tables.rules)} rules: XDP has room for {self._half}")
-        leaves_in_force = [leaf for view in self._leaves.values() for _, leaf in view.items()]
-        is_low_half_used = any(leaf.rule_count and leaf.first_rule < self._half for leaf in leaves_in_force)
-        base = self._half if is_low_half_used else 0
-        first_class = max(used, default=-1) + 1
-        _set_in_batches(self._rules, {Word(base + at): rule for at, rule in enumerate(tables.rules)})
-        self._write_leaves(tables, base, first_class)
-        for version, view in self._remotes.items():
-            _set_in_batches(
-                view,
-                {
-                    _prefix(network): RemoteClass(first_class + remote_class)
-                    for network, remote_class in tables.remotes.items()
-                    if network.version == version
-                },
-            )
-        wanted = {_prefix(network) for network in tables.remotes}
-        for view in self._remotes.values():
-            view.delete_many([key for key, _ in view.items() if key not in wanted])
+        current = _generation_of(self._generation)
+        # A number that no other life used: what a CPU remembers of those is not to be taken for this one.
+        new = _generation_after(current) if current else secrets.randbelow(_MAX_GENERATION) + 1
+        base = self._half * (new % 2)
+        first_class = _HALF_OF_CLASSES * (new % 2)
+        wait_for_running_programs()
+        self._remove_all_but(current)
+        try:
+            _set_in_batches(self._rules, {Word(base + at): rule for at, rule in enumerate(tables.rules)})
+            self._write_leaves(tables, base, first_class)
+            self._write_remotes(tables, new, first_class)
+        except BpfError:
+            self._remove_all_but(current)
+            raise
+        _put_in_force(self._generation, new)
 
     def _write_leaves(self, tables: SpdTables, base: int, first_class: int) -> None:
         pending: dict[int, dict[object, SpdLeaf]] = {4: {}, 6: {}}
         for (remote_class, network), leaf in tables.leaves.items():
-            moved = replace(leaf, first_rule=base + leaf.first_rule if leaf.rule_count else 0)
-            pending[network.version][_class_prefix(first_class + remote_class, network)] = moved
+            moved = replace(leaf, first_rule=base + leaf.first_rule) if leaf.rule_count else leaf
+            pending[network.version][_numbered(first_class + remote_class, network)] = moved
         for version, entries in pending.items():
             _set_in_batches(self._leaves[version], entries)
 
-    def _remove_stale(self) -> set[int]:
-        """Remove the leaves that no remote prefix leads to any more; return the classes in use."""
-        used = {found.remote_class for view in self._remotes.values() for _, found in view.items()}
-        for view in self._leaves.values():
-            view.delete_many([key for key, _ in view.items() if key.remote_class not in used])
-        return used
+    def _write_remotes(self, tables: SpdTables, generation: int, first_class: int) -> None:
+        pending: dict[int, dict[object, RemoteClass]] = {4: {}, 6: {}}
+        for network, remote_class in tables.remotes.items():
+            pending[network.version][_numbered(generation, network)] = RemoteClass(first_class + remote_class)
+        for version, entries in pending.items():
+            _set_in_batches(self._remotes[version], entries)
+
+    def _remove_all_but(self, generation: int) -> None:
+        """Remove what is not of the SPD in force."""
+        for remotes in self._remotes.values():
+            remotes.delete_many([key for key, _ in remotes.items() if key.number != generation])
+        in_use = generation % 2 if generation else None
+        for leaves in self._leaves.values():
+            leaves.delete_many(
+                [key for key, _ in leaves.items() if (key.number >= _HALF_OF_CLASSES) != in_use]
+            )
+
+
+def _generation_of(number: Map) -> int:
+    found = number.lookup(bytes(4))
+    assert found is not None, "an array has all of its entries"
+    return int.from_bytes(found, sys.byteorder)
+
+
+def _put_in_force(number: Map, generation: int) -> None:
+    """Store the generation as one word: a call to the kernel could copy it octet by octet."""
+    with (
+        mmap.mmap(number.fd, mmap.PAGESIZE) as memory,
+        memoryview(memory) as octets,
+        octets.cast("I") as words,
+    ):
+        words[0] = generation
+
+
+def _generation_after(current: int) -> int:
+    """Return the next: odd where this one is even, since each has the other half of rules and classes."""
+    return 2 if current == _MAX_GENERATION else current + 1
 
 
 def _set_in_batches(view: View[K, V], entries: Mapping[K, V]) -> None:
@@ -312,14 +337,8 @@ def _set_in_batches(view: View[K, V], entries: Mapping[K, V]) -> None:
         view.set_many(dict(items[start : start + _BATCH]))
 
 
-def _prefix(network: IpNetwork) -> Prefix4 | Prefix6:
+def _numbered(number: int, network: IpNetwork) -> NumberedPrefix4 | NumberedPrefix6:
+    bits = _NUMBER_BITS + network.prefixlen
     if isinstance(network, IPv4Network):
-        return Prefix4(prefix_bits=network.prefixlen, address=network.network_address)
-    return Prefix6(prefix_bits=network.prefixlen, address=network.network_address)
-
-
-def _class_prefix(remote_class: int, network: IpNetwork) -> ClassPrefix4 | ClassPrefix6:
-    bits = _CLASS_BITS + network.prefixlen
-    if isinstance(network, IPv4Network):
-        return ClassPrefix4(prefix_bits=bits, remote_class=remote_class, address=network.network_address)
-    return ClassPrefix6(prefix_bits=bits, remote_class=remote_class, address=network.network_address)
+        return NumberedPrefix4(prefix_bits=bits, number=number, address=network.network_address)
+    return NumberedPrefix6(prefix_bits=bits, number=number, address=network.network_address)

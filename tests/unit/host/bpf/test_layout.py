@@ -10,7 +10,7 @@ from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import AbiMismatchError
 from gateway.host.bpf.layout import U16, U32, Layout
 
-PROGRAMS = ("xdp_cpumap", "xdp_forward", "xdp_inbound", "xdp_outbound")
+PROGRAMS = ("xdp_cpumap", "xdp_forward", "xdp_inbound", "xdp_one_arm", "xdp_outbound")
 
 
 def test_a_record_becomes_a_struct_and_comes_back() -> None:

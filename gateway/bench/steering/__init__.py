@@ -1,0 +1,1 @@
+"""`ipsecgw bench steering`: what XDP takes to decide where a packet goes."""
