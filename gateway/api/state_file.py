@@ -75,18 +75,35 @@ class StateFile:
         before = os.umask(0o077)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=1
-            )
-            self._prepare()
-            # The write-ahead log is opened, and has its owner, while whoever opens it may do that.
-            for path in (directory, self.path, *directory.glob(f"{FILE}-*")):
+            # Root may give away what it may not open: what it gave away the last time it takes back.
+            if owner is not None:
+                self._take_back()
+            try:
+                self._database = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False, timeout=1
+                )
+                self._prepare()
+            finally:
+                # The write-ahead log is opened, and has its owner, while whoever opens it may do that.
                 if owner is not None:
-                    os.chown(path, *owner)
+                    self._give_to(owner)
         except (OSError, sqlite3.Error) as error:
             raise StateError(_explain(self.path, error)) from error
         finally:
             os.umask(before)
+
+    def _take_back(self) -> None:
+        ours = (os.geteuid(), os.getegid())
+        os.chown(self.path.parent, *ours)
+        for path in self._files():
+            os.chown(path, *ours)
+
+    def _give_to(self, owner: tuple[int, int]) -> None:
+        for path in (*self._files(), self.path.parent):
+            os.chown(path, *owner)
+
+    def _files(self) -> list[Path]:
+        return list(self.path.parent.glob(f"{FILE}*"))
 
     def _prepare(self) -> None:
         run = self._database.execute

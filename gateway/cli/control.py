@@ -312,12 +312,16 @@ async def _list_connections(client: ControlClient, args: argparse.Namespace) -> 
 
 async def _list_ike_sas(client: ControlClient, args: argparse.Namespace) -> int:
     ike_sas = await client.ike_sas(text=args.filter)
-    return _show(pb.ListIkeSasResponse(ike_sas=ike_sas), args, tables.ike_sas(ike_sas, time.time()))
+    entries = [] if args.json or not ike_sas else await client.connections()
+    return _show(pb.ListIkeSasResponse(ike_sas=ike_sas), args, tables.ike_sas(ike_sas, time.time(), entries))
 
 
 async def _list_child_sas(client: ControlClient, args: argparse.Namespace) -> int:
     child_sas = await client.child_sas(text=args.filter)
-    return _show(pb.ListChildSasResponse(child_sas=child_sas), args, tables.child_sas(child_sas, time.time()))
+    has_interface = any(sa.interface_id for sa in child_sas)
+    entries = [] if args.json or not has_interface else await client.connections()
+    message = pb.ListChildSasResponse(child_sas=child_sas)
+    return _show(message, args, tables.child_sas(child_sas, time.time(), entries))
 
 
 async def _list_sas(client: DatapathClient, args: argparse.Namespace) -> int:

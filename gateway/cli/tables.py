@@ -1,11 +1,13 @@
 """Messages and records as lines for a terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.api.connection_view import Difference
+from gateway.api.control.v1 import connection_pb2 as cpb
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.convert import read_placement, read_refusals
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
@@ -20,12 +22,20 @@ from gateway.ipsec.placement import Placement, PlacementRefusal
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import SaId
 
+INTERFACE: Final = "interface"
+"""The head of a column that is left out where no row has an interface."""
+
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> list[str]:
     """Return left-aligned columns below their heads, or the one line `empty`."""
     texts = [[str(cell) for cell in row] for row in rows]
     if not texts:
         return [empty]
+    if INTERFACE in head:
+        column = head.index(INTERFACE)
+        if all(line[column] == "-" for line in texts):
+            head = [*head[:column], *head[column + 1 :]]
+            texts = [[*line[:column], *line[column + 1 :]] for line in texts]
     widths = [max(len(line[column]) for line in [list(head), *texts]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -64,13 +74,14 @@ def duration(seconds: float) -> str:
 def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
     """Return one line per connection."""
     return table(
-        ("name", "state", "remote", "children", "child sas", "last failure"),
+        ("name", "state", "remote", "children", INTERFACE, "child sas", "last failure"),
         (
             (
                 entry.connection.name,
                 _word(entry.status, "state"),
                 entry.connection.remote.address or ",".join(entry.connection.remote.addresses) or "any",
                 ",".join(child.name for child in entry.connection.children),
+                _all_interfaces(entry.connection),
                 len(entry.status.child_sa_ids),
                 entry.status.last_failure.reason or "-",
             )
@@ -78,6 +89,15 @@ def connections(entries: Iterable[pb.ConnectionEntry]) -> list[str]:
         ),
         empty="no connections",
     )
+
+
+def _interfaces(connection: cpb.Connection) -> dict[str, str]:
+    """Return the tunnel interface of each child that has one, by the child's name."""
+    return {child.name: child.interface.name for child in connection.children if child.HasField("interface")}
+
+
+def _all_interfaces(connection: cpb.Connection) -> str:
+    return ",".join(dict.fromkeys(_interfaces(connection).values())) or "-"
 
 
 _IMPACT = (
@@ -111,11 +131,12 @@ def difference(changed: Difference) -> list[str]:
 _NAT = {(False, False): "-", (True, False): "here", (False, True): "there", (True, True): "both"}
 
 
-def ike_sas(items: Iterable[pb.IkeSa], now: float) -> list[str]:
-    """Return one line per IKE SA; `now` is Unix time."""
+def ike_sas(items: Iterable[pb.IkeSa], now: float, entries: Iterable[pb.ConnectionEntry] = ()) -> list[str]:
+    """Return one line per IKE SA; `now` is Unix time, and the connections tell the tunnel interfaces."""
+    interfaces = {entry.connection.name: _all_interfaces(entry.connection) for entry in entries}
     return table(
         (
-            *("id", "connection", "state", "role", "local", "remote", "remote id", "nat"),
+            *("id", "connection", INTERFACE, "state", "role", "local", "remote", "remote id", "nat"),
             *("spi_i", "spi_r", "rekey in", "proposal"),
         ),
         (
@@ -123,6 +144,7 @@ def ike_sas(items: Iterable[pb.IkeSa], now: float) -> list[str]:
                 *(
                     sa.ike_sa_id,
                     sa.connection or "-",
+                    interfaces.get(sa.connection, "-"),
                     sa.state,
                     "initiator" if sa.is_initiator else "responder",
                 ),
@@ -136,18 +158,29 @@ def ike_sas(items: Iterable[pb.IkeSa], now: float) -> list[str]:
     )
 
 
-def child_sas(items: Iterable[pb.ChildSa], now: float) -> list[str]:
-    """Return one line per Child SA; `now` is Unix time. MTU is the largest inner packet that fits whole."""
+def child_sas(
+    items: Iterable[pb.ChildSa], now: float, entries: Iterable[pb.ConnectionEntry] = ()
+) -> list[str]:
+    """Return one line per Child SA; `now` is Unix time, and the connections tell the tunnel interfaces.
+
+    MTU is the largest inner packet that fits whole.
+    """
+    interfaces = {
+        (entry.connection.name, child): interface
+        for entry in entries
+        for child, interface in _interfaces(entry.connection).items()
+    }
     return table(
         (
-            *("id", "connection/child", "state", "mode", "spi in", "spi out", "packets in/out"),
+            *("id", "connection/child", INTERFACE, "state", "mode", "spi in", "spi out", "packets in/out"),
             *("bytes in/out", "mtu", "requested", "placement", "why not better", "rekey in", "proposal"),
             "selectors",
         ),
         (
             (
-                *(sa.child_sa_id, f"{sa.connection}/{sa.child}", sa.state),
-                _mode(sa),
+                *(sa.child_sa_id, f"{sa.connection}/{sa.child}"),
+                interfaces.get((sa.connection, sa.child), f"#{sa.interface_id}") if sa.interface_id else "-",
+                *(sa.state, _mode(sa)),
                 *(sa.inbound.spi or "-", sa.outbound.spi or "-"),
                 f"{sa.inbound.packets}/{sa.outbound.packets}",
                 f"{sa.inbound.bytes}/{sa.outbound.bytes}",
@@ -267,6 +300,7 @@ def status(message: pb.GetStatusResponse, entries: Sequence[pb.ConnectionEntry],
     lines = [
         f"ipsecgw {message.version}, up for {up_for}, since {_to_the_second(message.start_time)}",
         f"datapath   {datapath}",
+        f"desired    {message.desired_state}",
         f"IKE SAs    {message.ike_sas} ({message.half_open_ike_sas} half-open)",
         f"Child SAs  {message.child_sas}",
         f"IKE drops  {_drop_counts(message.ike_drops)}",

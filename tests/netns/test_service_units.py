@@ -22,31 +22,46 @@ from tests.netns.site_gateways import can_ping, config, gateways
 
 UNITS = Path(__file__).parents[2] / "packaging" / "systemd"
 AGENT, CONTROLLER = "ipsecgw-agent.service", "ipsecgw.service"
+KEEP_STATE = UNITS / "ipsecgw.service.d" / "keep-state.conf"
 ROOT_MODULE = (sys.executable, "-m", "gateway.cli.main")
 
 
-def unit(name: str) -> configparser.SectionProxy:
-    parser = configparser.ConfigParser(interpolation=None, strict=True, delimiters=("=",))
+def unit(name: str, drop_in: Path | None = None) -> configparser.SectionProxy:
+    """Return what a unit says of its service; a drop-in takes a command back with an empty one first."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
-    parser.read(UNITS / name)
+    parser.read([UNITS / name, *([] if drop_in is None else [drop_in])])
     return parser["Service"]
 
 
-@pytest.mark.parametrize("name", [AGENT, CONTROLLER])
-def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
-    """Beside the command, which only a package installs."""
-    for path in UNITS.glob("*.service"):
-        text = path.read_text().replace("/usr/bin/ipsecgw", sys.executable)
-        (tmp_path / path.name).write_text(text)
-
+def verify(name: str, directory: Path, *files: Path) -> tuple[int, str]:
+    """Return what systemd thinks of a unit, beside its command, which only a package installs."""
+    for path in files:
+        copy = directory / path.relative_to(UNITS)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text().replace("/usr/bin/ipsecgw", sys.executable))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", tmp_path / name],
+        ["systemd-analyze", "verify", "--man=no", directory / name],
         capture_output=True,
         text=True,
         check=False,
     )
+    return done.returncode, done.stderr
 
-    assert (done.returncode, done.stderr) == (0, "")
+
+@pytest.mark.parametrize("name", [AGENT, CONTROLLER])
+def test_systemd_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
+    assert verify(name, tmp_path, *UNITS.glob("*.service")) == (0, "")
+
+
+def test_systemd_finds_nothing_wrong_with_the_state_kept(tmp_path: Path) -> None:
+    units = [*UNITS.glob("*.service"), KEEP_STATE]
+
+    assert verify(CONTROLLER, tmp_path, *units) == (0, "")
+    # It is read, or nothing would be said of a mistake in it.
+    spoilt = tmp_path / KEEP_STATE.relative_to(UNITS)
+    spoilt.write_text(spoilt.read_text().replace("StateDirectory=", "StateDirectori="))
+    assert "StateDirectori" in verify(CONTROLLER, tmp_path)[1]
 
 
 def restart_signal(name: str) -> signal.Signals:
@@ -83,15 +98,32 @@ class Service:
 
 @contextmanager
 def run_unit(
-    name: str, namespace: Namespace, directory: Path, options: str, config_path: Path | None = None
+    name: str,
+    namespace: Namespace,
+    directory: Path,
+    options: str,
+    *,
+    config_path: Path | None = None,
+    state: Path | None = None,
 ) -> Iterator[Service]:
-    """Run a unit, and stop it at the end unless it was killed as a restart does."""
-    said = unit(name)
+    """Run a unit, and stop it at the end unless it was killed as a restart does.
+
+    Args:
+        name: The unit.
+        namespace: Where.
+        directory: For its log.
+        options: What `/etc/default/ipsecgw` says.
+        config_path: Stands in for gateway.yaml.
+        state: Its state directory: with the drop-in that keeps the state.
+    """
+    said = unit(name, None if state is None else KEEP_STATE)
     words = shlex.split(said["ExecStart"])
     assert words[0] == "/usr/bin/ipsecgw"
     command = [*ROOT_MODULE]
     for word in words[1:]:
-        if word.startswith("$"):
+        if word == "${STATE_DIRECTORY}":
+            command.append(str(state))
+        elif word.startswith("$"):
             command += shlex.split(options)
         elif word == "/etc/ipsecgw/gateway.yaml":
             command.append(str(config_path))
@@ -148,7 +180,7 @@ def test_the_units_carry_traffic_with_no_right_but_theirs_and_a_restart_loses_no
             assert agent.next_state() == "READY=1"
             with (
                 tokyo,
-                run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, config_path) as before,
+                run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, config_path=config_path) as before,
             ):
                 assert before.next_state() == "READY=1"
                 assert can_ping(sites.a.host, sites.b.host_address, "-c3", "-W5")
@@ -157,7 +189,9 @@ def test_the_units_carry_traffic_with_no_right_but_theirs_and_a_restart_loses_no
                 )
                 before.process.send_signal(restart_signal(CONTROLLER))
                 assert before.process.wait(20) == -signal.Signals[unit(CONTROLLER)["SuccessExitStatus"]]
-                with run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, config_path) as controller:
+                with run_unit(
+                    CONTROLLER, sites.a.gateway, tmp_path, options, config_path=config_path
+                ) as controller:
                     assert controller.next_state() == "READY=1"
                     replies, _ = pings.communicate(timeout=60)
                     assert "100 packets transmitted, 100 received" in replies
@@ -172,6 +206,42 @@ def test_the_units_carry_traffic_with_no_right_but_theirs_and_a_restart_loses_no
                     controller.process.terminate()
                     while (state := controller.next_state()) != "STOPPING=1":
                         assert state == "WATCHDOG=1"
+
+
+@pytest.mark.netns
+def test_what_is_applied_outlives_the_unit_that_keeps_its_state(tmp_path: Path) -> None:
+    with site_to_site(f"sk{os.getpid()}") as sites:
+        config_path = tmp_path / "gateway.yaml"
+        (tmp_path / "test.psk").write_text("correct horse battery staple\n")
+        config_path.write_text(config(sites, of_a=True))
+        options = f"--run-dir {tmp_path}/run"
+        state = tmp_path / "state"
+        said = unit(CONTROLLER, KEEP_STATE)
+        # As systemd makes it.
+        assert said["StateDirectory"] == "ipsecgw"
+        state.mkdir(mode=int(said["StateDirectoryMode"], 8))
+
+        def ipsecgw(*words: str) -> str:
+            command = (*ROOT_MODULE, *words, "--socket", f"unix:{tmp_path}/run/control.sock")
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+        with run_unit(AGENT, sites.a.gateway, tmp_path, options) as agent:
+            assert agent.next_state() == "READY=1"
+            with run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, state=state) as first:
+                assert first.next_state() == "READY=1"
+                assert "paris-tokyo" not in ipsecgw("list", "connections")
+                ipsecgw("apply", str(config_path))
+                first.process.kill()
+                first.process.wait(20)
+            for _ in range(2):
+                # What it finds belongs to whom the one before became: it has no right to read that.
+                with run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, state=state) as later:
+                    assert later.next_state() == "READY=1"
+                    assert "paris-tokyo" in ipsecgw("list", "connections")
+                    assert f"desired    state:{state}" in ipsecgw("status")
+                    assert 0 not in later.user_ids()
+                    owners = {path.stat().st_uid for path in (state, *state.iterdir())}
+                    assert owners == later.user_ids()
 
 
 def test_a_child_of_ipsecgw_run_leaves_the_service_manager_to_its_parent(tmp_path: Path) -> None:

@@ -135,6 +135,51 @@ def test_a_child_sa_shows_both_directions_its_mtu_and_when_it_is_rekeyed() -> No
     assert "tunnel AH  00001003" in tables.child_sas([child_sa], 1000.0)[1]
 
 
+def routed_connection() -> pb.ConnectionEntry:
+    """Return a connection of which one child is route-based and another is not."""
+    entry = pb.ConnectionEntry()
+    entry.connection.name = "paris"
+    entry.connection.children.add(name="lan").interface.name = "ipsec7"
+    entry.connection.children.add(name="voice").interface.name = "ipsec7"
+    entry.connection.children.add(name="dmz")
+    return entry
+
+
+def test_what_has_a_tunnel_interface_shows_its_name() -> None:
+    entry = routed_connection()
+    child_sas = [
+        pb.ChildSa(connection="paris", child="lan", interface_id=7),
+        pb.ChildSa(connection="paris", child="dmz"),
+        pb.ChildSa(connection="oslo", child="lan", interface_id=9),
+    ]
+
+    status = tables.status(pb.GetStatusResponse(), [entry], 0.0)[-2:]
+    ike_lines = tables.ike_sas([pb.IkeSa(connection="paris"), pb.IkeSa()], 0.0, [entry])
+    child_lines = tables.child_sas(child_sas, 0.0, [entry])
+
+    for lines, names in (
+        (status, ["ipsec7"]),
+        (ike_lines, ["ipsec7", "-"]),
+        # What the configuration does not tell any more is told by its number.
+        (child_lines, ["ipsec7", "-", "#9"]),
+    ):
+        at = lines[0].index("INTERFACE")
+        assert [line[at:].split()[0] for line in lines[1:]] == names
+
+
+def test_where_nothing_has_a_tunnel_interface_there_is_no_column_for_it() -> None:
+    entry = pb.ConnectionEntry()
+    entry.connection.name = "paris"
+
+    for lines in (
+        tables.connections([entry]),
+        tables.ike_sas([pb.IkeSa(connection="paris")], 0.0, [entry]),
+        tables.child_sas([pb.ChildSa(connection="paris", child="lan")], 0.0),
+    ):
+        assert "INTERFACE" not in lines[0]
+        assert len(lines) == 2
+
+
 def test_the_status_names_what_was_dropped_by_ike_and_by_the_datapath() -> None:
     message = pb.GetStatusResponse(version="0.1.0", datapath_address="unix:/run/x")
     message.start_time.FromSeconds(1_000)
