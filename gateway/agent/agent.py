@@ -239,7 +239,7 @@ class Agent:
                 # It would take over the traffic of that policy.
                 self._check_policy(f"{sa.connection}/{sa.child}", owner)
                 self._check_generation(owner, generation)
-                self._sad.check_sa(sa, 0 if owner else generation)
+                self._sad.admit(sa, 0 if owner else generation)
             except DatapathError as error:
                 results.append(ItemResult(name=sa.sa_id, error=error))
             else:
@@ -260,8 +260,8 @@ class Agent:
                     engine=engine.value,
                     why_not_better=answer.placement_reason,
                 )
-            elif answer.error is not None and answer.error.is_spent:
-                self._sad.retire(sa)
+            else:
+                self._sad.give_up(sa, is_spent=answer.error is not None and answer.error.is_spent)
         return _merged(results, answers)
 
     async def _remove(self, owner: str, sa_ids: Sequence[SaId]) -> tuple[ItemResult, ...]:

@@ -2,46 +2,43 @@
 
 Pure bookkeeping: it decides whether a wish is new, already true or in conflict, and never touches a packet.
 Two rules a change must keep: an item that is already there with equal contents is a success without
-effect, and an outbound SA that was removed never comes back with the same key, because its sequence
-numbers went with it and a second life would send the same IVs again (RFC 4106 §2).
+effect, and no two outbound SAs ever have the same key, wherever they are and whether the first is still
+there: sequence numbers begin anew, and the second would send the same IVs again (RFC 4106 §2).
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
 from gateway.datapath.backend import DatapathError, ErrorReason, InstalledSa, ItemResult
+from gateway.datapath.spent_keys import SpentKeys
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import Direction, SaId, SecurityAssociation
-
-#: How many retired outbound keys are remembered; at one rekey a second that is eighteen hours.
-RETIRED_KEYS = 65536
 
 
 class Sad:
     """SAs by id and policies by name, each with the generation of the one who asked for it.
 
     Args:
-        fingerprint_key: Random bytes of this process; retired keys are remembered only as keyed hashes.
+        fingerprint_key: Random bytes of this process; spent keys are remembered only as keyed hashes.
     """
 
     def __init__(self, fingerprint_key: bytes) -> None:
-        self._fingerprint_key = fingerprint_key
+        self._keys = SpentKeys(fingerprint_key)
         self._sas: dict[SaId, InstalledSa] = {}
         self._policies: dict[str, Policy] = {}
-        self._retired: OrderedDict[bytes, None] = OrderedDict()
         self._floor = 0
 
     # --- SAs ------------------------------------------------------------------------------------
 
-    def check_sa(self, sa: SecurityAssociation, generation: int) -> None:
+    def admit(self, sa: SecurityAssociation, generation: int) -> None:
         """Say whether `sa` may be installed: it is new, or already there with equal contents.
 
+        The key of a new outbound one is spent from now on, unless it is given up (`give_up`).
+
         Raises:
-            DatapathError: Older than the last reconcile, in conflict with an SA that is there, or an
-                outbound SA that lived before.
+            DatapathError: Older than the last reconcile, in conflict with an SA that is there, or with the
+                key of another outbound SA.
         """
         self.check_generation(generation)
         known = self._sas.get(sa.sa_id)
@@ -50,16 +47,20 @@ class Sad:
             raise DatapathError(
                 ErrorReason.SPI_IN_USE, f"{sa.sa_id} is installed with other contents; choose another SPI"
             )
-        if known is None and sa.direction is Direction.OUTBOUND and self._fingerprint(sa) in self._retired:
-            raise DatapathError(
-                ErrorReason.SPI_IN_USE,
-                f"{sa.sa_id} was installed before and its sequence numbers are gone; "
-                "sending with its key again would repeat an IV: negotiate a new SA",
-            )
+        if known is None and sa.direction is Direction.OUTBOUND:
+            self._keys.spend(self._keys.fingerprint(sa))
+
+    def give_up(self, sa: SecurityAssociation, *, is_spent: bool) -> None:
+        """Note that an admitted SA is not there; spent: something may have been sent with its key."""
+        if sa.direction is Direction.OUTBOUND and sa.sa_id not in self._sas:
+            note = self._keys.retire if is_spent else self._keys.unspend
+            note(self._keys.fingerprint(sa))
 
     def adopt(self, installed: InstalledSa) -> None:
         """Record an SA that the backend carries since before this process began."""
         self._sas[installed.sa.sa_id] = installed
+        if installed.sa.direction is Direction.OUTBOUND:
+            self._keys.adopt(self._keys.fingerprint(installed.sa))
 
     def add_sa(self, sa: SecurityAssociation, generation: int, answer: ItemResult) -> None:
         """Record an SA that the backend now carries; one that is there only gets the newer generation."""
@@ -81,7 +82,7 @@ class Sad:
                 continue
             dropped.append(sa_id)
             if installed.sa.direction is Direction.OUTBOUND:
-                self.retire(installed.sa)
+                self._keys.retire(self._keys.fingerprint(installed.sa))
         return tuple(dropped)
 
     def move_sa(self, sa_id: SaId, placement: Engine, reason: str) -> None:
@@ -138,19 +139,3 @@ class Sad:
                 ErrorReason.STALE_GENERATION,
                 f"generation {generation} is older than {self._floor}, which was reconciled already",
             )
-
-    def retire(self, sa: SecurityAssociation) -> None:
-        """Remember that the key of an outbound SA is spent: it may have sent packets, and is gone."""
-        self._retired[self._fingerprint(sa)] = None
-        while len(self._retired) > RETIRED_KEYS:
-            self._retired.popitem(last=False)
-
-    def _fingerprint(self, sa: SecurityAssociation) -> bytes:
-        digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
-        digest.update(sa.spi.to_bytes(4, "big"))
-        digest.update(sa.encryption_key.reveal())
-        if not len(sa.encryption_key):
-            digest.update(
-                sa.integrity_key.reveal()
-            )  # AH and NULL: the IVs of AES-GMAC must not come again either
-        return digest.digest()

@@ -181,7 +181,7 @@ class EngineBackend:
                 self._journal.read()
                 known = read_life(self._journal)
                 if known is not None:
-                    self._sad.fingerprint_key = known.fingerprint_key
+                    self._sad.keys.fingerprint_key = known.fingerprint_key
                 self._table.adopt_numbers()
                 self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
                 self._journal.begin()
@@ -227,7 +227,7 @@ class EngineBackend:
         pinned = [p.ANY_CPU if cpu is None else cpu for cpu in options.cpus]
         message.cpus[:] = pinned + [p.ANY_CPU] * (p.MAX_WORKERS - len(pinned))
         await self._fast.configure(message)
-        note_life(self._journal, LifeNote(life.number, self._sad.fingerprint_key))
+        note_life(self._journal, LifeNote(life.number, self._sad.keys.fingerprint_key))
         if life.number != self._life:
             self._table.forget()
             self._sas.forget_drops()
@@ -332,7 +332,7 @@ class EngineBackend:
             raise DatapathError(
                 ErrorReason.TABLE_FULL, f"{count} SPIs at once, the limit is {_MAX_SPIS_AT_ONCE}"
             )
-        return self._sad.reserve(count, time.monotonic())
+        return self._sad.reservations.draw(count, time.monotonic())
 
     async def install_sas(
         self, sas: Sequence[SecurityAssociation], generation: int = 0
@@ -569,7 +569,7 @@ class EngineBackend:
             )
 
     def _on_bad_spi(self, event: p.BadSpiEvent) -> None:
-        if not self._sad.is_reserved(event.spi):
+        if not self._sad.reservations.has(event.spi):
             self._hub.emit(
                 BadSpi(
                     protocol=IpsecProtocol(event.protocol),

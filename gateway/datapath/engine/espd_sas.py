@@ -103,7 +103,7 @@ class EspdSas:
         Raises:
             DatapathError: It cannot be.
         """
-        kept, fingerprint = without_keys(sa), self._sad.fingerprint(sa)
+        kept, fingerprint = without_keys(sa), self._sad.keys.fingerprint(sa)
         there = self._sad.get(sa.sa_id)
         if there is not None:
             if there.sa != kept or there.fingerprint != fingerprint:
@@ -121,12 +121,14 @@ class EspdSas:
             peer=_peer_of(sa),
         )
         if not held.is_inbound:
-            self._sad.check_key(fingerprint)
+            self._sad.keys.spend(fingerprint)
             held.sequence_limit = 1 + RESERVED_PACKETS
             self._measure(held, {})
         message = sa_message(held, sa)
         if not note_sa(self._journal, held):
             p.wipe(message)
+            if not held.is_inbound:
+                self._sad.keys.unspend(fingerprint)
             raise DatapathError(ErrorReason.SYSTEM, "the journal of SAs cannot be written")
         self._sad.add(held)
         return held, message
@@ -158,7 +160,7 @@ class EspdSas:
             refusal.is_spent = isinstance(error, EspdGoneError) and not held.is_inbound
             self._forget(held)
             if not refusal.is_spent:
-                self._sad.unspend(held.fingerprint)
+                self._sad.keys.unspend(held.fingerprint)
             return refusal
         if not held.is_inbound:
             held.mtu = effective_mtu(held.sa, held.path_mtu)

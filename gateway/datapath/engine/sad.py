@@ -1,20 +1,15 @@
 """The SAs that espd has of us, and how its messages find them. Their keys are there only."""
 
-import hashlib
 from asyncio import TimerHandle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from gateway.datapath.backend import DatapathError, ErrorReason, SaCounters
-from gateway.ipsec.sa import MIN_SPI, Direction, IpAddress, SaId, SecurityAssociation, Spi
+from gateway.datapath.backend import SaCounters
+from gateway.datapath.spent_keys import SpentKeys
+from gateway.datapath.spi_reservations import SpiReservations
+from gateway.ipsec.sa import Direction, IpAddress, SaId, SecurityAssociation, Spi
 from gateway.ipsec.secret import Secret
-
-RESERVATION_S: Final = 300.0
-_MAX_SPENT: Final = 200_000
-_TRIES: Final = 200
-"""Random numbers that are tried for one SPI before the table is said to be full."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -24,7 +19,7 @@ class Held:
     sa: SecurityAssociation
     """Without keys."""
     fingerprint: bytes
-    """Of the keys; see `Sad.fingerprint`."""
+    """Of the key; see `SpentKeys`."""
     cookie: int
     """Its name there."""
     generation: int
@@ -63,16 +58,15 @@ class Sad:
     """
 
     def __init__(self, entropy: Callable[[int], bytes], inbound_bits: int) -> None:
-        self._entropy = entropy
         self._mask = (1 << inbound_bits) - 1
         self._held: dict[SaId, Held] = {}
         self._by_cookie: dict[int, Held] = {}
         self._serving: dict[tuple[str, str], dict[SaId, Held]] = {}
         self._places: Counter[int] = Counter()
-        self._reserved: dict[Spi, float] = {}
-        self._spent: dict[bytes, None] = {}
+        self.reservations = SpiReservations(entropy, self._is_taken, table_bits=inbound_bits)
+        self.keys = SpentKeys(entropy(32))
+        """The journal has its `fingerprint_key` beside fingerprints."""
         self._next_cookie = int.from_bytes(entropy(4), "big") << 24 | 1
-        self.fingerprint_key = entropy(32)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -100,9 +94,9 @@ class Sad:
         self._serving.setdefault(held.serves, {})[held.sa.sa_id] = held
         if held.is_inbound:
             self._places[held.sa.spi & self._mask] += 1
-            self._reserved.pop(held.sa.spi, None)
+            self.reservations.use(held.sa.spi)
         else:
-            self._spent[held.fingerprint] = None
+            self.keys.adopt(held.fingerprint)
 
     def remove(self, sa_id: SaId) -> Held | None:
         """Remove an SA and return it, if it was there; its timers are stopped."""
@@ -121,6 +115,8 @@ class Sad:
             self._places[place] -= 1
             if not self._places[place]:
                 del self._places[place]
+        else:
+            self.keys.retire(held.fingerprint)
         return held
 
     def outbound(self, connection: str, child: str) -> tuple[Held, ...]:
@@ -136,66 +132,8 @@ class Sad:
                 return other
         return None
 
-    # --- SPIs -------------------------------------------------------------------------------------
-
-    def reserve(self, count: int, now: float) -> tuple[Spi, ...]:
-        """Reserve SPIs whose places are free, and that nobody was given in the last minutes.
-
-        Raises:
-            DatapathError: TABLE_FULL: too few places are.
-        """
-        self._reserved = {spi: until for spi, until in self._reserved.items() if until > now}
-        places = {spi & self._mask for spi in self._reserved}
-        spis: list[Spi] = []
-        for _ in range(count):
-            spi = self._free_spi(places)
-            places.add(spi & self._mask)
-            spis.append(spi)
-        self._reserved |= dict.fromkeys(spis, now + RESERVATION_S)
-        return tuple(spis)
-
-    def _free_spi(self, reserved_places: set[int]) -> Spi:
-        for _ in range(_TRIES):
-            spi = Spi(int.from_bytes(self._entropy(4), "big"))
-            place = spi & self._mask
-            if spi >= MIN_SPI and place not in self._places and place not in reserved_places:
-                return spi
-        raise DatapathError(ErrorReason.TABLE_FULL, f"espd's {self._mask + 1} places for SAs are taken")
-
-    def is_reserved(self, spi: int) -> bool:
-        """Tell whether an SPI was reserved for an inbound SA that is not there yet."""
-        return spi in self._reserved
-
-    # --- keys -------------------------------------------------------------------------------------
-
-    def fingerprint(self, sa: SecurityAssociation) -> bytes:
-        """Return what tells keys apart without keeping them.
-
-        It is of the key that IVs belong to: another integrity key beside it makes no IV new. The keys are
-        random, and longer than what anybody could try; so it tells nothing of them, even with
-        `fingerprint_key`, which the journal has beside it.
-        """
-        digest = hashlib.blake2b(key=self.fingerprint_key, digest_size=16)
-        digest.update((sa.encryption_key if len(sa.encryption_key) else sa.integrity_key).reveal())
-        return digest.digest()
-
-    def check_key(self, fingerprint: bytes) -> None:
-        """Check that no outbound SA ever had a key: sequence numbers, and so IVs, begin anew.
-
-        Raises:
-            DatapathError: SPI_IN_USE: one had (RFC 4106 §2).
-        """
-        if fingerprint in self._spent:
-            raise DatapathError(
-                ErrorReason.SPI_IN_USE,
-                "an outbound SA had this key before: sending with it again would repeat its IVs",
-            )
-        while len(self._spent) > len(self._held) + _MAX_SPENT:
-            del self._spent[next(iter(self._spent))]
-
-    def unspend(self, fingerprint: bytes) -> None:
-        """Forget a key that nothing was sent with."""
-        self._spent.pop(fingerprint, None)
+    def _is_taken(self, spi: Spi) -> bool:
+        return spi & self._mask in self._places
 
 
 def without_keys(sa: SecurityAssociation) -> SecurityAssociation:

@@ -257,7 +257,7 @@ class SoftwareBackend:
             raise DatapathError(
                 ErrorReason.TABLE_FULL, f"{count} SPIs at once, the limit is {_MAX_SPIS_AT_ONCE}"
             )
-        return self._sad.reserve(count, self.now())
+        return self._sad.reservations.draw(count, self.now())
 
     async def install_sas(
         self, sas: Sequence[SecurityAssociation], generation: int = 0
@@ -320,16 +320,14 @@ class SoftwareBackend:
         return InboundEntry(sa=sa, core=core, generation=generation, peer=(sa.source.packed, port))
 
     def _make_outbound(self, sa: SecurityAssociation, generation: int) -> OutboundEntry:
-        first = self._sad.next_sequence(sa)
-        core: OutboundCore
-        if sa.protocol is IpsecProtocol.AH:
-            core = AhOutboundSa(sa, next_sequence=first)
-        else:
-            core = OutboundSa(sa, entropy=self._entropy, next_sequence=first)
+        core: OutboundCore = (
+            AhOutboundSa(sa) if sa.protocol is IpsecProtocol.AH else OutboundSa(sa, entropy=self._entropy)
+        )
         entry = OutboundEntry(
             sa=sa, core=core, generation=generation, selectors=SelectorSet(sa.local_ts, sa.remote_ts)
         )
         self._measure_path(entry)
+        self._sad.keys.spend(self._sad.keys.fingerprint(sa))
         return entry
 
     def _arm(self, entry: Entry, kind: str, limit: Limit) -> None:

@@ -371,7 +371,7 @@ class Forwarder:
         spi = int.from_bytes(packet[_SPI[protocol]], "big")
         entry = self._sad.inbound.get((protocol, spi, outer.destination))
         if entry is None:
-            if self._early.has_room and self._sad.is_reserved(spi):
+            if self._early.has_room and self._sad.reservations.has(spi):
                 self._keep_early(EarlyPacket(now, protocol, spi, packet, outer))
             else:
                 self._unknown_spi(protocol, spi, outer, now)

@@ -1,22 +1,21 @@
 """The SAD of the software datapath (RFC 4301 §4.4.2): what is installed, and how packets find it."""
 
-import hashlib
 from asyncio import TimerHandle
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.spent_keys import SpentKeys
+from gateway.datapath.spi_reservations import SpiReservations
 from gateway.esp.ah_inbound import AhInboundSa
 from gateway.esp.ah_outbound import AhOutboundSa
 from gateway.esp.flow import SelectorSet
 from gateway.esp.inbound import InboundSa
 from gateway.esp.outbound import OutboundSa
-from gateway.ipsec.sa import MIN_SPI, Direction, IpAddress, IpsecProtocol, SaId, SecurityAssociation, Spi
+from gateway.ipsec.sa import Direction, IpAddress, IpsecProtocol, SaId, SecurityAssociation, Spi
 
-RESERVATION_S: Final = 300.0
 MAX_SAS: Final = 100_000
-_MAX_RETIRED: Final = 200_000
 
 
 InboundCore = InboundSa | AhInboundSa
@@ -63,15 +62,13 @@ class Sad:
     """
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self._entropy = entropy
         self._entries: dict[SaId, Entry] = {}
         self.inbound: dict[tuple[IpsecProtocol, int, bytes], InboundEntry] = {}
         """By protocol, SPI and packed destination (RFC 4301 §4.1)."""
         self._serving: dict[tuple[str, str], list[OutboundEntry]] = {}
-        self._reserved: dict[Spi, float] = {}
-        self._fingerprint_key = entropy(32)
-        self._live_keys: set[bytes] = set()
-        self._retired: dict[bytes, int] = {}
+        self._taken: Counter[Spi] = Counter()
+        self.reservations = SpiReservations(entropy, self._taken.__contains__)
+        self.keys = SpentKeys(entropy(32))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -92,48 +89,15 @@ class Sad:
         """Return the outbound SAs of a (connection, child), newest first."""
         return tuple(reversed(self._serving.get((connection, child), ())))
 
-    # --- SPIs -------------------------------------------------------------------------------------
-
-    def reserve(self, count: int, now: float) -> tuple[Spi, ...]:
-        """Reserve SPIs that no inbound SA has, of ESP or AH, and nobody else was given."""
-        self._reserved = {spi: until for spi, until in self._reserved.items() if until > now}
-        taken = {entry.sa.spi for entry in self.inbound.values()}
-        spis: list[Spi] = []
-        while len(spis) < count:
-            spi = Spi(int.from_bytes(self._entropy(4), "big"))
-            if spi >= MIN_SPI and spi not in taken and spi not in self._reserved:
-                self._reserved[spi] = now + RESERVATION_S
-                spis.append(spi)
-        return tuple(spis)
-
-    def is_reserved(self, spi: int) -> bool:
-        """Tell whether an SPI was reserved for an inbound SA that is not there yet."""
-        return spi in self._reserved
-
-    # --- SAs --------------------------------------------------------------------------------------
-
-    def next_sequence(self, sa: SecurityAssociation) -> int:
-        """Return the first number an outbound SA may send: a key never starts over in this process.
-
-        Raises:
-            DatapathError: Another outbound SA sends with this very key.
-        """
-        fingerprint = self._fingerprint(sa)
-        if fingerprint in self._live_keys:
-            raise DatapathError(
-                ErrorReason.SPI_IN_USE, "another outbound SA has the same key: both would send the same IVs"
-            )
-        return self._retired.get(fingerprint, 0) + 1
-
     def add(self, entry: Entry) -> None:
         """Add an entry whose name is free; an outbound one takes over what it serves."""
         sa = entry.sa
         self._entries[sa.sa_id] = entry
-        self._reserved.pop(sa.spi, None)
         if isinstance(entry, InboundEntry):
             self.inbound[sa.protocol, sa.spi, sa.destination.packed] = entry
+            self._taken[sa.spi] += 1
+            self.reservations.use(sa.spi)
             return
-        self._live_keys.add(self._fingerprint(sa))
         self._serving.setdefault((sa.connection, sa.child), []).append(entry)
 
     def remove(self, sa_id: SaId) -> Entry | None:
@@ -146,13 +110,12 @@ class Sad:
         sa = entry.sa
         if isinstance(entry, InboundEntry):
             self.inbound.pop((sa.protocol, sa.spi, sa.destination.packed), None)
+            self._taken[sa.spi] -= 1
+            if not self._taken[sa.spi]:
+                del self._taken[sa.spi]
             return entry
         self.stop_serving(entry)
-        fingerprint = self._fingerprint(sa)
-        self._live_keys.discard(fingerprint)
-        self._retired[fingerprint] = entry.core.sequence
-        if len(self._retired) > _MAX_RETIRED:
-            del self._retired[next(iter(self._retired))]
+        self.keys.retire(self.keys.fingerprint(sa))
         return entry
 
     def stop_serving(self, entry: OutboundEntry) -> None:
@@ -170,11 +133,3 @@ class Sad:
             if entry.sa.child_sa_id == inbound.child_sa_id and entry.sa.direction is Direction.OUTBOUND:
                 return entry
         return None
-
-    def _fingerprint(self, sa: SecurityAssociation) -> bytes:
-        """Return what tells keys apart without keeping them; worthless outside this process."""
-        digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
-        digest.update(sa.encryption_key.reveal())
-        if not len(sa.encryption_key):
-            digest.update(sa.integrity_key.reveal())
-        return digest.digest()

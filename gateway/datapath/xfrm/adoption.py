@@ -58,7 +58,7 @@ def adopt(found: Leftovers, journal: Journal, sad: Sad, spd: Spd) -> Leftovers:
         sad.restore_reqid(held.serves, note.reqid)
         sad.add(held)
         if held.sa.direction is Direction.OUTBOUND:
-            sad.spend_key(held.sa)
+            sad.keys.adopt(sad.keys.fingerprint(held.sa))
     for entry in policy_notes:
         policy = entry.policy
         try:

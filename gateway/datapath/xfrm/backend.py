@@ -147,7 +147,7 @@ class XfrmBackend:
         now = self.now()
         try:
             self._sas.ability = await self._thread.run(
-                lambda xfrm: probe_kernel(xfrm, lambda: self._sad.reserve(now))
+                lambda xfrm: probe_kernel(xfrm, lambda: self._sad.reservations.draw(1, now)[0])
             )
             self._listener = XfrmListener(GROUPS, kinds=KINDS)
             self._decapsulate()
@@ -275,12 +275,12 @@ class XfrmBackend:
             )
         now = self.now()
         if destination is None:
-            return tuple(self._sad.reserve(now) for _ in range(count))
+            return self._sad.reservations.draw(count, now)
         spis: list[Spi] = []
         while len(spis) < count:
             left = count - len(spis)
             given = await ask(self._thread, partial(allocate_spis, count=left, destination=destination))
-            spis += [Spi(spi) for spi in given if self._sad.note_reserved(Spi(spi), now)]
+            spis += [Spi(spi) for spi in given if self._sad.reservations.note(Spi(spi), now)]
         return tuple(spis)
 
     async def install_sas(

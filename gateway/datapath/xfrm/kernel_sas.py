@@ -135,12 +135,12 @@ class KernelSas:
             return there
         self._check_sa(sa)
         if sa.direction is Direction.OUTBOUND:
-            self._sad.spend_key(sa)
+            self._sad.keys.spend(self._sad.keys.fingerprint(sa))
         try:
             return await self._place(sa, generation)
         except DatapathError as error:
             if sa.direction is Direction.OUTBOUND and error.reason is not ErrorReason.POLICY_CONFLICT:
-                self._sad.unspend_key(sa)
+                self._sad.keys.unspend(self._sad.keys.fingerprint(sa))
             raise
 
     async def _place(self, sa: SecurityAssociation, generation: int) -> Held:
@@ -184,7 +184,7 @@ class KernelSas:
             device=device,
             info=info,
             attributes=attributes,
-            replaces_larval=self._sad.is_reserved(sa.spi),
+            replaces_larval=self._sad.reservations.has(sa.spi),
         )
         placed = (await ask(self._thread, lambda xfrm: place(xfrm, request))).attributes.offload
         held = Held(

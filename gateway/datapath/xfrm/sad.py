@@ -1,21 +1,19 @@
 """The SAs that we have put into the kernel's SAD, and how its messages find them."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.datapath.backend import DatapathError, ErrorReason
+from gateway.datapath.spent_keys import SpentKeys
+from gateway.datapath.spi_reservations import SpiReservations
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.installation import Whereabouts
 from gateway.datapath.xfrm.numbers import OffloadFlag
 from gateway.datapath.xfrm.spd import Carrier, Carriers, Serves
 from gateway.ipsec.placement import Engine, PlacementRefusal
-from gateway.ipsec.sa import MIN_SPI, Direction, SaId, SecurityAssociation, Spi
+from gateway.ipsec.sa import Direction, SaId, SecurityAssociation, Spi
 
-RESERVATION_S: Final = 300.0
-_MAX_RETIRED: Final = 200_000
 _FIRST_REQID: Final = 0x69700000
 """Far from 1, where other key managers begin to count."""
 
@@ -78,7 +76,6 @@ class Sad:
     """
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
-        self._entropy = entropy
         self._held: dict[SaId, Held] = {}
         self._by_kernel_id: dict[r.SaId, Held] = {}
         self._serving: dict[Serves, dict[SaId, Held]] = {}
@@ -86,9 +83,8 @@ class Sad:
         self._next_reqid = _FIRST_REQID
         self._mtus: Counter[int] = Counter()
         self._taken: dict[Spi, int] = {}
-        self._reserved: dict[Spi, float] = {}
-        self._fingerprint_key = entropy(32)
-        self._spent: dict[bytes, None] = {}
+        self.reservations = SpiReservations(entropy, self._taken.__contains__)
+        self.keys = SpentKeys(entropy(32))
 
     def __len__(self) -> int:
         return len(self._held)
@@ -111,7 +107,7 @@ class Sad:
         self._serving.setdefault(held.serves, {})[held.sa.sa_id] = held
         if held.is_inbound:
             self._taken[held.sa.spi] = self._taken.get(held.sa.spi, 0) + 1
-            self._reserved.pop(held.sa.spi, None)
+            self.reservations.use(held.sa.spi)
         else:
             self._mtus[held.mtu_bytes] += 1
 
@@ -133,6 +129,7 @@ class Sad:
             self._mtus[held.mtu_bytes] -= 1
             if not self._mtus[held.mtu_bytes]:
                 del self._mtus[held.mtu_bytes]
+            self.keys.retire(self.keys.fingerprint(held.sa))
         return held
 
     @property
@@ -178,56 +175,3 @@ class Sad:
             inbound=tuple(held.carrier() for held in newest_first if held.is_inbound),
             outbound=tuple(held.carrier() for held in newest_first if not held.is_inbound),
         )
-
-    # --- SPIs ---------------------------------------------------------------------------------------
-
-    def reserve(self, now: float) -> Spi:
-        """Reserve an SPI that no inbound SA of ours has, and nobody was given in the last minutes."""
-        while True:
-            spi = Spi(int.from_bytes(self._entropy(4), "big"))
-            if spi >= MIN_SPI and spi not in self._taken and self.note_reserved(spi, now):
-                return spi
-
-    def note_reserved(self, spi: Spi, now: float) -> bool:
-        """Reserve this SPI; return whether it was free."""
-        # All are reserved for the same time: the oldest comes first.
-        while self._reserved and (oldest := next(iter(self._reserved.items())))[1] <= now:
-            del self._reserved[oldest[0]]
-        if spi in self._reserved:
-            return False
-        self._reserved[spi] = now + RESERVATION_S
-        return True
-
-    def is_reserved(self, spi: Spi) -> bool:
-        """Return whether an SPI was given and not used yet."""
-        return spi in self._reserved
-
-    # --- keys ---------------------------------------------------------------------------------------
-
-    def spend_key(self, sa: SecurityAssociation) -> None:
-        """Note that packets may have been sent with an outbound SA's key: no other SA may send with it.
-
-        Raises:
-            DatapathError: SPI_IN_USE: one did already; both would send the same IVs (RFC 4106 §2).
-        """
-        fingerprint = self._fingerprint(sa)
-        if fingerprint in self._spent:
-            raise DatapathError(
-                ErrorReason.SPI_IN_USE,
-                "an outbound SA had this key before: sending with it again would repeat its IVs",
-            )
-        self._spent[fingerprint] = None
-        if len(self._spent) > len(self._held) + _MAX_RETIRED:
-            del self._spent[next(iter(self._spent))]
-
-    def unspend_key(self, sa: SecurityAssociation) -> None:
-        """Take `spend_key` back: nothing was sent."""
-        self._spent.pop(self._fingerprint(sa), None)
-
-    def _fingerprint(self, sa: SecurityAssociation) -> bytes:
-        """Return what tells keys apart without keeping them; worthless outside this process."""
-        digest = hashlib.blake2b(key=self._fingerprint_key, digest_size=16)
-        digest.update(sa.encryption_key.reveal())
-        if not len(sa.encryption_key):
-            digest.update(sa.integrity_key.reveal())
-        return digest.digest()

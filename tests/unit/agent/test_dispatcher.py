@@ -283,7 +283,7 @@ async def test_an_outbound_sa_that_landed_where_it_must_not_be_is_removed_and_it
     assert "nic_crypto: KERNEL_IGNORED_OFFLOAD" in str(first.error)
     assert node.kernel.sad.sas == {}
     assert second.error is not None
-    assert "would repeat an IV" in str(second.error)
+    assert "would repeat its IVs" in str(second.error)
 
 
 async def test_an_outbound_sa_of_which_nobody_knows_goes_to_no_other_backend(node: Node) -> None:

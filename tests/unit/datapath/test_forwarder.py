@@ -10,7 +10,6 @@ import pytest
 from gateway.datapath.backend import (
     Acquire,
     BadSpi,
-    DatapathError,
     DatapathEvent,
     HardExpire,
     MappingChange,
@@ -123,12 +122,9 @@ class Path:
             inbound = InboundEntry(sa=sa, core=receiver, generation=0, peer=(sa.source.packed, port))
             self.sad.add(inbound)
             return inbound
-        first = self.sad.next_sequence(sa)
-        core: OutboundCore
-        if sa.protocol is IpsecProtocol.AH:
-            core = AhOutboundSa(sa, next_sequence=first)
-        else:
-            core = OutboundSa(sa, entropy=_entropy(), next_sequence=first)
+        core: OutboundCore = (
+            AhOutboundSa(sa) if sa.protocol is IpsecProtocol.AH else OutboundSa(sa, entropy=_entropy())
+        )
         outbound = OutboundEntry(
             sa=sa, core=core, generation=0, selectors=SelectorSet(sa.local_ts, sa.remote_ts), mtu=1400
         )
@@ -517,7 +513,7 @@ def test_unknown_spi_is_counted_always_and_told_sometimes(path: Path) -> None:
 def overtaking() -> tuple[Path, Path, SecurityAssociation]:
     """Return two paths and the inbound SA of the second, which has only reserved the SPI of it so far."""
     ours, theirs = Path(), Path()
-    (spi,) = theirs.sad.reserve(1, theirs.machine.clock)
+    (spi,) = theirs.sad.reservations.draw(1, theirs.machine.clock)
     sent = outbound(spi)
     ours.policies(policy())
     ours.install(sent)
@@ -565,7 +561,7 @@ def test_early_packets_are_few_and_wait_a_moment_only() -> None:
 
 def test_early_packets_of_another_sa_wait_on() -> None:
     ours, theirs, received = overtaking()
-    (other,) = theirs.sad.reserve(1, theirs.machine.clock)
+    (other,) = theirs.sad.reservations.draw(1, theirs.machine.clock)
 
     carry(ours, theirs, 61)
     stand(theirs, replace(received, spi=other))
@@ -652,38 +648,6 @@ def test_expired_inbound_sa_carries_nothing() -> None:
 
 
 # --- SAD ------------------------------------------------------------------------------------------
-
-
-def test_key_never_starts_over(path: Path) -> None:
-    path.policies(policy())
-    entry = path.install(outbound())
-    path.out(packet())
-    path.sad.remove(entry.sa.sa_id)
-
-    again = path.install(outbound(0x2000))
-    path.out(packet())
-
-    assert again.core.sequence == 2
-
-
-def test_two_sas_never_send_with_one_key(path: Path) -> None:
-    path.install(outbound(0x2000))
-
-    with pytest.raises(DatapathError, match="the same key"):
-        path.install(replace(outbound(0x2000), spi=Spi(0x2001)))
-
-
-def test_reservations_are_distinct_legal_and_lapse(path: Path) -> None:
-    reserved = path.sad.reserve(50, 0.0)
-    later = path.sad.reserve(50, 1.0)
-    assert len({*reserved, *later}) == 100
-
-    fixed = iter([b"\0\0\0\x05", b"\0\0\x10\0", b"\0\0\x10\0", b"\0\0\x10\1"])
-    sad = Sad(lambda count: bytes(32) if count == 32 else next(fixed))
-    assert sad.reserve(1, 0.0) == (0x1000,)  # 5 is reserved by IANA
-    assert sad.reserve(1, 10.0) == (0x1001,)  # 0x1000 is taken
-    fixed = iter([b"\0\0\x10\0"])
-    assert sad.reserve(1, 1000.0) == (0x1000,)
 
 
 def test_transport_mode_partner_cannot_move_but_the_event_is_told() -> None:
