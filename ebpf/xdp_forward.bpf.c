@@ -21,6 +21,7 @@
  */
 #include "gw_forward.h"
 #include "gw_link.h"
+#include "gw_locals.h"
 #include "gw_parse.h"
 #include "gw_sas.h"
 #include "gw_spd.h"
@@ -48,14 +49,6 @@ struct {
 	__type(value, __u32);
 	__uint(max_entries, 256);
 } gw_devices SEC(".maps");
-
-/* Addresses of this machine. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__type(key, union gw_address);
-	__type(value, __u32);
-	__uint(max_entries, 1024);
-} gw_locals SEC(".maps");
 
 /* SAs that NICs have, by the numbers in the SPD. */
 struct {
@@ -214,6 +207,8 @@ static __always_inline int gw_by_policy(struct xdp_md *ctx, struct gw_flow *flow
 		return gw_drop(ctx, GW_DROP_POLICY_DISCARD);
 	case GW_ACTION_BYPASS:
 		return gw_pass(ctx, GW_EXIT_BYPASS);
+	case GW_ACTION_UNDECIDED:
+		return gw_pass(ctx, GW_EXIT_UNDECIDED);
 	default:
 		return gw_pass(ctx, GW_EXIT_NO_ENTRY);
 	}
@@ -240,7 +235,7 @@ int gw_forward(struct xdp_md *ctx)
 		return gw_pass(ctx, GW_EXIT_NOT_OURS);
 	if (gw_is_link_icmpv6(flow) || gw_stays_on_link(flow->family, &flow->destination))
 		return gw_pass(ctx, GW_EXIT_LINK_LOCAL);
-	if (bpf_map_lookup_elem(&gw_locals, &flow->destination))
+	if (gw_is_local(&flow->destination))
 		return gw_pass(ctx, GW_EXIT_NOT_OURS);
 	if (port->side == GW_SIDE_OFFLOAD && !flow->fragment &&
 	    gw_classify(&cursor, flow, &carrier) != GW_CARRIED_OTHER)

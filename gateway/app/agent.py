@@ -31,6 +31,7 @@ from gateway.app.places import (
 )
 from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.app.xfrm_options import add_xfrm_arguments, loads_programs
 from gateway.datapath.backend import StartedDatapath
 from gateway.datapath.registry import BackendOptions, backend_names, default_mark
 from gateway.host.errors import HostError
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help=f"how long SAs outlive a controller that went away (default {DEFAULT_GRACE_S:.0f})",
     )
-    add_spread_argument(parser)
+    add_xfrm_arguments(parser)
     add_engine_arguments(parser)
     parser.add_argument("--teardown", action="store_true", help="remove the protection at the end")
     parser.add_argument(
@@ -83,17 +84,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_tls_arguments(parser)
     add_log_arguments(parser)
-
-
-def add_spread_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare `--spread-esp`, which `ipsecgw run` has too."""
-    parser.add_argument(
-        "--spread-esp",
-        choices=("off", "auto"),
-        default="off",
-        help="auto: where an interface has fewer receive queues than there are CPUs, an XDP program spreads "
-        "what comes in for the kernel's SAs over all of them (default off)",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
             here = _enter(places.datapath)
             # It opens UDP port 500, and carries packets.
             kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
-            if args.spread_esp == "auto" or has_interfaces(args):
+            if loads_programs(args) or has_interfaces(args):
                 kept = (*kept, Capability.CAP_BPF, Capability.CAP_PERFMON)
             keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
@@ -177,6 +167,7 @@ async def _serve(
             esp_sockets=groups.esp,
             state_dir=state_dir,
             spreads_esp=args.spread_esp == "auto",
+            forward_interfaces=tuple(args.forward_interface),
             engine_interfaces=tuple(args.engine_interface),
             engine_inner_interfaces=tuple(args.engine_inner_interface),
             engine_io=args.engine_io,

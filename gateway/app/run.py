@@ -26,7 +26,7 @@ from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
 from gateway.app import controller as controller_process
 from gateway.app.access import access_arguments, role_sockets
-from gateway.app.agent import add_spread_argument, is_listening
+from gateway.app.agent import is_listening
 from gateway.app.arguments import seconds
 from gateway.app.engine_options import add_engine_arguments, engine_arguments
 from gateway.app.log_options import complain, configure_logs, log_arguments
@@ -40,6 +40,7 @@ from gateway.app.places import (
 )
 from gateway.app.ready import environment_of_child, serving, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
+from gateway.app.xfrm_options import add_xfrm_arguments, xfrm_arguments
 from gateway.datapath.registry import backend_names
 from gateway.host.privileges import keep_memory_private
 from gateway.host.sockets import peer_pid
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "unix:PATH or HOST:PORT: use the agent there",
     )
     parser.add_argument("--grace", type=seconds, metavar="S", help="see `ipsecgw agent --help`")
-    add_spread_argument(parser)
+    add_xfrm_arguments(parser)
     add_engine_arguments(parser)
     parser.add_argument(
         "--teardown",
@@ -186,7 +187,7 @@ class _Supervisor:
             *group,
             *([] if args.grace is None else ["--grace", str(args.grace)]),
             *(["--teardown"] if args.teardown else []),
-            *("--spread-esp", args.spread_esp),
+            *xfrm_arguments(args),
             *engine_arguments(args),
             *tls_arguments(args),
             *log_arguments(args),

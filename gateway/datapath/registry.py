@@ -29,6 +29,8 @@ class BackendOptions:
     """Where a backend whose SAs outlive it may note what it must know of them; `None`: it adopts nothing."""
     spreads_esp: bool = False
     """Whether the kernel's ESP is spread over the CPUs by an XDP program, where that helps."""
+    forward_interfaces: tuple[str, ...] = ()
+    """Those from which XDP forwards to NICs with packet offload."""
     engine_interfaces: tuple[str, ...] = ()
     """Those to the peers that the native engine has for itself, by XDP."""
     engine_inner_interfaces: tuple[str, ...] = ()
@@ -74,7 +76,11 @@ def _make_xfrm(options: BackendOptions) -> StartedDatapath:
 
     journal = None if options.state_dir is None else options.state_dir / "xfrm.journal"
     xfrm_options = XfrmOptions(
-        tag=options.tag, mark=options.mark, journal=journal, spreads_esp=options.spreads_esp
+        tag=options.tag,
+        mark=options.mark,
+        journal=journal,
+        spreads_esp=options.spreads_esp,
+        forward_interfaces=options.forward_interfaces,
     )
     return XfrmBackend(xfrm_options, options.esp_sockets)
 

@@ -116,6 +116,14 @@ def read_routing(netlink: IPRoute, *, own_protocols: Iterable[int]) -> RoutingSn
     )
 
 
+def read_neighbourhood(
+    netlink: IPRoute,
+) -> tuple[tuple[MirroredLink, ...], tuple[MirroredNeighbour, ...]]:
+    """Return links and neighbours as they are now, without the routes, which may be many."""
+    links = tuple(_links(netlink))
+    return links, tuple(_neighbours(netlink, {link.index for link in links}))
+
+
 def use_neighbours(netlink: IPRoute, neighbours: Iterable[MirroredNeighbour]) -> None:
     """Have the kernel look after neighbours that it sees no traffic to, as if it did.
 

@@ -203,6 +203,7 @@ class FakeKernel:
             MessageType.ALLOCSPI: self._allocate_spi,
             MessageType.UPDPOLICY: self._update_policy,
             MessageType.NEWPOLICY: self._update_policy,
+            MessageType.GETPOLICY: self._get_policy,
             MessageType.DELPOLICY: self._delete_policy,
         }
         handler = handlers.get(request.type)
@@ -294,6 +295,12 @@ class FakeKernel:
                 raise Refusal(errno.EINVAL, "Policy offload is not supported")
         self.policies[info.direction, info.selector] = (info, attributes)
         return [], ""
+
+    def _get_policy(self, policy: r.PolicyId, _: r.Attributes) -> tuple[list[Any], str]:
+        found = self.policies.get((policy.direction, policy.selector))
+        if found is None:
+            raise Refusal(errno.ENOENT)
+        return [(MessageType.NEWPOLICY, *found)], ""
 
     def _delete_policy(self, policy: r.PolicyId, _: r.Attributes) -> tuple[list[Any], str]:
         if self.policies.pop((policy.direction, policy.selector), None) is None:

@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
@@ -37,6 +38,7 @@ from gateway.datapath.xfrm.bad_spi import BadSpiWatch
 from gateway.datapath.xfrm.cpu_steering import CpuSteering
 from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
+from gateway.datapath.xfrm.forwarding import Forwarding
 from gateway.datapath.xfrm.installation import counters_of
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel import allocate_spis, read_sas
@@ -114,7 +116,17 @@ class XfrmBackend:
         self._carried: dict[int, dict[Serves, int]] = {}
         """By interface id and what an SA of it serves: what the SA carries in one piece, in bytes."""
         self._journal = Journal(self._options.journal)
-        self._policies = PolicyKeeper(self._thread, self._spd, self._sad, self._routes, self._journal)
+        self._forwarding = Forwarding(
+            self._options.forward_interfaces,
+            thread=self._thread,
+            network=self._network,
+            sad=self._sad,
+            spd=self._spd,
+            mark=self._options.mark,
+        )
+        self._policies = PolicyKeeper(
+            self._thread, self._spd, self._sad, self._routes, self._journal, forwarding=self._forwarding
+        )
         self._sas = KernelSas(
             self._thread,
             self._sad,
@@ -124,10 +136,12 @@ class XfrmBackend:
             tag=self._options.number,
             mark=self._options.mark,
             has_udp=bool(self._esp_sockets),
+            forwarding=self._forwarding,
         )
         self._steering = CpuSteering() if self._options.spreads_esp else None
         self._bad_spis = BadSpiWatch(self._is_in_kernel, self._hub.emit)
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
+        self._route_watch = NetworkWatch(self._forwarding.note_change)
         self._lock = asyncio.Lock()
         self._listener: XfrmListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -152,6 +166,9 @@ class XfrmBackend:
             self._listener = XfrmListener(GROUPS, kinds=KINDS)
             self._decapsulate()
             self._watch.start(with_routes=False)
+            await self._forwarding.start()
+            if self._forwarding.is_wanted:
+                self._route_watch.start()
             async with self._lock:
                 await self._adopt()
         except (XfrmError, DatapathError, OSError) as error:
@@ -164,6 +181,8 @@ class XfrmBackend:
         loop.add_reader(self._listener.fileno(), self._on_notification)
         self._bad_spis.start()
         self._spawn(self._watch_sequences(), "watch-sequences")
+        if self._forwarding.is_wanted:
+            self._spawn(self._keep_forwarding(), "keep-forwarding")
 
     async def _adopt(self) -> None:
         """Take over what a former life left, and put it in force again."""
@@ -217,6 +236,7 @@ class XfrmBackend:
             loop.remove_reader(self._listener.fileno())
             self._listener.close()
         self._watch.close()
+        self._route_watch.close()
         for task in tuple(self._tasks):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -224,6 +244,7 @@ class XfrmBackend:
         await self._bad_spis.close()
         if self._steering is not None:
             await asyncio.to_thread(self._steering.close)
+        await self._forwarding.close()
         await self._thread.close()
         await self._network.close()
         self._journal.close()
@@ -236,6 +257,8 @@ class XfrmBackend:
         """
         tag = self._options.number
         async with self._lock:
+            # Nothing in clear past the kernel either.
+            await self._forwarding.close()
             try:
                 await self._thread.run(lambda xfrm: find_leftovers(xfrm, tag).remove(xfrm))
                 await self._routes.remove()
@@ -292,6 +315,7 @@ class XfrmBackend:
             await self._policies.steer(())
             await self._fit_interfaces(sas)
             await self._spread(self._sad.get(sa.sa_id) for sa in sas)
+            self._forwarding.note_change()
             return results
 
     async def _fit_interfaces(self, sas: Iterable[SecurityAssociation]) -> None:
@@ -383,7 +407,14 @@ class XfrmBackend:
                     sa=held.sa,
                     placement=held.engine,
                     placement_reason="; ".join(
-                        filter(None, (in_words(held.refusals), await self._spread_words(held)))
+                        filter(
+                            None,
+                            (
+                                in_words(held.refusals),
+                                await self._spread_words(held),
+                                self._forwarding.words(held),
+                            ),
+                        )
                     ),
                     refusals=held.refusals,
                     generation=held.generation,
@@ -402,6 +433,7 @@ class XfrmBackend:
                 self._check_generation(generation)
             except DatapathError as error:
                 return tuple(ItemResult(name=policy.name, error=error) for policy in policies)
+            self._forwarding.hold()
             refused = await self._tunnels.claim(policies)
             possible = [policy for policy in policies if policy.name not in refused]
             errors, refusal = await self._policies.apply(possible, generation)
@@ -430,6 +462,7 @@ class XfrmBackend:
     async def remove_policies(self, names: Sequence[str]) -> tuple[ItemResult, ...]:
         """Remove SPD entries: their traffic is nobody's business any more."""
         async with self._lock:
+            self._forwarding.hold()
             refusal = await self._policies.withdraw(names)
             await self._tidy_interfaces(names)
             return tuple(ItemResult(name=name, error=refusal) for name in names)
@@ -454,11 +487,13 @@ class XfrmBackend:
             await self._tunnels.follow()
             await self._policies.steer(self._spd.entries())
             await self._spread(self._sad, are_all=True)
+            self._forwarding.note_change()
 
     async def reconcile(self, generation: int) -> tuple[str, ...]:
         """Remove everything older."""
         async with self._lock:
             self._generation = max(self._generation, generation)
+            self._forwarding.hold()
             sas = [held for held in self._sad if held.generation < generation]
             policies = [entry.policy.name for entry in self._spd.entries() if entry.generation < generation]
             refusal = await self._policies.withdraw(policies) or await self._sas.take_away(sas)
@@ -490,7 +525,9 @@ class XfrmBackend:
             for message in listed
             if (held := self._sad.of_kernel(message.body.id)) is not None
         ]
-        return Counters(sas=tuple(found), drops=drops_of(statistics))
+        drops = Counter(drops_of(statistics))
+        drops.update(self._forwarding.drops())
+        return Counters(sas=tuple(found), drops=drops)
 
     def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on."""
@@ -516,6 +553,7 @@ class XfrmBackend:
 
     def _act(self, meaning: Meaning) -> None:
         if meaning.gone is not None:
+            self._forwarding.forget(meaning.gone)
             self._sas.forget(meaning.gone)
             self._spawn(self._follow_loss(meaning.gone.serves), "follow-loss")
         if meaning.moved is not None and meaning.peer is not None:
@@ -524,6 +562,12 @@ class XfrmBackend:
             self._hub.emit(meaning.event)
         if meaning.is_unsure:
             self._spawn(self._compare_with_kernel("another process flushed the SAs"), "compare")
+
+    async def _keep_forwarding(self) -> None:
+        while True:
+            await self._forwarding.wait()
+            async with self._lock:
+                await self._forwarding.follow()
 
     async def _watch_sequences(self) -> None:
         while True:

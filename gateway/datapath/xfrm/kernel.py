@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.errors import KernelRefusedError, XfrmError
-from gateway.datapath.xfrm.netlink import Sa, XfrmListener, XfrmSocket
+from gateway.datapath.xfrm.netlink import Policy, Sa, XfrmListener, XfrmSocket
 from gateway.datapath.xfrm.numbers import Group, Mode
 from gateway.datapath.xfrm.spd import ANY_ADDRESS, Change, Key
 from gateway.ipsec.sa import MAX_SPI, MIN_SPI, IpAddress, IpsecProtocol
@@ -63,6 +63,16 @@ def read_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> dict[r.SaId, Sa]
     for kernel_id in kernel_ids:
         with contextlib.suppress(KernelRefusedError):
             found[kernel_id] = xfrm.sa(kernel_id)
+    return found
+
+
+def read_policies(xfrm: XfrmSocket, keys: Iterable[Key]) -> dict[Key, Policy]:
+    """Return policies as the kernel has them; those that are not there are left out."""
+    found = {}
+    for key in keys:
+        name = r.PolicyId(direction=key.direction, selector=key.selector)
+        with contextlib.suppress(KernelRefusedError):
+            found[key] = xfrm.policy(name, r.Attributes(if_id=key.if_id or None))
     return found
 
 

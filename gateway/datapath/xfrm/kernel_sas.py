@@ -10,6 +10,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import check_suite
 from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.forwarding import Forwarding
 from gateway.datapath.xfrm.installation import (
     SEQUENCE_SOFT_PACKETS,
     Placing,
@@ -80,6 +81,7 @@ class KernelSas:
         tag: In the selectors of what is ours.
         mark: SO_MARK of our own packets.
         has_udp: Whether there are sockets for ESP in UDP.
+        forwarding: Stops before an SA goes; `None`: nobody forwards past the kernel.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class KernelSas:
         tag: int,
         mark: int,
         has_udp: bool,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self._thread = thread
         self._sad = sad
@@ -102,6 +105,7 @@ class KernelSas:
         self._tag = tag
         self._mark = mark
         self._has_udp = has_udp
+        self._forwarding = forwarding
         self._ability: KernelAbility | None = None
 
     @property
@@ -262,6 +266,9 @@ class KernelSas:
 
     async def take_away(self, there: Iterable[Held]) -> DatapathError | None:
         """Remove SAs from our tables, then from the policies, then from the kernel."""
+        there = tuple(there)
+        if self._forwarding is not None:
+            await self._forwarding.withdraw(there)
         gone = [held for held in there if self.forget(held)]
         refusal = None
         for serves in dict.fromkeys(held.serves for held in gone):
@@ -300,6 +307,8 @@ class KernelSas:
 
     async def _move(self, held: Held, at: Whereabouts) -> None:
         """Give an outbound SA another destination address or port."""
+        if self._forwarding is not None:
+            await self._forwarding.withdraw((held,))
         old, is_renamed = held.kernel_id, at.destination != held.at.destination
         # First in our tables: the kernel will say that the old one was deleted.
         self._sad.move(held, at)

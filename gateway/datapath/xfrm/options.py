@@ -27,6 +27,8 @@ class XfrmOptions:
     """Of the first of the three rules that lead there."""
     spreads_esp: bool = False
     """Whether what comes in for the kernel's SAs is spread over the CPUs in XDP."""
+    forward_interfaces: tuple[str, ...] = ()
+    """Those from which XDP forwards to NICs with packet offload; the NICs themselves may be among them."""
     mark: int = DEFAULT_MARK
     """SO_MARK of our own packets: IKE, and questions about the routing."""
 

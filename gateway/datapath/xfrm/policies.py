@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.forwarding import Forwarding
 from gateway.datapath.xfrm.journal import Journal, PolicyNote
 from gateway.datapath.xfrm.kernel import change_policies
 from gateway.datapath.xfrm.netlink import XfrmThread
 from gateway.datapath.xfrm.routes import Routes
 from gateway.datapath.xfrm.sad import Sad
-from gateway.datapath.xfrm.spd import Entry, Serves, Spd
+from gateway.datapath.xfrm.spd import Change, Entry, Serves, Spd
 from gateway.host.errors import HostError
 from gateway.ipsec.policy import Policy
 from gateway.observe.logs import get_logger
@@ -31,14 +32,25 @@ class PolicyKeeper:
         sad: The SAs that carry it.
         routes: So that traffic gets to its policy.
         journal: Remembers what was applied.
+        forwarding: Stops before a NIC loses a policy; `None`: nobody forwards past the kernel.
     """
 
-    def __init__(self, thread: XfrmThread, spd: Spd, sad: Sad, routes: Routes, journal: Journal) -> None:
+    def __init__(
+        self,
+        thread: XfrmThread,
+        spd: Spd,
+        sad: Sad,
+        routes: Routes,
+        journal: Journal,
+        *,
+        forwarding: Forwarding | None = None,
+    ) -> None:
         self._thread = thread
         self._spd = spd
         self._sad = sad
         self._routes = routes
         self._journal = journal
+        self._forwarding = forwarding
         self._missing_route: dict[str, None] = {}
         """Entries whose SAs changed since no route was found for want of a known peer."""
 
@@ -106,6 +118,7 @@ class PolicyKeeper:
         changes = self._spd.changes()
         if not changes:
             return None
+        await self._stop_forwarding(changes)
         try:
             progress = await self._thread.run(lambda xfrm: change_policies(xfrm, changes))
         except XfrmError as error:
@@ -113,6 +126,16 @@ class PolicyKeeper:
         for change in progress.done:
             self._spd.note(change.key, change.policy)
         return None if progress.error is None else DatapathError(ErrorReason.SYSTEM, str(progress.error))
+
+    async def _stop_forwarding(self, changes: Iterable[Change]) -> None:
+        """Forward nothing by policies that a device is to lose, or to have otherwise, while it has them."""
+        if self._forwarding is None:
+            return
+        before = (self._spd.in_kernel(change.key) for change in changes)
+        offloaded = [policy for policy in before if policy is not None and policy.offload is not None]
+        await self._forwarding.withdraw_served(
+            {template.reqid for policy in offloaded for template in policy.templates}
+        )
 
     async def _settle_or_put_back(self, before: Mapping[str, Entry | None]) -> DatapathError | None:
         """Settle; if the kernel refuses, want again what was wanted before."""

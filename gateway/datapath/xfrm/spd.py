@@ -329,6 +329,10 @@ class Spd:
         """Return whether a kernel policy of this name is wanted."""
         return self._wanted(key) is not None
 
+    def in_kernel(self, key: Key) -> KernelPolicy | None:
+        """Return what the kernel has under this name, as far as it was noted."""
+        return self._in_kernel.get(key)
+
     def use_addresses(self, addresses: Iterable[ipsec.IpAddress]) -> None:
         """Let this machine speak with itself: these are its addresses."""
         exempt = discovery_policies(self._tag)

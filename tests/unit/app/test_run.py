@@ -23,6 +23,17 @@ def test_the_agent_is_told_whether_to_spread_esp(tmp_path: Path, given: list[str
     assert words[words.index("--spread-esp") + 1] == expected
 
 
+def test_the_agent_is_told_from_where_to_forward(tmp_path: Path) -> None:
+    given = ["--forward-interface", "lan0", "--forward-interface", "lan1"]
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    places = find_places({}, run_dir=tmp_path, datapath=None)
+
+    words = run._Supervisor(parser.parse_args(given), places, own_agent=True)._agent_argv()
+
+    assert " ".join(given) in " ".join(words)
+
+
 def test_the_agent_is_told_what_the_engine_is_to_have(tmp_path: Path) -> None:
     given = [
         *("--engine-interface", "eth0", "--engine-interface", "eth1", "--engine-inner-interface", "eth2"),

@@ -1,0 +1,492 @@
+"""Forwarding in XDP beside packet offload: which packets go straight to the NIC that encrypts them, and when.
+
+What is forwarded here passes by the kernel's routing and policies, and a NIC sends in clear what it has no
+SA for. So the rule is that XDP gives a packet to a NIC only where the kernel itself, at that moment, would
+give it to the same NIC in clear, to be encrypted there:
+
+- An SA is put into the program's maps when it and its policies have been read back as the device's, and taken
+  out again, with time for the frames that are under way, before we change either (`withdraw`).
+- The program asks the kernel for the SA, packet by packet, for what happens without us: a device that goes
+  down cannot send before it is up again, and has lost its SAs in the kernel's table by then; whoever deletes
+  an SA, or the end of its lifetime, takes it out of the table before the device.
+- The lease ends by itself when nobody renews it; the program ends with this process.
+
+Inbound nothing is forwarded: XDP cannot tell what the NIC decrypted from what came in clear, the stack can.
+
+Calls must not overlap, but for `forget` and the readers.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Final
+
+from pyroute2 import IPRoute
+
+from gateway.datapath.xfrm import records as r
+from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.kernel import read_policies
+from gateway.datapath.xfrm.netlink import XfrmThread
+from gateway.datapath.xfrm.numbers import OffloadFlag, PolicyDirection
+from gateway.datapath.xfrm.sad import Held, Sad
+from gateway.datapath.xfrm.selectors import common, meet
+from gateway.datapath.xfrm.spd import Serves, Spd
+from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
+from gateway.esp.mtu import effective_mtu
+from gateway.hardware.nic_netlink import ask_xdp_features
+from gateway.hardware.readings import Refused
+from gateway.host.bpf.abi import Exit, NextHop, OffloadedSa, Port, PortKey, Side
+from gateway.host.bpf.grace import wait_for_running_programs
+from gateway.host.errors import HostError
+from gateway.host.network import IpAddress, LocalAddress, Network, probe_path
+from gateway.host.routing_mirror import MirroredLink, MirroredNeighbour, read_neighbourhood, use_neighbours
+from gateway.ipsec.drop_reason import DropReason
+from gateway.ipsec.placement import Engine
+from gateway.ipsec.policy import Action, Policy
+from gateway.ipsec.sa import Mode, SaId
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
+
+LEASE_S: Final = 5.0
+"""Forwarding ends so long after the agent was last heard of."""
+_RENEW_S: Final = 1.0
+_REFRESH_S: Final = 5.0
+"""Next hops are looked at so often where nothing tells of a change, as neighbours do not."""
+_SETTLE_S: Final = 0.1
+_WORK_SHARE: Final = 0.2
+"""Of the time may be spent on publishing while SAs come and go."""
+_DRAIN_S: Final = 0.01
+"""What is in the queue of a NIC is sent by then: 8192 frames of 1500 bytes take 1 ms at 100 Gb/s."""
+_MAX_NUMBER: Final = (1 << 32) - 1
+_NDO_XMIT: Final = 1 << 2
+"""NETDEV_XDP_ACT_NDO_XMIT of <linux/netdev.h>."""
+_FORWARDING: Final = {
+    4: Path("/proc/sys/net/ipv4/ip_forward"),
+    6: Path("/proc/sys/net/ipv6/conf/all/forwarding"),
+}
+_UNSET: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
+
+#: Source, destination and device of what a NIC sends for an SA.
+_Path = tuple[IpAddress, IpAddress, str]
+
+_INBOUND: Final = "the stack forwards what comes in, because it can tell what was encrypted"
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What was read of this machine at one time."""
+
+    links: Mapping[int, MirroredLink]
+    neighbours: Mapping[tuple[int, IpAddress], MirroredNeighbour]
+    addresses: tuple[LocalAddress, ...]
+    forwards: Mapping[int, bool]
+    """By IP version: whether this machine is a router."""
+    sends: Mapping[int, str]
+    """By NIC: why XDP cannot send by it; empty where it can."""
+
+
+class Forwarding:
+    """What XDP forwards for one agent. Without interfaces every call does nothing.
+
+    Args:
+        interfaces: Names of those that the program runs on.
+        thread: To the kernel's XFRM; borrowed.
+        network: Borrowed.
+        sad: The SAs of ours.
+        spd: The entries of ours.
+        mark: SO_MARK of our own packets.
+    """
+
+    def __init__(
+        self,
+        interfaces: Sequence[str],
+        *,
+        thread: XfrmThread,
+        network: Network,
+        sad: Sad,
+        spd: Spd,
+        mark: int,
+    ) -> None:
+        self._interfaces = tuple(interfaces)
+        self._thread = thread
+        self._network = network
+        self._sad = sad
+        self._spd = spd
+        self._mark = mark
+        self._forwarder: XdpForwarder | None = None
+        self._why_none = ""
+        self._numbers: dict[SaId, int] = {}
+        """Of the SAs in the maps; each number is used once."""
+        self._next_number = 1
+        self._reqids: dict[SaId, int] = {}
+        self._records: dict[int, OffloadedSa] = {}
+        """What the maps have, by number."""
+        self._words: dict[SaId, str] = {}
+        self._published: tuple[tuple[Policy, ...], Mapping[str, int]] = ((), {})
+        self._changed = asyncio.Event()
+        self._refresh_at = 0.0
+        self._is_held = True
+        """Whether nothing is forwarded until the SPD was published."""
+        self._pause_s = _SETTLE_S
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return whether there are interfaces to forward from."""
+        return bool(self._interfaces)
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Load the program; where this kernel cannot run it, the stack forwards, and `words` say why."""
+        if not self._interfaces:
+            return
+        try:
+            self._forwarder = await asyncio.to_thread(XdpForwarder)
+        except HostError as error:
+            self._why_none = f"the stack forwards: {error}"
+            _log.warning("no_forwarding_in_xdp", reason=str(error))
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Detach the program: from here on the stack forwards."""
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await asyncio.to_thread(forwarder.close)
+
+    # --- less is forwarded: at once -----------------------------------------------------------------
+
+    def note_change(self) -> None:
+        """Note that SAs, links, addresses or routes changed: `follow` looks at them."""
+        self._changed.set()
+
+    def hold(self) -> None:
+        """Forward nothing until `follow` has seen the SPD, whose entries change."""
+        if self._forwarder is not None:
+            self._is_held = True
+            self._forwarder.lease_until(0)
+            self._changed.set()
+
+    def forget(self, held: Held) -> None:
+        """Forward nothing to an SA that the kernel has no more; does not wait."""
+        self._forget(held.sa.sa_id)
+
+    def _forget(self, sa_id: SaId) -> None:
+        number = self._numbers.pop(sa_id, None)
+        self._reqids.pop(sa_id, None)
+        if number is not None and self._forwarder is not None:
+            self._records.pop(number, None)
+            self._forwarder.remove_sas((number,))
+            self._changed.set()
+
+    async def withdraw(self, sas: Iterable[Held]) -> None:
+        """Forward nothing to these SAs any more, and return when nothing is under way to them."""
+        there = [held for held in sas if held.sa.sa_id in self._numbers]
+        for held in there:
+            self.forget(held)
+        if there:
+            await asyncio.to_thread(wait_for_running_programs)
+            await asyncio.sleep(_DRAIN_S)
+
+    async def withdraw_served(self, reqids: Collection[int]) -> None:
+        """Do so with the SAs that policies with these reqids lead to, before a device loses such a policy."""
+        names = [sa_id for sa_id, reqid in self._reqids.items() if reqid in reqids]
+        await self.withdraw(held for sa_id in names if (held := self._sad.get(sa_id)) is not None)
+
+    # --- more is forwarded: when all was looked at --------------------------------------------------
+
+    async def wait(self) -> None:
+        """Return when it is time to `follow`."""
+        try:
+            async with asyncio.timeout(_RENEW_S):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        # Changes come in bursts.
+        await asyncio.sleep(self._pause_s)
+
+    async def follow(self) -> None:
+        """Have the maps say what SAs, SPD and next hops are now, if they changed; renew the lease."""
+        if self._forwarder is None:
+            return
+        if self._changed.is_set() or time.monotonic() >= self._refresh_at:
+            self._changed.clear()
+            began = time.monotonic()
+            try:
+                await self._publish(self._forwarder)
+            except (HostError, XfrmError) as error:
+                # Without a lease all of it is the stack's; it is tried again at the next change.
+                self._forwarder.lease_until(0)
+                self._why_none = f"the stack forwards: {error}"
+                _log.warning("forwarding_not_followed", reason=str(error))
+                self._refresh_at = began + _REFRESH_S
+                self._is_held = True
+                return
+            self._why_none = ""
+            self._is_held = False
+            ended = time.monotonic()
+            self._pause_s = max(_SETTLE_S, (ended - began) / _WORK_SHARE)
+            self._refresh_at = ended + _REFRESH_S
+        if not self._is_held:
+            self._forwarder.lease_until(time.monotonic_ns() + int(LEASE_S * 1e9))
+
+    async def _publish(self, forwarder: XdpForwarder) -> None:
+        nics = {held.offload.link for held in self._sad if _is_offloaded(held) and held.offload is not None}
+        around = await self._look(nics)
+        here = {link.name: link.index for link in around.links.values() if link.name in self._interfaces}
+        await asyncio.to_thread(forwarder.follow, here)
+        sas = await self._forwarded(around)
+        for sa_id in [sa_id for sa_id in self._numbers if sa_id not in sas]:
+            self._forget(sa_id)
+        for sa_id in sas:
+            self._number(sa_id)
+        policies, names = self._policies(sas)
+        spd = policies, {name: self._numbers[sa_id] for name, sa_id in names.items()}
+        records = {self._numbers[sa_id]: sa for sa_id, sa in sas.items()}
+        ports = _ports(here.values(), around, nics)
+        await asyncio.to_thread(self._write, forwarder, ports, around, records, spd)
+
+    def _write(
+        self,
+        forwarder: XdpForwarder,
+        ports: Mapping[PortKey, Port],
+        around: _Surroundings,
+        records: dict[int, OffloadedSa],
+        spd: tuple[tuple[Policy, ...], Mapping[str, int]],
+    ) -> None:
+        forwarder.set_ports(ports, (item.address for item in around.addresses))
+        forwarder.set_sas({key: sa for key, sa in records.items() if self._records.get(key) != sa})
+        if spd != self._published:
+            forwarder.set_policies(*spd)
+            self._published = spd
+        forwarder.keep_sas(records)
+        self._records = records
+
+    def _number(self, sa_id: SaId) -> None:
+        if sa_id in self._numbers:
+            return
+        self._numbers[sa_id] = self._next_number
+        self._next_number = self._next_number % _MAX_NUMBER + 1
+        held = self._sad.get(sa_id)
+        assert held is not None
+        self._reqids[sa_id] = self._sad.reqid(held.serves)
+
+    # --- what is so now -----------------------------------------------------------------------------
+
+    async def _look(self, nics: Collection[int]) -> _Surroundings:
+        def work(netlink: IPRoute) -> _Surroundings:
+            links, neighbours = read_neighbourhood(netlink)
+            use_neighbours(netlink, [item for item in neighbours if item.link in nics])
+            return _Surroundings(
+                links={link.index: link for link in links},
+                neighbours={(item.link, item.address): item for item in neighbours},
+                addresses=(),
+                forwards={version: _is_set(path) for version, path in _FORWARDING.items()},
+                sends={index: _why_not_sent_by(index) for index in nics},
+            )
+
+        around = await self._network.run(work)
+        return replace(around, addresses=await self._network.addresses())
+
+    async def _forwarded(self, around: _Surroundings) -> dict[SaId, OffloadedSa]:
+        """Return the SAs that are forwarded to, and note of the others why not."""
+        found: dict[SaId, OffloadedSa] = {}
+        words: dict[SaId, str] = {}
+        paths: dict[_Path, NextHop | str] = {}
+        for held in filter(_is_offloaded, self._sad):
+            if held.is_inbound:
+                continue
+            why = await self._why_not(held, around)
+            if not why:
+                path = held.at.source, held.at.destination, held.device
+                if path not in paths:
+                    paths[path] = await self._path(held, around)
+                way = paths[path]
+                if isinstance(way, NextHop):
+                    found[held.sa.sa_id] = OffloadedSa(
+                        destination=held.at.destination,
+                        spi=held.sa.spi,
+                        hop=replace(way, mtu=effective_mtu(held.sa, way.mtu)),
+                        family=held.at.destination.version,
+                    )
+                    continue
+                why = way
+            words[held.sa.sa_id] = f"the stack forwards: {why}"
+        self._words = words
+        return found
+
+    async def _why_not(self, held: Held, around: _Surroundings) -> str:
+        """Return why nothing is forwarded to an SA that a NIC has; empty where it can be."""
+        assert held.offload is not None
+        if held.sa.mode is not Mode.TUNNEL:
+            return "in transport mode only this machine itself sends"
+        if held.sa.interface_id:
+            return "routes lead into a virtual interface"
+        off = [version for version in _versions(held) if not around.forwards[version]]
+        if off:
+            return f"this machine is no router for IPv{off[0]} (sysctl {_sysctl(off[0])} is 0)"
+        if around.sends[held.offload.link]:
+            return around.sends[held.offload.link]
+        if held.sa.sa_id in self._numbers:
+            return ""
+        return await self._policy_not_found(held)
+
+    async def _policy_not_found(self, held: Held) -> str:
+        """Return which policy of an SA the kernel does not say its device has."""
+        assert held.offload is not None
+        reqid = self._sad.reqid(held.serves)
+        keys = [
+            key
+            for entry in self._spd.entries_of(held.serves)
+            for key, policy in entry.claims.items()
+            if key.direction is PolicyDirection.OUT
+            and any(template.reqid == reqid for template in policy.templates)
+        ]
+        if not keys:
+            return "no SPD entry leads to it"
+        wanted = r.Offload(link=held.offload.link, flags=OffloadFlag.PACKET)
+        there = await self._thread.run(lambda xfrm: read_policies(xfrm, keys))
+        for key in keys:
+            if key not in there or not _is_at(there[key].attributes.offload, wanted):
+                return (
+                    f"the kernel does not say that {held.device} has the policy of {key.selector.destination}"
+                )
+        return ""
+
+    async def _path(self, held: Held, around: _Surroundings) -> NextHop | str:
+        """Return where a NIC sends what it encrypts for an SA, with the path MTU, or why that is unknown."""
+        assert held.offload is not None
+        peer = held.at.destination
+        way = await self._network.next_hop(peer, mark=self._mark)
+        if way is None:
+            return f"there is no route to {peer}"
+        link = around.links.get(way.link)
+        if link is None or way.link != held.offload.link:
+            return f"the route to {peer} does not leave by {held.device}, which has the SA"
+        neighbour = around.neighbours.get((link.index, way.gateway or peer))
+        if neighbour is None:
+            return f"the link address of {way.gateway or peer} is not known yet"
+        path = probe_path(peer, source=held.at.source, heeds_policies=False)
+        if path is None:
+            return f"the path MTU to {peer} is not known"
+        return NextHop(
+            ifindex=link.index,
+            mtu=path.mtu_bytes,
+            destination_mac=neighbour.mac,
+            source_mac=link.mac,
+        )
+
+    def _policies(self, sas: Mapping[SaId, OffloadedSa]) -> tuple[tuple[Policy, ...], dict[str, SaId]]:
+        """Return the SPD in order as XDP is to see it, and by which names of its policies SAs are meant.
+
+        As in the kernel, what an SA was negotiated for comes before the rest of its entry, the newest first.
+        """
+        newest_first: dict[Serves, list[Held]] = {}
+        for held in self._sad:
+            if not held.is_inbound:
+                newest_first.setdefault(held.serves, []).insert(0, held)
+        found: list[Policy] = []
+        names: dict[str, SaId] = {}
+        for entry in self._spd.entries():
+            policy = entry.policy
+            if policy.interface_id:
+                continue
+            outbound = newest_first.get((policy.connection, policy.child), ())
+            for held in outbound if policy.action is Action.PROTECT else ():
+                local_ts = common(held.sa.local_ts, policy.local_ts)
+                remote_ts = common(held.sa.remote_ts, policy.remote_ts)
+                if not any(True for _ in meet(local_ts, remote_ts)):
+                    continue
+                name = f"{policy.name} {held.sa.sa_id}"
+                found.append(replace(policy, name=name, local_ts=local_ts, remote_ts=remote_ts))
+                if held.sa.sa_id in sas:
+                    names[name] = held.sa.sa_id
+            found.append(policy)
+        # The place in this list is the order: priorities of several parts of one entry are the same.
+        return tuple(replace(policy, priority=place) for place, policy in enumerate(found)), names
+
+    # --- for operators ------------------------------------------------------------------------------
+
+    def words(self, held: Held) -> str:
+        """Return what is forwarded past the stack for an SA, or why nothing; empty where nobody asked."""
+        if not self._interfaces or not _is_offloaded(held):
+            return ""
+        if held.is_inbound:
+            return _INBOUND
+        if self._why_none:
+            return self._why_none
+        if self._is_held or self._numbers.get(held.sa.sa_id) not in self._records:
+            return self._words.get(held.sa.sa_id) or "the stack forwards: XDP is about to be told"
+        assert self._forwarder is not None
+        where = [f"{name} ({item.words})" for name, item in sorted(self._forwarder.attached.items())]
+        missing = [f"{name} (not there)" for name in self._interfaces if name not in self._forwarder.attached]
+        return f"XDP forwards from {', '.join((*where, *missing))}: {self._ends()}"
+
+    def _ends(self) -> str:
+        """Return how often the program ended in which way, for all SAs together."""
+        assert self._forwarder is not None
+        packets = Counter({end.value: count.packets for end, count in self._forwarder.counters().items()})
+        forwarded = packets.pop(Exit.FORWARDED.value, 0)
+        others = ", ".join(f"{name} {count}" for name, count in sorted(packets.items()))
+        return f"{forwarded} packets" + (f"; others: {others}" if others else "")
+
+    def drops(self) -> dict[DropReason, int]:
+        """Return what the program dropped, packets by reason."""
+        ends = {} if self._forwarder is None else self._forwarder.counters()
+        return {reason: end.packets for reason, end in ends.items() if isinstance(reason, DropReason)}
+
+
+def _is_offloaded(held: Held) -> bool:
+    return held.engine is Engine.NIC_PACKET and held.offload is not None
+
+
+def _versions(held: Held) -> list[int]:
+    """Return the IP versions of what an SA carries."""
+    return sorted({selector.version for selector in held.sa.local_ts})
+
+
+def _is_at(offload: r.Offload | None, wanted: r.Offload) -> bool:
+    return offload is not None and offload.link == wanted.link and bool(offload.flags & wanted.flags)
+
+
+def _is_set(sysctl: Path) -> bool:
+    try:
+        return sysctl.read_text().strip() not in ("", "0")
+    except OSError:
+        return False
+
+
+def _sysctl(version: int) -> str:
+    return ".".join(_FORWARDING[version].parts[3:])
+
+
+def _why_not_sent_by(index: int) -> str:
+    """Return why XDP cannot redirect to an interface; empty where it can."""
+    features = ask_xdp_features(index)
+    if isinstance(features, Refused):
+        return f"whether XDP can send by the NIC cannot be told: {features}"
+    if not features & _NDO_XMIT:
+        return "the NIC's driver does not send for XDP now: name the NIC too, or see `ipsecgw hw`"
+    return ""
+
+
+def _ports(interfaces: Iterable[int], around: _Surroundings, nics: Collection[int]) -> dict[PortKey, Port]:
+    """Return what we are on each interface."""
+    found = {}
+    for index in interfaces:
+        ours = {
+            item.address.version: item.address
+            for item in around.addresses
+            if item.link == index and item.is_global
+        }
+        found[PortKey(ifindex=index)] = Port(
+            address4=ours.get(4, _UNSET[4]),
+            address6=ours.get(6, _UNSET[6]),
+            mac=around.links[index].mac,
+            side=Side.OFFLOAD if index in nics else Side.LAN,
+        )
+    return found
