@@ -170,6 +170,7 @@ async def _serve(
             forward_interfaces=tuple(args.forward_interface),
             engine_interfaces=tuple(args.engine_interface),
             engine_inner_interfaces=tuple(args.engine_inner_interface),
+            engine_ike_per_s=args.engine_ike_rate,
             engine_io=args.engine_io,
             engine_cpus=tuple(args.engine_cpu),
         )

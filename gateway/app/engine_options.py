@@ -2,9 +2,12 @@
 
 import argparse
 import os
+from typing import Final
 
 from gateway.app.arguments import count
 from gateway.datapath.registry import ENGINE_IO
+
+_IKE_RATE: Final = 100
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,15 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME",
         help="the same for an interface to the networks that are protected: the program brings it what the "
-        "SPD wants protected (repeatable)",
+        "SPD wants protected (repeatable; an interface that is both is named twice)",
+    )
+    parser.add_argument(
+        "--engine-ike-rate",
+        type=count,
+        default=_IKE_RATE,
+        metavar="N",
+        help="first messages of IKE SAs that may come in there in a second from one /24, or /56 of IPv6; "
+        f"twice as many at once, others are dropped (default {_IKE_RATE}; 0: any number)",
     )
     parser.add_argument(
         "--engine-io",
@@ -60,6 +71,7 @@ def engine_arguments(args: argparse.Namespace) -> tuple[str, ...]:
     return (
         *(word for name in args.engine_interface for word in ("--engine-interface", name)),
         *(word for name in args.engine_inner_interface for word in ("--engine-inner-interface", name)),
+        *("--engine-ike-rate", str(args.engine_ike_rate)),
         *("--engine-io", args.engine_io),
         *(word for cpu in args.engine_cpu for word in ("--engine-cpu", str(cpu))),
     )

@@ -35,6 +35,8 @@ class BackendOptions:
     """Those to the peers that the native engine has for itself, by XDP."""
     engine_inner_interfaces: tuple[str, ...] = ()
     """The same to the networks that are protected."""
+    engine_ike_per_s: int = 100
+    """So many first messages of IKE SAs may come in there in a second from one /24 or /56; 0: any number."""
     engine_io: str = ENGINE_IO[0]
     """By what it sends there."""
     engine_cpus: tuple[int, ...] = ()
@@ -105,6 +107,7 @@ def _make_engine(options: BackendOptions) -> StartedDatapath:
         is_alone=options.is_alone,
         interfaces=options.engine_interfaces,
         inner_interfaces=options.engine_inner_interfaces,
+        ike_per_s=options.engine_ike_per_s,
         sending=options.engine_io,
         cpus=options.engine_cpus or (None,),
     )

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.l2 import Dot1Q, Ether
 
 from gateway.datapath.engine import protocol as p
 from gateway.host.bpf.abi import LOCALS, SAS, Exit, InboundSa, Local, Spi, Word, read_counters
@@ -35,7 +37,7 @@ from tests.espd.machine import (
     sealer,
     set_local_routes,
 )
-from tests.espd_io.wire import give_napi, ip
+from tests.espd_io.wire import give_napi, ip, packet_socket
 from tests.unit.esp.samples import ip_packet
 
 FRAMES, FRAME_BYTES = 4096, 2048
@@ -140,6 +142,28 @@ def test_packets_go_through_both_ways(
         counters = gateway.machine.client.counters()
         assert (counters.sealed, counters.opened, counters.slow_path) == (1, 1, 1)
         assert read_counters(gateway.steering.maps)[Exit.ENGINE].packets == 1
+
+
+@pytest.mark.parametrize("tags", [1, 2])
+def test_what_comes_on_a_vlan_is_opened(
+    *, tags: int, namespace: None, sanitized: Path, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        gateway = start(stack, sanitized, tmp_path, (p.IoKind.XDP_COPY,))
+        into = inbound()
+        gateway.machine.client.add_sa(into, 8)
+        expect(gateway.steering, 4)
+        program = gateway.machine.program()
+        datagram = PORT.to_bytes(2) * 2 + (14).to_bytes(2) + bytes(2) + b"tagged"
+        inner = ip_packet(4, datagram, protocol=17, addresses={4: INNER[4][::-1]})
+        link = Ether(src=gateway.machine.peer.mac, dst=neighbour("outside"))
+        for vlan in range(tags):
+            link /= Dot1Q(vlan=7 + vlan)
+
+        with packet_socket("beyond") as sender:
+            sender.send(bytes(link / IP(sealer(into).seal(inner, 0.0))))
+
+        assert program.recvfrom(100)[0] == b"tagged"
 
 
 @pytest.mark.parametrize("owner", [0, 1])

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from gateway.host.bpf.abi import Counter, Exit, InboundSa, Spi
 from gateway.host.bpf.attach import attached_program
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Action
+from gateway.ipsec.selectors import TrafficSelector
 from tests.ebpf.program_table import link, policy
 from tests.espd.machine import link_index
 from tests.espd_io.wire import Cable, await_arrival, cable, ip, packet_socket
@@ -131,6 +133,72 @@ def test_an_interface_may_change_sides_with_the_next_agent(folder: Path, lan: Ca
 
     assert (ended(second, NOBODY), ended(second, Exit.NO_ENTRY)) == (0, 1)
     second.close()
+
+
+def test_an_interface_of_both_sides_knows_where_a_packet_comes_from(
+    steering: XdpSteering, lan: Cable
+) -> None:
+    steering.attach(lan.near, Side.BOTH)
+    steering.add_sa(SPI, SA)
+    steering.set_addresses([US])
+    steering.set_policies([policy("lan", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16")])
+
+    send(lan, clear("10.1.0.1", "10.2.0.1"), clear(), esp(), clear("10.3.0.1"))
+    await_arrival(lan.near, 4)
+
+    assert ended(steering, NOBODY) == 2
+    assert (ended(steering, DropReason.CLEAR_INBOUND), ended(steering, Exit.NO_ENTRY)) == (1, 1)
+
+
+def test_entries_of_tunnel_interfaces_are_left_to_the_routes(steering: XdpSteering, lan: Cable) -> None:
+    steering.attach(lan.near, Side.INNER)
+    entry = policy("vpn", Action.PROTECT, "0.0.0.0/0", "0.0.0.0/0")
+    steering.set_policies([replace(entry, interface_id=7)])
+
+    send(lan, clear("10.1.0.1", "10.2.0.1"))
+    await_arrival(lan.near, 1)
+
+    assert ended(steering, Exit.NO_ENTRY) == 1
+
+
+def test_an_spd_that_has_no_room_leaves_all_to_the_stack(steering: XdpSteering, lan: Cable) -> None:
+    steering.attach(lan.near, Side.INNER)
+    first = policy("first", Action.PROTECT, "10.1.0.0/16", "10.2.0.0/16")
+    ports = TrafficSelector.parse("10.2.0.0/16[udp/1]")
+    many = [
+        replace(
+            first,
+            name=f"p{number}",
+            local_ts=(TrafficSelector.parse(f"10.1.{number // 200}.{number % 200}/32"),),
+            remote_ts=tuple(
+                replace(ports, start_port=port, end_port=port) for port in range(number, number + 32)
+            ),
+        )
+        for number in range(1030)
+    ]
+
+    assert steering.set_policies([first]) == ""
+    said = steering.set_policies(many)
+    send(lan, clear("10.1.0.1", "10.2.0.1"))
+    await_arrival(lan.near, 1)
+
+    assert said == "the SPD has 32960 rules: XDP has room for 32768"
+    assert steering.set_policies(many) == ""
+    assert (ended(steering, Exit.NO_ENTRY), ended(steering, NOBODY)) == (1, 0)
+
+
+def test_first_ike_messages_come_at_a_limited_rate(lan: Cable) -> None:
+    steering = XdpSteering(None, ike_per_s=1)
+    steering.open()
+    steering.attach(lan.near)
+    steering.set_addresses([US])
+    first = b"\1" * 8 + bytes(8) + bytes((33, 0x20, 34, 8)) + bytes(4) + (28).to_bytes(4)
+
+    send(lan, *[bytes(link() / IP(src=str(THEM), dst=str(US)) / UDP(dport=500) / Raw(first))] * 6)
+    await_arrival(lan.near, 6)
+
+    assert (ended(steering, Exit.IKE), ended(steering, DropReason.IKE_RATE_LIMIT)) == (3, 3)
+    steering.remove()
 
 
 def test_sas_and_addresses_are_what_was_said_last(steering: XdpSteering, lan: Cable) -> None:

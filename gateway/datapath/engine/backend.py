@@ -154,6 +154,7 @@ class EngineBackend:
             inner_interfaces=self._options.inner_interfaces,
             folder=None if folder is None else folder / "bpf",
             own_protocol=self._place.routing_protocol,
+            ike_per_s=self._options.ike_per_s,
         )
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._protection = Protection(self._network, self._place)

@@ -30,7 +30,11 @@ _SENDING: Final = {
 }
 """By what an interface of espd's sends, the fastest first; docs/datapath-engine.md has the figures."""
 SENDING: Final = tuple(_SENDING)
-_FLAGS: Final = {Side.OUTER: p.DeviceFlag.PROTECTED, Side.INNER: p.DeviceFlag.CLEAR}
+_FLAGS: Final = {
+    Side.OUTER: p.DeviceFlag.PROTECTED,
+    Side.INNER: p.DeviceFlag.CLEAR,
+    Side.BOTH: p.DeviceFlag.PROTECTED | p.DeviceFlag.CLEAR,
+}
 _MAX_MTU: Final = 65535
 """The links behind these devices have smaller ones, which the kernel heeds."""
 _WORDS: Final = {

@@ -63,9 +63,10 @@ class FastPath:
         devices: Where opened interfaces are noted; borrowed.
         network: Asked for the routing; borrowed.
         interfaces: The names of those on the outer side.
-        inner_interfaces: Of those to the networks that are protected.
+        inner_interfaces: Of those to the networks that are protected; one may be among both.
         folder: Where XDP programs outlive us, if we may mount a bpffs there; or `None`.
         own_protocol: rtm_protocol of the rules that lead to espd's tunnel device.
+        ike_per_s: So many first IKE messages may come in a second from one /24 or /56; 0: any number.
     """
 
     def __init__(
@@ -78,11 +79,17 @@ class FastPath:
         inner_interfaces: Sequence[str],
         folder: Path | None,
         own_protocol: int,
+        ike_per_s: int,
     ) -> None:
         self._espd = espd
         self._devices = devices
         self._network = network
-        self._sides = dict.fromkeys(interfaces, Side.OUTER) | dict.fromkeys(inner_interfaces, Side.INNER)
+        self._sides = {
+            **dict.fromkeys(interfaces, Side.OUTER),
+            **dict.fromkeys(inner_interfaces, Side.INNER),
+            **dict.fromkeys({*interfaces} & {*inner_interfaces}, Side.BOTH),
+        }
+        self._ike_per_s = ike_per_s
         self._numbers = {name: number for number, name in enumerate(self._sides, start=FIRST_INTERFACE)}
         self._folder = folder
         self._own_protocol = own_protocol
@@ -141,7 +148,7 @@ class FastPath:
         if self._steering is not None:
             return
         for folder in dict.fromkeys((self._folder, None)):
-            steering = XdpSteering(folder)
+            steering = XdpSteering(folder, self._ike_per_s)
             try:
                 steering.open()
             except HostError as error:
@@ -215,10 +222,17 @@ class FastPath:
             _log.warning("sa_not_steered", spi=f"{sa.spi:08x}", reason=str(error))
 
     def set_policies(self, policies: Iterable[Policy]) -> None:
-        """Have what comes in clear checked in XDP, before the stack does it."""
+        """Have XDP know the SPD: what comes in clear and should not, and what is to be protected.
+
+        Where it cannot, XDP leaves it all to the stack, or goes on with the SPD of before: espd and the guard
+        of the stack look at the packets in any case.
+        """
         if self._steering is None:
             return
-        reason = self._steering.set_policies(policies)
+        try:
+            reason = self._steering.set_policies(policies)
+        except BpfError as error:
+            reason = f"the SPD of before stays in XDP: {error}"
         if reason:
             _log.warning("spd_not_in_xdp", reason=reason)
 

@@ -27,6 +27,8 @@ class EngineOptions:
     """Those to the peers that espd has for itself, by XDP; the kernel brings it what comes in over others."""
     inner_interfaces: tuple[str, ...] = ()
     """The same to the networks that are protected."""
+    ike_per_s: int = 100
+    """So many first messages of IKE SAs XDP lets pass in a second from one /24 or /56; 0: any number."""
     sending: str = "auto"
     """One of `devices.SENDING`: by what it sends on those."""
     cpus: tuple[int | None, ...] = (None,)

@@ -1,14 +1,15 @@
 """The XDP program in front of espd: on which interfaces it runs, and what it knows of SAs, SPD and addresses.
 
-Each interface has a program of its own, `ebpf/xdp_inbound.bpf.c` on the outer side and `xdp_outbound.bpf.c`
-on the inner one, with its own map of AF_XDP sockets, since a socket takes frames of its own queue only; all
-other maps are shared. With a folder everything is pinned there, goes on without us, and is adopted by the
-next agent, whose programs then take the place of the old ones between two packets; without one it ends with
-us.
+Each interface has a program of its own, `ebpf/xdp_inbound.bpf.c` on the outer side, `xdp_outbound.bpf.c` on
+the inner one and `xdp_one_arm.bpf.c` on one that is both, with its own map of AF_XDP sockets, since a socket
+takes frames of its own queue only; all other maps are shared. With a folder everything is pinned there, goes
+on without us, and is adopted by the next agent, whose programs then take the place of the old ones between
+two packets; without one it ends with us.
 
 Not for deciding: callers say which interfaces, SAs and policies there are.
 """
 
+import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,13 +19,13 @@ from typing import Final
 from gateway.host.bpf.abi import LOCALS, SAS, Counter, Exit, InboundSa, Local, Spi, Word, read_counters
 from gateway.host.bpf.attach import XdpMode, attach_xdp, interface_index
 from gateway.host.bpf.compiled import read_program
-from gateway.host.bpf.errors import AbiMismatchError, KernelRefusedError
+from gateway.host.bpf.errors import AbiMismatchError, BpfError, KernelRefusedError
 from gateway.host.bpf.maps import Map, adopt_map, create_map
 from gateway.host.bpf.objects import LoadedObject, load_object
 from gateway.host.bpf.pins import adopt_link, is_bpffs, mount_bpffs, pin, unmount_bpffs
 from gateway.host.bpf.programs import Link, Program
-from gateway.host.bpf.spd import SpdMaps, SpdUnsupportedError, compile_spd
-from gateway.host.bpf.spec import MapSpec
+from gateway.host.bpf.spd import SpdMaps, compile_spd
+from gateway.host.bpf.spec import MapSpec, ObjectSpec
 from gateway.host.network import IpAddress
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
@@ -42,10 +43,18 @@ class Side(Enum):
     """To the peers: packets for our SAs come in there."""
     INNER = "inner"
     """To the networks that are protected: what the SPD wants protected comes in there."""
+    BOTH = "both"
+    """To both, as the only interface of a one-armed gateway does."""
 
 
-_OBJECTS: Final = {Side.OUTER: "xdp_inbound", Side.INNER: "xdp_outbound"}
-_PROGRAMS: Final = {Side.OUTER: "gw_inbound", Side.INNER: "gw_outbound"}
+_OBJECTS: Final = {Side.OUTER: "xdp_inbound", Side.INNER: "xdp_outbound", Side.BOTH: "xdp_one_arm"}
+_PROGRAMS: Final = {Side.OUTER: "gw_inbound", Side.INNER: "gw_outbound", Side.BOTH: "gw_one_arm"}
+_IKE_BURST_S: Final = 2
+"""So many seconds' worth of first IKE messages may come at once."""
+_SECOND_NS: Final = 1_000_000_000
+_IKE_INTERVAL: Final = "gw_ike_interval_ns"
+_IKE_TOLERANCE: Final = "gw_ike_tolerance_ns"
+_EVENT_INTERVAL: Final = "gw_event_interval_ns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +81,22 @@ class SteeredInterface:
 
 
 class XdpSteering:
-    """The XDP programs of one agent. Every call blocks for microseconds, `attach` for a few milliseconds.
+    """The XDP programs of one agent.
+
+    Calls block for microseconds, `attach` and `set_policies` for milliseconds.
 
     Args:
         folder: Where a bpffs of ours is or will be; `None`: nothing outlives us.
+        ike_per_s: So many first messages of IKE SAs may come in a second from one /24 or /56; 0: any number.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, ike_per_s: int = 0) -> None:
         self._folder = folder
-        self._specs = {side: read_program(name) for side, name in _OBJECTS.items()}
+        self._specs = {side: _with_guard(read_program(name), ike_per_s) for side, name in _OBJECTS.items()}
         self._shared: dict[str, Map] = {}
         self._spd: SpdMaps | None = None
+        self._policies: tuple[Policy, ...] | None = None
+        """Those in force; `None`: those of a former life, if any."""
         self._interfaces: dict[str, SteeredInterface] = {}
 
     # --- life ---------------------------------------------------------------------------------------
@@ -99,11 +113,11 @@ class XdpSteering:
         if self._folder is not None:
             mount_bpffs(self._folder)
             (self._folder / _SHARED).mkdir(exist_ok=True)
-        # Those of the inner side are among them.
-        for name, wanted in self._specs[Side.OUTER].maps.items():
+        # Those of the others are among them.
+        for name, wanted in self._specs[Side.BOTH].maps.items():
             if wanted.contents is None and name != _SOCKETS:
                 self._shared[name] = self._open_map(name, wanted)
-        self._spd = SpdMaps(self._shared)
+        self._spd, self._policies = SpdMaps(self._shared), None
 
     def _open_map(self, name: str, wanted: MapSpec) -> Map:
         if self._folder is None:
@@ -246,20 +260,40 @@ class XdpSteering:
         SAS.of(self._shared).delete(spi)
 
     def set_policies(self, policies: Iterable[Policy]) -> str:
-        """Have what comes in clear checked against an SPD (RFC 4301 §5.2).
+        """Have packets asked for in an SPD, all of it from one moment on (RFC 4301 §5.1 and §5.2).
+
+        Entries of tunnel interfaces are none of ours: routes decide what they match.
 
         Returns:
-            Why the SPD cannot be looked at in XDP, where it cannot: then nothing is dropped there, and the
-            guard of the stack does it. Empty otherwise.
+            Why the SPD cannot be looked at in XDP, where it cannot: then every packet in clear goes to the
+            stack, whose routes lead to the engine, and whose guard drops. Empty otherwise, and where it was
+            said before.
+
+        Raises:
+            KernelRefusedError: Not even an empty SPD finds room: the one of before stays in force.
         """
         assert self._spd is not None, "not open"
+        wanted = tuple(policy for policy in policies if not policy.interface_id)
+        if wanted == self._policies:
+            return ""
+        said = ""
         try:
-            self._spd.publish(compile_spd(policies))
-        except SpdUnsupportedError as error:
+            self._spd.publish(compile_spd(wanted))
+        except BpfError as error:
             self._spd.publish(compile_spd(()))
-            return str(error)
-        return ""
+            said = str(error)
+        self._policies = wanted
+        return said
 
     def counters(self) -> dict[DropReason | Exit, Counter]:
         """Return how often programs ended in which way, on all interfaces."""
         return read_counters(self._shared)
+
+
+def _with_guard(spec: ObjectSpec, ike_per_s: int) -> ObjectSpec:
+    """Set a program's limit of first IKE messages; samples of unknown SPIs come from espd, by the stack."""
+    if _IKE_INTERVAL not in spec.variables:
+        return spec
+    interval_ns = _SECOND_NS // ike_per_s if ike_per_s else 0
+    values = {_IKE_INTERVAL: interval_ns, _IKE_TOLERANCE: _IKE_BURST_S * _SECOND_NS, _EVENT_INTERVAL: 0}
+    return spec.with_constants({name: struct.pack("=Q", value) for name, value in values.items()})

@@ -9,28 +9,37 @@
 #include "outbound.h"
 
 #define ETHERNET_BYTES    14u
+#define VLAN_BYTES        4u
+#define TYPE_VLAN         0x8100u
+#define TYPE_SERVICE_VLAN 0x88a8u
 #define TYPE_IPV4         0x0800u
 #define TYPE_IPV6         0x86ddu
 #define BAD_SPIS_A_SECOND 10u
 
 /* --- what it is */
 
-/* Take the Ethernet header off. Return whether it is an IP packet for us. */
+/* Take the Ethernet header off, VLAN tags too. Return whether it is an IP packet for us. */
 static bool strip_ethernet(const struct gw_port *port, struct gw_packet *packet)
 {
 	static const uint8_t none[6];
+	uint32_t header = ETHERNET_BYTES;
 	uint16_t type;
 
-	if (packet->length < ETHERNET_BYTES)
+	if (packet->length < header)
 		return false;
 	type = gw_load16(packet->data + 12);
+	while ((type == TYPE_VLAN || type == TYPE_SERVICE_VLAN) &&
+	       packet->length >= header + VLAN_BYTES) {
+		type = gw_load16(packet->data + header + 2);
+		header += VLAN_BYTES;
+	}
 	if ((type != TYPE_IPV4 && type != TYPE_IPV6) ||
 	    (memcmp(packet->data, port->device.mac, 6) != 0 &&
 	     memcmp(port->device.mac, none, 6) != 0))
 		return false;
-	packet->data += ETHERNET_BYTES;
-	packet->length -= ETHERNET_BYTES;
-	packet->headroom = (uint16_t)(packet->headroom + ETHERNET_BYTES);
+	packet->data += header;
+	packet->length -= header;
+	packet->headroom = (uint16_t)(packet->headroom + header);
 	return true;
 }
 
@@ -130,20 +139,6 @@ static bool is_foreign(const struct gw_thread *thread, const uint8_t *ip)
 	return gw_routes_find(routes, ip + (family == 4 ? 16 : 24), family).kind != GW_ROUTE_LOCAL;
 }
 
-static void unknown_spi(struct gw_thread *thread, const struct gw_port *port,
-			struct gw_packet *packet, uint32_t spi, uint8_t protocol)
-{
-	if (!is_foreign(thread, packet->data)) {
-		tell_bad_spi(thread, packet, spi, protocol);
-		gw_thread_drop(thread, packet, GW_DROP_UNKNOWN_SPI);
-		return;
-	}
-	if (gw_port_takes(port))
-		gw_deliver(thread, packet, 0);
-	else
-		gw_thread_forget(thread, packet);
-}
-
 void gw_open_later(struct gw_thread *thread, struct gw_packet *packet)
 {
 	if (thread->open_count == GW_BATCH)
@@ -215,6 +210,17 @@ static void clear_inbound(struct gw_thread *thread, struct gw_port *port, struct
 		gw_deliver(thread, packet, 0);
 	else
 		gw_thread_forget(thread, packet);
+}
+
+static void unknown_spi(struct gw_thread *thread, struct gw_port *port, struct gw_packet *packet,
+			uint32_t spi, uint8_t protocol)
+{
+	if (is_foreign(thread, packet->data)) {
+		clear_inbound(thread, port, packet);
+		return;
+	}
+	tell_bad_spi(thread, packet, spi, protocol);
+	gw_thread_drop(thread, packet, GW_DROP_UNKNOWN_SPI);
 }
 
 /* --- one packet */
