@@ -19,6 +19,7 @@ FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/e
 ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest tests/espd tests/espd_io
 C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c hw/bench/*.h)
 SKIPS := .pytest_cache/ipsecgw-skips
+TIMES := .pytest_cache/ipsecgw-times
 
 help:
 	@echo 'make demo      two gateways in network namespaces, one tunnel, real traffic (root)'
@@ -40,17 +41,19 @@ demo: deps-demo venv
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
 test: deps-peers deps-guest engine xdp venv
-	@rm -f $(SKIPS)
+	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not guest' $(ROOT_TESTS)
+	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 test-all: deps-peers deps-guest engine xdp venv
-	@rm -f $(SKIPS)
+	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
 	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not guest' $(ROOT_TESTS)
+	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
 fuzz: venv fuzz-engine

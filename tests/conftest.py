@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.repo.time_table import Times
+
 pytest_plugins = ("tests.guest.plugin",)
 
 # No test fails because the machine is busy.
@@ -14,10 +16,13 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 SKIPS = Path(".pytest_cache/ipsecgw-skips")
+TIMES = Path(".pytest_cache/ipsecgw-times")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Let SIGINT reach what tests start, also where a background shell had it ignored for its children."""
+    if not hasattr(config, "workerinput") and "GUEST_SHARE" not in os.environ:
+        config.pluginmanager.register(Times(TIMES), "ipsecgw-times")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
