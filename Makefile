@@ -87,6 +87,7 @@ deps: deps-demo deps-peers deps-guest deps-engine deps-xdp deps-lint
 
 deps-demo deps-test deps-xdp deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
+	@if [ -e .ci/packages-$*-$$(dpkg --print-architecture) ]; then .ci/install-packages .ci/packages-$*-$$(dpkg --print-architecture); fi
 
 # IKE daemons that are not installed but unpacked: see the script.
 deps-peers: deps-test

@@ -31,6 +31,7 @@ _LATER = (
     ("bench", "gateway.cli.bench", "measure the control plane, the native engine, packets through a gateway"),
     ("hw", "gateway.cli.hw", "what this machine can offload, with evidence and advice"),
     ("doctor", "gateway.cli.doctor", "what is wrong with this machine, with evidence and the fix"),
+    ("trace", "gateway.cli.trace", "what the kernel and the gateway drop right now, and why"),
     ("completion", "gateway.cli.completion", "print the script that lets bash and zsh complete this command"),
 )
 
