@@ -13,7 +13,7 @@ from gateway.datapath.xfrm.netlink import Policy, Sa, XfrmSocket
 from gateway.datapath.xfrm.placing import engine_of
 from gateway.datapath.xfrm.policies import serves_of
 from gateway.datapath.xfrm.sad import Held, Sad
-from gateway.datapath.xfrm.spd import Key, Spd
+from gateway.datapath.xfrm.spd import Key, Spd, closed_tag
 from gateway.ipsec.sa import Direction
 
 
@@ -35,7 +35,7 @@ def find_leftovers(xfrm: XfrmSocket, tag: int) -> Leftovers:
     """Return everything with our tag; in the netlink thread."""
     return Leftovers(
         tuple(sa for sa in xfrm.sas() if sa.body.selector.user == tag),
-        tuple(policy for policy in xfrm.policies() if policy.body.selector.user == tag),
+        tuple(policy for policy in xfrm.policies() if policy.body.selector.user in (tag, closed_tag(tag))),
     )
 
 

@@ -13,6 +13,9 @@ ACQUIRE outbound and is dropped inbound:
                OUT, FORWARD  BLOCK of fragments whose ports cannot be seen
     label + 3  FORWARD  local -> remote   allowed: OUT decides about it
 
+The kernel has room for one policy of each selector, and a policy that a device has goes with the device. So
+beneath those of packet offload the rest stands under another tag (`closed_tag`): it is there when they go.
+
 An entry with an interface id is only about the traffic of the XFRM interface that has it.
 
 So it is closed before the first SA and after the last. IPv6 lives on without SAs too: neighbour and multicast
@@ -135,7 +138,7 @@ def _every_policy(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tupl
     whole = cells(policy.local_ts, policy.remote_ts, may_widen=policy.action is not Action.BYPASS)
     if policy.action is Action.PROTECT:
         yield from _carried(policy, carriers, tag)
-        yield from _trapped(policy, carriers.trap_reqid, whole, tag)
+        yield from _trapped(policy, carriers.trap_reqid, whole, _trap_tag(carriers, tag))
     else:
         action = PolicyAction.ALLOW if policy.action is Action.BYPASS else PolicyAction.BLOCK
         for cell in whole:
@@ -167,6 +170,16 @@ def _carried(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tuple[Key
         for cell in _cells_of(policy, carrier):
             for key in _in(cell, tag):
                 yield key, made
+
+
+def closed_tag(tag: int) -> int:
+    """Return what is in the selectors of policies that must not be in the place of others of an agent."""
+    return tag ^ 2
+
+
+def _trap_tag(carriers: Carriers, tag: int) -> int:
+    offloaded = any(carrier.offload is not None for carrier in (*carriers.inbound, *carriers.outbound))
+    return closed_tag(tag) if offloaded else tag
 
 
 def _trapped(
@@ -428,7 +441,10 @@ class Spd:
     # --- what the kernel needs to hear --------------------------------------------------------------
 
     def changes(self) -> tuple[Change, ...]:
-        """Return the steps to what is wanted: what is new first, so that there is no gap."""
+        """Return the steps to what is wanted: what is new first, so that there is no gap.
+
+        What devices are given comes behind what lies beneath it.
+        """
         puts: list[Change] = []
         deletions: list[Change] = []
         # What IPv6 cannot do without comes before what would stop it, and goes after it.
@@ -438,6 +454,7 @@ class Spd:
                 del self._unsure[key]
             else:
                 (deletions if wanted is None else puts).append(Change(key, wanted))
+        puts.sort(key=lambda change: change.policy is not None and change.policy.offload is not None)
         return (*puts, *deletions)
 
     def _wanted(self, key: Key) -> KernelPolicy | None:

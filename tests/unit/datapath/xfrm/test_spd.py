@@ -8,7 +8,16 @@ import pytest
 from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.numbers import Mode, OffloadFlag, PolicyAction, PolicyDirection
-from gateway.datapath.xfrm.spd import Carrier, Carriers, Change, KernelPolicy, Key, Spd, kernel_policies
+from gateway.datapath.xfrm.spd import (
+    Carrier,
+    Carriers,
+    Change,
+    KernelPolicy,
+    Key,
+    Spd,
+    closed_tag,
+    kernel_policies,
+)
 from gateway.ipsec import sa as ipsec
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
@@ -127,11 +136,39 @@ def test_packet_offload_is_asked_of_policies_too() -> None:
 
     found = kernel_policies(policy(), both, TAG)
 
-    assert {key.direction: made.offload for key, made in found.items() if made.templates} == {
+    assert {
+        key.direction: made.offload
+        for key, made in found.items()
+        if made.templates and key.selector.user == TAG
+    } == {
         OUT: to_nic,
         IN: to_nic,
         FORWARD: to_nic,
     }
+
+
+def test_what_is_closed_stays_when_a_device_takes_its_policies_away() -> None:
+    """Linux deletes them with the device, and tells nobody (xfrm_dev_policy_flush)."""
+    to_nic = r.Offload(link=3, flags=OffloadFlag.PACKET)
+    spd = Spd(TAG)
+    spd.put(policy(), 1, NO_SA)
+    settle(spd)
+    spd.put(policy(), 1, replace(NO_SA, outbound=(carrier(offload=to_nic),)))
+
+    steps = settle(spd)
+
+    beneath = {
+        change.key.direction: change.policy
+        for change in steps
+        if change.key.selector.user == closed_tag(TAG) and change.policy is not None
+    }
+    assert beneath.keys() == {OUT, IN, FORWARD}
+    assert beneath[OUT].action is PolicyAction.BLOCK
+    assert all(made.offload is None for made in beneath.values())
+    (given,) = [change for change in steps if change.policy is not None and change.policy.offload is not None]
+    assert steps.index(given) == 3, "it is closed before the device gets anything"
+    assert given.policy is not None
+    assert given.policy.priority < beneath[OUT].priority
 
 
 @pytest.mark.parametrize(
