@@ -101,6 +101,14 @@ def _steering(data: Mapping[str, Any]) -> Iterable[Figure]:
         yield Figure(f"{what}, searched", row["searched_ns"], "ns")
 
 
+def _tcp(data: Mapping[str, Any]) -> Iterable[Figure]:
+    for row in data["rows"]:
+        if row["rounds"]:
+            for name, unit in (("gigabits_per_s", "Gb/s"), ("cpu_s_per_gigabit", "CPU s/Gb")):
+                value = median(measured[name] for measured in row["rounds"])
+                yield Figure(f"{row['way']}, {unit}", value, unit)
+
+
 def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
     from gateway.bench.path.results import read_results  # noqa: PLC0415 - loaded when it is used
 
@@ -120,6 +128,7 @@ _SUBJECTS: Final[dict[str, Callable[[Mapping[str, Any]], Iterable[Figure]]]] = {
     "crypto": _engine,
     "engine": _engine,
     "steering": _steering,
+    "tcp": _tcp,
     "path": _path,
 }
 

@@ -20,6 +20,10 @@ from gateway.bench.ike import run as ike
 from gateway.bench.ike.suites import SUITES, find_suites
 from gateway.bench.steering import run as steering
 from gateway.bench.steering import tables as steering_tables
+from gateway.bench.tcp import run as tcp
+from gateway.bench.tcp import tables as tcp_tables
+from gateway.bench.tcp.pair import WAYS
+from gateway.bench.topology import require_root
 from gateway.cli import bench_agent, bench_api, bench_path
 from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
@@ -52,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("path", help=help_text, description=help_text)
     bench_path.add_arguments(subject)
     subject.set_defaults(measure=bench_path.measure)
+    help_text = "one TCP stream between two hosts, each behind a gateway, all on this machine"
+    subject = subjects.add_parser("tcp", help=help_text, description=help_text)
+    _add_tcp_arguments(subject)
+    subject.set_defaults(measure=_measure_tcp)
     for subject in subjects.choices.values():
         add_output_arguments(subject)
     help_text = (
@@ -159,6 +167,32 @@ def _measure_steering(options: argparse.Namespace) -> int:
         lambda line: print(f"measuring {line}", file=sys.stderr, flush=True),
     )
     return deliver(options, steering_tables.report(results))
+
+
+def _add_tcp_arguments(parser: argparse.ArgumentParser) -> None:
+    names = [way.name for way in WAYS]
+    parser.add_argument(
+        "--way",
+        action="append",
+        choices=names,
+        metavar="WAY",
+        help=f"how the gateways carry it: one of {'; '.join(names)}; repeatable (default: all)",
+    )
+    parser.add_argument(
+        "--rounds", type=count, default=5, metavar="N", help="each measures every way once (5)"
+    )
+    parser.add_argument("--seconds", type=seconds, default=4.0, metavar="S", help="of sending for each (4)")
+
+
+def _measure_tcp(options: argparse.Namespace) -> int:
+    require_root()
+    results = tcp.run(
+        [way for way in WAYS if not options.way or way.name in options.way],
+        rounds=max(1, options.rounds),
+        seconds=options.seconds,
+        say=lambda line: print(f"measuring {line}", file=sys.stderr, flush=True),
+    )
+    return deliver(options, tcp_tables.report(results))
 
 
 def _measure_crypto(options: argparse.Namespace) -> int:
