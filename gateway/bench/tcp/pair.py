@@ -29,7 +29,7 @@ _STOP_S: Final = 15.0
 _KEY_BITS: Final = 256
 _SALT_BYTES: Final = 4
 _CONNECTION: Final = "bench"
-_NAT_T_PORT: Final = 4500
+_IN_UDP: Final = UdpEncapsulation(source_port=4500, destination_port=4500)
 
 
 class NoGateway(GatewayError):
@@ -179,7 +179,7 @@ class _Half:
             encryption=Encr.AES_GCM_16,
             encryption_key=self.keys[number],
             key_bits=_KEY_BITS,
-            encapsulation=UdpEncapsulation(_NAT_T_PORT, _NAT_T_PORT) if self.way.encapsulated else None,
+            encapsulation=_IN_UDP if self.way.encapsulated else None,
             local_ts=(TrafficSelector.parse(self.here.inside),),
             remote_ts=(TrafficSelector.parse(self.there.inside),),
             connection=_CONNECTION,

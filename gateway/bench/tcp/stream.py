@@ -8,7 +8,6 @@ import argparse
 import json
 import signal
 import socket
-import sys
 import time
 from typing import Final
 
@@ -56,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
