@@ -21,7 +21,7 @@ RENEW_BEFORE_S: Final = 30 * 86400.0
 EARLIEST: Final = 1_735_689_600.0
 """2025-01-01: a clock before it was never set."""
 
-_OURS: Final = ("ipsecgw", "gateway.cli.main")
+_OURS: Final = ("ipsecgw", "gateway.cli.main", "gateway.app.")
 _DAY_S: Final = 86400.0
 
 

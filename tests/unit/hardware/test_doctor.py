@@ -133,8 +133,17 @@ def test_what_is_wrong_is_told_with_evidence_and_fix(
     assert all(finding.evidence for finding in wrong)
 
 
-def test_a_port_of_ours_is_no_problem() -> None:
-    findings = examine(replace(WELL, listeners=listener("python -m gateway.cli.main agent")))
+@pytest.mark.parametrize(
+    "process",
+    [
+        "python -m gateway.cli.main agent",
+        "/usr/bin/python3 -P -m gateway.app.agent --backend auto",  # a child of `ipsecgw run`
+        "/usr/lib/ipsecgw/bin/python3 -P /usr/bin/ipsecgw agent",
+    ],
+    ids=["module", "run", "package"],
+)
+def test_a_port_of_ours_is_no_problem(process: str) -> None:
+    findings = examine(replace(WELL, listeners=listener(process)))
 
     assert {finding.severity for finding in findings} == {Severity.OK}
 
