@@ -27,7 +27,7 @@ _ADVICE = {
 
 #: What to do to have an SA on a better engine than it is on; docs/troubleshooting.md says more.
 PLACEMENT_ADVICE: Final = {
-    PlacementReason.NO_BACKEND: "`ipsecgw hw` says what is lacking here; --backend of the agent, what it uses",
+    PlacementReason.NO_BACKEND: "`ipsecgw hw` says what is lacking here, --backend of the agent what is used",
     PlacementReason.NO_DEVICE: "`ipsecgw hw` says what each NIC offers; use an address of one that offloads",
     PlacementReason.FEATURE_OFF: "`ipsecgw hw` says how to switch it on",
     PlacementReason.KERNEL_TOO_OLD: "boot the kernel it names, or a later one",
