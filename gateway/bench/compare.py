@@ -91,6 +91,8 @@ def _engine(data: Mapping[str, Any]) -> Iterable[Figure]:
     for row in data["results"]:
         suite = f"{row['suite']} by {row['library']}"
         what = f"{suite}, {row['what']}, {row['packet_bytes']} bytes, {row['sas']} SAs"
+        if row["sas"] > 1:
+            what += f" ({row['order']})"
         yield Figure(what, row["cycles"], "cycles")
 
 

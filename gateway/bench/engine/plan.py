@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Final
 
 from gateway.datapath.engine.core import Crypto
@@ -14,6 +15,12 @@ DIRECT: Final = "direct"
 CRYPTO: Final = "crypto"
 SEAL: Final = "seal"
 OPEN: Final = "open"
+FETCH: Final = "fetch"
+TURNS: Final = "turns"
+TRAINS: Final = "trains"
+RANDOM: Final = "random"
+ORDERS: Final = (TURNS, TRAINS, RANDOM)
+"""How packets go through many SAs: by turns, eight at a time to one at random, or each to one at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,12 @@ class Measure:
     """One thing to measure."""
 
     what: str
-    """`direct`, `crypto`, `seal` or `open`: see bench.c."""
+    """`direct`, `crypto`, `seal`, `open` or `fetch`: see bench.c."""
     suite: BenchSuite
     crypto: Crypto
     packet_bytes: int
     sas: int = 1
+    order: str = TURNS
 
     @property
     def spec(self) -> str:
@@ -65,7 +73,7 @@ class Measure:
             self.packet_bytes,
             self.sas,
         )
-        return ":".join((self.what, *(str(int(number)) for number in numbers)))
+        return ":".join((self.what, *(str(int(number)) for number in numbers), self.order))
 
 
 def has_direct_call(suite: BenchSuite, crypto: Crypto) -> bool:
@@ -89,12 +97,14 @@ def engine_measures(
     suite: BenchSuite, crypto: Crypto, sizes: Sequence[int], sa_counts: Sequence[int]
 ) -> list[Measure]:
     """Return the measures of `bench engine`: ESP both ways, beside the library alone under as many keys."""
-    measures = []
-    for sas in sa_counts:
-        for size in sizes:
-            if has_direct_call(suite, crypto):
-                measures.append(Measure(DIRECT, suite, crypto, size, sas))
-            elif sas == 1:
-                measures.append(Measure(CRYPTO, suite, crypto, size))
-            measures += (Measure(what, suite, crypto, size, sas) for what in (SEAL, OPEN))
+    measures: list[Measure] = []
+    for sas, order, size in product(sa_counts, ORDERS, sizes):
+        if sas == 1 and order != TURNS:
+            continue
+        whats = [SEAL, OPEN]
+        if has_direct_call(suite, crypto):
+            whats = [DIRECT, *whats] if sas == 1 else [FETCH, DIRECT, *whats]
+        elif sas == 1:
+            whats = [CRYPTO, *whats]
+        measures += (Measure(what, suite, crypto, size, sas, order) for what in whats)
     return measures

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
-from gateway.bench.engine.plan import CRYPTO, DIRECT, OPEN, SEAL, Measure
+from gateway.bench.engine.plan import CRYPTO, DIRECT, OPEN, SEAL, TURNS, Measure
 from gateway.datapath.engine.core import EngineError, library_path
 from gateway.hardware.cpu import parse_cpu
 from gateway.hardware.readings import read_text
@@ -71,19 +71,25 @@ class Results:
 
     def ratio(self, result: Result) -> float | None:
         """Return the speed beside the crypto library alone: same size, one key, round by round."""
-        base = self._find((DIRECT, CRYPTO), result, sas=1)
+        base = self._find((DIRECT, CRYPTO), result, sas=1, order=TURNS)
+        return None if base is None or base is result else _paired(base, result)
+
+    def own_ratio(self, result: Result) -> float | None:
+        """Return the speed beside the crypto library alone under as many keys, in the same order."""
+        measure = result.measure
+        base = self._find((DIRECT,), result, sas=measure.sas, order=measure.order)
         return None if base is None or base is result else _paired(base, result)
 
     def slowdown(self, result: Result) -> float | None:
         """Return by what part the many SAs of a measure are slower than one."""
-        base = self._find((result.measure.what,), result, sas=1)
+        base = self._find((result.measure.what,), result, sas=1, order=TURNS)
         return None if base is None or base is result else 1 / _paired(base, result) - 1
 
-    def _find(self, whats: Sequence[str], like: Result, sas: int) -> Result | None:
-        wanted = (like.measure.suite, like.measure.crypto, like.measure.packet_bytes, sas)
+    def _find(self, whats: Sequence[str], like: Result, *, sas: int, order: str) -> Result | None:
+        wanted = (like.measure.suite, like.measure.crypto, like.measure.packet_bytes, sas, order)
         for result in self.results:
             measure = result.measure
-            found = (measure.suite, measure.crypto, measure.packet_bytes, measure.sas)
+            found = (measure.suite, measure.crypto, measure.packet_bytes, measure.sas, measure.order)
             if measure.what in whats and found == wanted:
                 return result
         return None
@@ -107,11 +113,15 @@ class Results:
             "library": measure.crypto.name.lower(),
             "packet_bytes": measure.packet_bytes,
             "sas": measure.sas,
+            "order": measure.order,
             "cycles": result.cycles,
             "cycles_quartiles": result.spread,
             "nanoseconds": round(self.nanoseconds(result), 2),
             "gigabits_per_second": round(self.gigabits(result), 2),
             "speed_beside_crypto_alone": self.ratio(result) if measure.what in (SEAL, OPEN) else None,
+            "speed_beside_crypto_with_as_many_keys": (
+                self.own_ratio(result) if measure.what in (SEAL, OPEN) else None
+            ),
             "slower_than_one_sa": self.slowdown(result),
             "rounds": result.rounds,
         }

@@ -1,6 +1,8 @@
 """The results of the engine's benchmarks as reports.
 
-`÷ raw` is speed beside the crypto library alone, `÷ 1 SA` how much longer a packet takes than with one SA.
+`÷ raw` is speed beside the crypto library alone with one key, `÷ keys` beside it with as many keys, and
+`÷ 1 SA` how much longer a packet takes than with one SA. `fetch` is no packet, but what memory alone takes
+for the lines of its SA.
 """
 
 from rich.table import Table
@@ -14,6 +16,7 @@ _TITLES = {
     "crypto": "bursts",
     "seal": "seal",
     "open": "open",
+    "fetch": "fetch",
 }
 
 
@@ -35,19 +38,24 @@ def crypto_report(results: Results) -> Report:
 def engine_report(results: Results) -> Report:
     """Return what `bench engine` measured."""
     suite = results.results[0].measure.suite.name
-    table = _table(f"ESP tunnel {suite} in memory, one core", "SAs", "what", "bytes")
+    table = _table(f"ESP tunnel {suite} in memory, one core", "SAs", "order", "what", "bytes")
     table.add_column("÷ raw", justify="right", no_wrap=True, min_width=5)
+    table.add_column("÷ keys", justify="right", no_wrap=True)
     table.add_column("÷ 1 SA", justify="right", no_wrap=True)
     for result in results.results:
         measure = result.measure
-        ratio = results.ratio(result) if measure.what in (SEAL, OPEN) and measure.sas == 1 else None
+        is_esp = measure.what in (SEAL, OPEN)
+        ratio = results.ratio(result) if is_esp and measure.sas == 1 else None
+        own = results.own_ratio(result) if is_esp else None
         slower = results.slowdown(result)
         table.add_row(
             f"{measure.sas:,}",
+            measure.order if measure.sas > 1 else "",
             _TITLES[measure.what],
             str(measure.packet_bytes),
             *_figures(results, result),
             "" if ratio is None else f"{ratio:.2f}",
+            "" if own is None else f"{own:.2f}",
             "" if slower is None else f"{slower:+.0%}",
         )
     return _report("engine", results, table)
@@ -89,4 +97,5 @@ def _report(subject: str, results: Results, table: Table) -> Report:
 def _label(result: Result) -> str:
     measure = result.measure
     suite = f"{measure.suite.name} by {measure.crypto.name.lower()}"
-    return f"{suite}, {_TITLES[measure.what]}, {measure.packet_bytes} B, {measure.sas:,} SAs"
+    order = f" ({measure.order})" if measure.sas > 1 else ""
+    return f"{suite}, {_TITLES[measure.what]}, {measure.packet_bytes} B, {measure.sas:,} SAs{order}"

@@ -96,25 +96,25 @@ static struct sample seal_esp(const struct peer *peer, struct gw_hot *hot, const
 			      size_t text, bool in_udp)
 {
 	const struct gw_sa *sa = hot->sa;
-	size_t bytes = GW_ESP_BYTES + sa->iv_bytes + text + sa->icv_bytes;
+	size_t bytes = GW_ESP_BYTES + sa->suite.iv_bytes + text + sa->suite.icv_bytes;
 	struct sample sample = in_udp ? with_header(peer, GW_PROTOCOL_UDP, GW_UDP_BYTES + bytes)
 				      : with_header(peer, GW_PROTOCOL_ESP, bytes);
-	uint8_t *esp = sample.packet.data + sample.packet.length - sa->icv_bytes - text -
-		       sa->iv_bytes - GW_ESP_BYTES;
+	uint8_t *esp = sample.packet.data + sample.packet.length - sa->suite.icv_bytes - text -
+		       sa->suite.iv_bytes - GW_ESP_BYTES;
 	struct gw_op op = {
 		.sa = hot->sa,
 		.auth = esp,
-		.text = esp + GW_ESP_BYTES + sa->iv_bytes,
+		.text = esp + GW_ESP_BYTES + sa->suite.iv_bytes,
 		.iv = esp + GW_ESP_BYTES,
-		.icv = esp + GW_ESP_BYTES + sa->iv_bytes + text,
+		.icv = esp + GW_ESP_BYTES + sa->suite.iv_bytes + text,
 		.sequence = ++hot->sequence,
 		.text_bytes = (uint32_t)text,
-		.auth_bytes = (uint32_t)(GW_ESP_BYTES + sa->iv_bytes + text),
+		.auth_bytes = (uint32_t)(GW_ESP_BYTES + sa->suite.iv_bytes + text),
 	};
 
 	gw_store32(esp, peer->params.spi);
 	gw_store32(esp + 4, (uint32_t)op.sequence);
-	memset(esp + 8, 0, sa->iv_bytes);
+	memset(esp + 8, 0, sa->suite.iv_bytes);
 	memcpy(op.text, data, text);
 	if (in_udp) {
 		/* A NAT may have any port. */
@@ -141,7 +141,7 @@ static struct sample seal_ah(const struct peer *peer, struct gw_hot *hot, const 
 		.auth = ip,
 		.text = ip,
 		.iv = iv,
-		.icv = ah + GW_AH_FIXED_BYTES + sa->iv_bytes,
+		.icv = ah + GW_AH_FIXED_BYTES + sa->suite.iv_bytes,
 		.sequence = ++hot->sequence,
 		.auth_bytes = sample.packet.length,
 	};
@@ -166,7 +166,7 @@ static bool seal_anything(const struct peer *peer, const uint8_t *data, size_t s
 			  struct sample *sample)
 {
 	struct gw_hot *hot = gw_find_hot(worker, peer->outbound);
-	size_t text = size & ~(size_t)hot->sa->align_mask;
+	size_t text = gw_align_down(hot->sa, (uint32_t)size);
 
 	if (size < 1 || (!hot->sa->ah_bytes && text < GW_TRAILER_BYTES))
 		return false;

@@ -81,7 +81,7 @@ static enum gw_drop_reason sign(struct gw_worker *worker, struct gw_sa *sa,
 	op->auth_bytes = packet->length;
 	op->text_bytes = 0;
 	op->iv = scratch->field;
-	op->icv = ah + GW_AH_FIXED_BYTES + sa->iv_bytes;
+	op->icv = ah + GW_AH_FIXED_BYTES + sa->suite.iv_bytes;
 	op->head = (uint16_t)header;
 	op->udp = 0;
 	return cover(scratch, packet->data, header, true);
@@ -111,20 +111,20 @@ enum gw_drop_reason gw_ah_prepare_tunnel(struct gw_worker *worker, struct gw_hot
 		return GW_DROP_UNSUPPORTED;
 	if (reason != GW_DROP_NONE)
 		return reason;
-	if (packet->length > sa->max_payload || !has_room(packet))
+	if (packet->length > sa->out.max_payload || !has_room(packet))
 		return GW_DROP_TOO_BIG;
 	reason = gw_account(worker, hot, packet->length, sequence);
 	if (reason != GW_DROP_NONE)
 		return reason;
 	packet->sequence = hot->sequence = sequence;
 	grow(packet, (uint32_t)sa->ah_bytes + sa->outer_bytes);
-	memcpy(packet->data, sa->template + GW_LINE - GW_ESP_BYTES - sa->outer_bytes,
+	memcpy(packet->data, sa->out.template + GW_TEMPLATE_BYTES - GW_ESP_BYTES - sa->outer_bytes,
 	       sa->outer_bytes);
-	if (sa->family == 4)
-		gw_fill_ipv4(sa, packet->data, packet->length, inner.tos & sa->tos_mask,
+	if (sa->rest->family == 4)
+		gw_fill_ipv4(sa, packet->data, packet->length, inner.tos & sa->out.tos_mask,
 			     gw_outer_df(sa, inner.is_df), identification(hot, sequence));
 	else
-		gw_fill_ipv6(packet->data, packet->length, inner.tos & sa->tos_mask);
+		gw_fill_ipv6(packet->data, packet->length, inner.tos & sa->out.tos_mask);
 	write_ah(hot, packet->data + sa->outer_bytes, inner.next_header, sequence);
 	return sign(worker, sa, packet, sa->outer_bytes, op);
 }
@@ -152,13 +152,13 @@ enum gw_drop_reason gw_ah_prepare_transport(struct gw_worker *worker, struct gw_
 
 	if (packet->flags & GW_PACKET_DUMMY)
 		return GW_DROP_UNSUPPORTED;
-	if (reason == GW_DROP_NONE && packet->data[0] >> 4 != sa->family)
+	if (reason == GW_DROP_NONE && packet->data[0] >> 4 != sa->rest->family)
 		reason = GW_DROP_MODE_MISMATCH;
 	if (reason == GW_DROP_NONE)
 		reason = try_cover(packet->data, split.header);
 	if (reason != GW_DROP_NONE)
 		return reason;
-	if (length > GW_AH_MAX_BYTES || (sa->path_mtu && length > sa->path_mtu) ||
+	if (length > GW_AH_MAX_BYTES || (sa->rest->path_mtu && length > sa->rest->path_mtu) ||
 	    !has_room(packet))
 		return GW_DROP_TOO_BIG;
 	reason = gw_account(worker, hot, packet->length - split.header, sequence);
@@ -169,7 +169,7 @@ enum gw_drop_reason gw_ah_prepare_transport(struct gw_worker *worker, struct gw_
 	ip = packet->data;
 	memmove(ip, ip + sa->ah_bytes, split.header);
 	/* Without DF and identification Linux would make one up, behind the ICV. */
-	if (sa->family == 4 && gw_load16(ip + 4) == 0 && !(gw_load16(ip + 6) & GW_IPV4_DF))
+	if (sa->rest->family == 4 && gw_load16(ip + 4) == 0 && !(gw_load16(ip + 6) & GW_IPV4_DF))
 		gw_store16(ip + 4, identification(hot, sequence));
 	gw_set_payload(ip, split.header, split.next_field, GW_PROTOCOL_AH, length);
 	write_ah(hot, ip + split.header, split.next_header, sequence);
@@ -183,7 +183,7 @@ void gw_ah_finish(struct gw_worker *worker, struct gw_packet *packet, const stru
 	memcpy(packet->data, scratch->header, scratch->header_bytes);
 	if (!op->sa->inbound)
 		memcpy(packet->data + op->head + GW_AH_FIXED_BYTES, scratch->field,
-		       op->sa->iv_bytes);
+		       op->sa->suite.iv_bytes);
 }
 
 /* --- inbound (RFC 4302 §3.4) */
@@ -226,7 +226,7 @@ enum gw_drop_reason gw_ah_prepare_open(struct gw_worker *worker, struct gw_sa *s
 	op->auth_bytes = outer->end;
 	op->text_bytes = 0;
 	op->iv = scratch->field;
-	op->icv = scratch->field + sa->iv_bytes;
+	op->icv = scratch->field + sa->suite.iv_bytes;
 	op->head = (uint16_t)outer->head;
 	op->udp = 0;
 	return GW_DROP_NONE;

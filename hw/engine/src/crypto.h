@@ -13,7 +13,12 @@ struct gw_crypto_library {
 	/* Make what a worker needs; GW_OK also where nothing is needed. */
 	enum gw_error (*start)(struct gw_worker *worker);
 	void (*stop)(struct gw_worker *worker);
-	/* Expand the keys of an SA whose suite is set; sets its run, direct, keys and clear. */
+	/* How much memory behind an SA its keys want, on a line of its own; 0: the library has its own. */
+	size_t (*key_bytes)(const struct gw_suite *suite);
+	/*
+	 * Expand the keys of an SA whose suite is set, into what `keys` points to if there is any;
+	 * sets run, direct, and `clear` or keys where they are needed.
+	 */
 	enum gw_error (*init)(struct gw_worker *worker, struct gw_sa *sa,
 			      const struct gw_sa_params *params);
 };

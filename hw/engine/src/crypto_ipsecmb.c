@@ -5,9 +5,7 @@
  * with packets.
  */
 #include "crypto.h"
-
-#include <intel-ipsec-mb.h>
-#include <stdlib.h>
+#include "gcm_keys.h"
 
 #define ROUND_KEYS_BYTES (16 * 15)
 
@@ -21,6 +19,10 @@ struct keys {
 	alignas(16) uint8_t inner[IMB_SHA_512_BLOCK_SIZE];
 	alignas(16) uint8_t outer[IMB_SHA_512_BLOCK_SIZE];
 };
+static_assert(sizeof(struct keys) <= GW_MAX_KEY_BYTES &&
+		      sizeof(struct gcm_key_data) <= GW_MAX_KEY_BYTES,
+	      "keys fit behind an SA");
+static_assert(alignof(struct gcm_key_data) <= GW_LINE, "keys begin a line");
 
 static const char *name(void)
 {
@@ -43,7 +45,6 @@ static enum gw_error start(struct gw_worker *worker)
 	if (!manager)
 		return GW_E_MEMORY;
 	worker->multi_buffer = manager;
-	worker->gcm_keys.bytes = sizeof(struct gcm_key_data);
 	init_mb_mgr_auto(manager, NULL);
 	return imb_get_errno(manager) == 0 ? GW_OK : GW_E_CRYPTO;
 }
@@ -53,20 +54,36 @@ static void stop(struct gw_worker *worker)
 	if (worker->multi_buffer)
 		free_mb_mgr(worker->multi_buffer);
 	worker->multi_buffer = NULL;
-	gw_slab_end(&worker->gcm_keys);
 }
 
-/*
- * --- GCM (RFC 4106) and GMAC (RFC 4543), directly
- *
- * Keys are not fetched ahead: it was measured, and gained nothing with 1 to 10,000 SAs.
- */
+/* --- GCM (RFC 4106) and GMAC (RFC 4543), directly */
+
+/* Keys are fetched so many packets ahead: 2 to 16 were measured, and this is among the best. */
+#define AHEAD 4
+
+static inline void fetch_keys(const struct gw_op *op)
+{
+	const char *keys = op->sa->keys;
+
+	for (size_t line = 0; line < GW_ROUND_KEY_LINES; line++)
+		__builtin_prefetch(keys + line * GW_LINE);
+	for (size_t line = gw_first_power_line(op->text_bytes); line < GW_GCM_KEY_LINES; line++)
+		__builtin_prefetch(keys + line * GW_LINE);
+}
+
+static inline void fetch_ahead(const struct gw_op *ops, size_t at, size_t count)
+{
+	if (at < count && ops[at].sa != ops[at - 1].sa)
+		fetch_keys(&ops[at]);
+}
 
 static void seal_gcm(struct gw_worker *worker, struct gw_op *ops, size_t count)
 {
 	struct gcm_context_data context;
 
 	(void)worker;
+	for (size_t i = 1; i < AHEAD; i++)
+		fetch_ahead(ops, i, count);
 	for (size_t i = 0; i < count; i++) {
 		struct gw_op *op = &ops[i];
 		const struct gcm_key_data *keys = op->sa->keys;
@@ -74,10 +91,11 @@ static void seal_gcm(struct gw_worker *worker, struct gw_op *ops, size_t count)
 		uint32_t aad_bytes;
 		const uint8_t *aad = gw_make_aad(buffer, op, &aad_bytes);
 
+		fetch_ahead(ops, i + AHEAD, count);
 		gw_make_nonce(nonce, op);
 		((aes_gcm_enc_dec_t)op->sa->direct)(keys, &context, op->text, op->text,
 						    op->text_bytes, nonce, aad, aad_bytes, op->icv,
-						    op->sa->icv_bytes);
+						    op->sa->suite.icv_bytes);
 		op->failed = 0;
 	}
 }
@@ -87,6 +105,8 @@ static void open_gcm(struct gw_worker *worker, struct gw_op *ops, size_t count)
 	struct gcm_context_data context;
 
 	(void)worker;
+	for (size_t i = 1; i < AHEAD; i++)
+		fetch_ahead(ops, i, count);
 	for (size_t i = 0; i < count; i++) {
 		struct gw_op *op = &ops[i];
 		const struct gcm_key_data *keys = op->sa->keys;
@@ -94,11 +114,12 @@ static void open_gcm(struct gw_worker *worker, struct gw_op *ops, size_t count)
 		uint32_t aad_bytes;
 		const uint8_t *aad = gw_make_aad(buffer, op, &aad_bytes);
 
+		fetch_ahead(ops, i + AHEAD, count);
 		gw_make_nonce(nonce, op);
 		((aes_gcm_enc_dec_t)op->sa->direct)(keys, &context, op->text, op->text,
 						    op->text_bytes, nonce, aad, aad_bytes, tag,
-						    op->sa->icv_bytes);
-		op->failed = gw_differs(tag, op->icv, op->sa->icv_bytes) != 0;
+						    op->sa->suite.icv_bytes);
+		op->failed = gw_differs(tag, op->icv, op->sa->suite.icv_bytes) != 0;
 	}
 }
 
@@ -110,13 +131,13 @@ static void gmac(struct gw_op *op, uint8_t *cover, uint32_t bytes)
 
 	gw_make_nonce(nonce, op);
 	((aes_gcm_enc_dec_t)op->sa->direct)(keys, &context, cover, cover, 0, nonce, cover, bytes,
-					    tag, op->sa->icv_bytes);
+					    tag, op->sa->suite.icv_bytes);
 	if (op->sa->inbound) {
-		op->failed = gw_differs(tag, op->icv, op->sa->icv_bytes) != 0;
+		op->failed = gw_differs(tag, op->icv, op->sa->suite.icv_bytes) != 0;
 		return;
 	}
 	op->failed = 0;
-	memcpy(op->icv, tag, op->sa->icv_bytes);
+	memcpy(op->icv, tag, op->sa->suite.icv_bytes);
 }
 
 static void run_esp_gmac(struct gw_worker *worker, struct gw_op *ops, size_t count)
@@ -184,14 +205,14 @@ static void fill_cipher(IMB_JOB *job, const struct gw_op *op, struct job_buffers
 	job->cipher_start_src_offset_in_bytes = (uint64_t)(op->text - op->auth);
 	job->msg_len_to_cipher_in_bytes = op->text_bytes;
 	job->iv = op->iv;
-	job->iv_len_in_bytes = op->sa->iv_bytes;
+	job->iv_len_in_bytes = op->sa->suite.iv_bytes;
 	if (op->sa->suite.cipher == GW_CIPHER_CTR) {
 		gw_make_ctr_block(buffers->nonce, op);
 		job->iv = buffers->nonce;
 		job->iv_len_in_bytes = 16;
 	}
 	job->auth_tag_output = buffers->tag;
-	job->auth_tag_output_len_in_bytes = op->sa->icv_bytes;
+	job->auth_tag_output_len_in_bytes = op->sa->suite.icv_bytes;
 	job->hash_start_src_offset_in_bytes = 0;
 }
 
@@ -201,7 +222,7 @@ static void fill_mac(IMB_JOB *job, const struct gw_op *op, struct job_buffers *b
 	uint32_t bytes = op->auth_bytes;
 
 	if (op->sa->inbound)
-		memcpy(buffers->icv, op->icv, op->sa->icv_bytes);
+		memcpy(buffers->icv, op->icv, op->sa->suite.icv_bytes);
 	if (op->sa->esn) {
 		gw_store32(op->auth + bytes, (uint32_t)(op->sequence >> 32));
 		bytes += 4;
@@ -226,7 +247,7 @@ static void fill_chacha(IMB_JOB *job, const struct gw_op *op, struct job_buffers
 {
 	uint32_t aad_bytes;
 
-	memcpy(buffers->icv, op->icv, op->sa->icv_bytes);
+	memcpy(buffers->icv, op->icv, op->sa->suite.icv_bytes);
 	gw_make_nonce(buffers->nonce, op);
 	job->iv = buffers->nonce;
 	job->iv_len_in_bytes = 12;
@@ -241,7 +262,7 @@ static void fill_ccm(IMB_JOB *job, const struct gw_op *op, struct job_buffers *b
 {
 	uint32_t aad_bytes;
 
-	memcpy(buffers->icv, op->icv, op->sa->icv_bytes);
+	memcpy(buffers->icv, op->icv, op->sa->suite.icv_bytes);
 	memcpy(buffers->nonce, op->sa->salt, 3);
 	memcpy(buffers->nonce + 3, op->iv, 8);
 	job->iv = buffers->nonce;
@@ -283,9 +304,9 @@ static void settle(struct gw_op *op, const struct job_buffers *buffers)
 	if (op->failed)
 		return;
 	if (op->sa->inbound)
-		op->failed = gw_differs(buffers->tag, buffers->icv, op->sa->icv_bytes) != 0;
+		op->failed = gw_differs(buffers->tag, buffers->icv, op->sa->suite.icv_bytes) != 0;
 	else
-		memcpy(op->icv, buffers->tag, op->sa->icv_bytes);
+		memcpy(op->icv, buffers->tag, op->sa->suite.icv_bytes);
 }
 
 static void run_jobs(struct gw_worker *worker, struct gw_op *ops, size_t count)
@@ -423,37 +444,23 @@ static bool has_gcm_keys(const struct gw_suite *suite)
 	       suite->mac == GW_MAC_GMAC;
 }
 
-static void clear(struct gw_worker *worker, struct gw_sa *sa)
+static size_t key_bytes(const struct gw_suite *suite)
 {
-	if (has_gcm_keys(&sa->suite)) {
-		gw_slab_give(&worker->gcm_keys, sa->keys);
-	} else {
-		gw_wipe(sa->keys, sizeof(struct keys));
-		free(sa->keys);
-	}
-	sa->keys = NULL;
+	return has_gcm_keys(suite) ? sizeof(struct gcm_key_data) : sizeof(struct keys);
 }
 
 static enum gw_error init(struct gw_worker *worker, struct gw_sa *sa,
 			  const struct gw_sa_params *params)
 {
 	IMB_MGR *manager = worker->multi_buffer;
-	bool is_gcm = has_gcm_keys(&sa->suite);
+	bool is_ah = sa->suite.mac == GW_MAC_GMAC;
 
-	sa->keys = is_gcm ? gw_slab_take(&worker->gcm_keys)
-			  : aligned_alloc(alignof(struct keys), sizeof(struct keys));
-	if (!sa->keys)
-		return GW_E_MEMORY;
-	sa->clear = clear;
 	sa->run = find_run(sa);
-	if (is_gcm) {
-		bool is_ah = sa->suite.mac == GW_MAC_GMAC;
-
+	if (has_gcm_keys(&sa->suite)) {
 		init_gcm(manager, sa, is_ah ? params->integrity_key : params->encryption_key,
 			 is_ah ? sa->suite.mac_key_bytes : sa->suite.key_bytes);
 		return GW_OK;
 	}
-	memset(sa->keys, 0, sizeof(struct keys));
 	init_cipher(manager, sa, sa->keys, params->encryption_key);
 	init_mac(manager, sa, sa->keys, params->integrity_key);
 	return GW_OK;
@@ -465,5 +472,6 @@ const struct gw_crypto_library gw_ipsecmb = {
 	.has = has,
 	.start = start,
 	.stop = stop,
+	.key_bytes = key_bytes,
 	.init = init,
 };

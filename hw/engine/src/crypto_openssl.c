@@ -59,13 +59,13 @@ static bool finish(struct keys *keys)
 
 static bool set_tag(struct keys *keys, const struct gw_op *op)
 {
-	return EVP_CIPHER_CTX_ctrl(keys->cipher, EVP_CTRL_AEAD_SET_TAG, op->sa->icv_bytes,
+	return EVP_CIPHER_CTX_ctrl(keys->cipher, EVP_CTRL_AEAD_SET_TAG, op->sa->suite.icv_bytes,
 				   op->icv) == 1;
 }
 
 static bool get_tag(struct keys *keys, const struct gw_op *op)
 {
-	return EVP_CIPHER_CTX_ctrl(keys->cipher, EVP_CTRL_AEAD_GET_TAG, op->sa->icv_bytes,
+	return EVP_CIPHER_CTX_ctrl(keys->cipher, EVP_CTRL_AEAD_GET_TAG, op->sa->suite.icv_bytes,
 				   op->icv) == 1;
 }
 
@@ -153,7 +153,7 @@ static bool compute_mac(const struct gw_op *op, uint8_t mac[EVP_MAX_MD_SIZE])
 	       EVP_MAC_update(keys->mac, op->auth, op->auth_bytes) == 1 &&
 	       (!op->sa->esn || EVP_MAC_update(keys->mac, high, sizeof(high)) == 1) &&
 	       EVP_MAC_final(keys->mac, mac, &bytes, EVP_MAX_MD_SIZE) == 1 &&
-	       bytes >= op->sa->icv_bytes;
+	       bytes >= op->sa->suite.icv_bytes;
 }
 
 static bool encipher(const struct gw_op *op)
@@ -176,11 +176,11 @@ static bool separate(const struct gw_op *op)
 	uint8_t mac[EVP_MAX_MD_SIZE];
 
 	if (op->sa->inbound)
-		return compute_mac(op, mac) && !gw_differs(mac, op->icv, op->sa->icv_bytes) &&
+		return compute_mac(op, mac) && !gw_differs(mac, op->icv, op->sa->suite.icv_bytes) &&
 		       encipher(op);
 	if (!encipher(op) || !compute_mac(op, mac))
 		return false;
-	memcpy(op->icv, mac, op->sa->icv_bytes);
+	memcpy(op->icv, mac, op->sa->suite.icv_bytes);
 	return true;
 }
 
@@ -272,11 +272,16 @@ static bool init_mac(struct keys *keys, const struct gw_suite *suite, const uint
 	return keys->mac && EVP_MAC_init(keys->mac, key, suite->mac_key_bytes, options) == 1;
 }
 
-static void clear(struct gw_worker *worker, struct gw_sa *sa)
+static size_t key_bytes(const struct gw_suite *suite)
+{
+	(void)suite;
+	return 0;
+}
+
+static void clear(struct gw_sa *sa)
 {
 	struct keys *keys = sa->keys;
 
-	(void)worker;
 	/* Both wipe what they hold. */
 	EVP_CIPHER_CTX_free(keys->cipher);
 	EVP_MAC_CTX_free(keys->mac);
@@ -298,13 +303,11 @@ static enum gw_error init(struct gw_worker *worker, struct gw_sa *sa,
 	if (!keys)
 		return GW_E_MEMORY;
 	sa->keys = keys;
-	sa->clear = clear;
+	sa->rest->clear = clear;
 	sa->run = find_run(suite);
 	if ((has_cipher && !init_cipher(keys, sa, key)) ||
-	    (has_mac && !init_mac(keys, suite, params->integrity_key))) {
-		clear(worker, sa);
+	    (has_mac && !init_mac(keys, suite, params->integrity_key)))
 		return GW_E_CRYPTO;
-	}
 	return GW_OK;
 }
 
@@ -314,5 +317,6 @@ const struct gw_crypto_library gw_openssl = {
 	.has = has,
 	.start = start,
 	.stop = stop,
+	.key_bytes = key_bytes,
 	.init = init,
 };

@@ -79,8 +79,8 @@ static inline struct gw_hot *look_up(const struct gw_worker *worker, const uint8
 	    !(hot->flags & GW_SA_IPV6) != !is_ipv6)
 		return NULL;
 	if (is_ipv6)
-		return memcmp(ip + 24, hot->sa->destination, 16) == 0 ? hot : NULL;
-	return memcmp(ip + 16, hot->sa->destination, 4) == 0 ? hot : NULL;
+		return memcmp(ip + 24, hot->sa->in.destination, 16) == 0 ? hot : NULL;
+	return memcmp(ip + 16, hot->sa->in.destination, 4) == 0 ? hot : NULL;
 }
 
 static inline enum gw_drop_reason prepare_esp(struct gw_hot *hot, struct gw_packet *packet,
@@ -88,26 +88,26 @@ static inline enum gw_drop_reason prepare_esp(struct gw_hot *hot, struct gw_pack
 {
 	struct gw_sa *sa = hot->sa;
 	uint32_t bytes = outer->end - outer->head;
-	uint32_t fixed = GW_ESP_BYTES + sa->iv_bytes + sa->icv_bytes;
+	uint32_t fixed = GW_ESP_BYTES + sa->suite.iv_bytes + sa->suite.icv_bytes;
 	enum gw_drop_reason reason;
 
 	if (bytes < fixed + GW_TRAILER_BYTES)
 		return GW_DROP_MALFORMED;
-	if ((bytes - fixed) & sa->align_mask)
+	if ((bytes - fixed) & (sa->suite.alignment - 1u))
 		return GW_DROP_PADDING;
 	if (hot->flags & GW_SA_EXPIRED)
 		return GW_DROP_SA_EXPIRED;
 	op->sa = sa;
 	op->auth = packet->data + outer->head;
-	reason = gw_replay_check(&sa->replay, hot->sequence, sa->esn, gw_load32(op->auth + 4),
+	reason = gw_replay_check(&sa->in.replay, hot->sequence, sa->esn, gw_load32(op->auth + 4),
 				 &op->sequence);
 	if (reason != GW_DROP_NONE)
 		return reason;
-	__builtin_prefetch(&sa->replay.blocks[op->sequence / 64 & sa->replay.mask], 1);
+	__builtin_prefetch(&sa->in.replay.blocks[op->sequence / 64 & sa->in.replay.mask], 1);
 	op->iv = op->auth + GW_ESP_BYTES;
-	op->text = op->auth + GW_ESP_BYTES + sa->iv_bytes;
+	op->text = op->auth + GW_ESP_BYTES + sa->suite.iv_bytes;
 	op->text_bytes = bytes - fixed;
-	op->auth_bytes = bytes - sa->icv_bytes;
+	op->auth_bytes = bytes - sa->suite.icv_bytes;
 	op->icv = op->text + op->text_bytes;
 	op->head = (uint16_t)outer->head;
 	op->udp = outer->udp;
@@ -128,7 +128,7 @@ static enum gw_drop_reason prepare_ah(struct gw_worker *worker, struct gw_hot *h
 		return reason;
 	if (hot->flags & GW_SA_EXPIRED)
 		return GW_DROP_SA_EXPIRED;
-	reason = gw_replay_check(&sa->replay, hot->sequence, sa->esn, gw_load32(ah + 8),
+	reason = gw_replay_check(&sa->in.replay, hot->sequence, sa->esn, gw_load32(ah + 8),
 				 &op->sequence);
 	if (reason != GW_DROP_NONE)
 		return reason;
@@ -145,17 +145,29 @@ struct payload {
 	uint8_t next_header;
 };
 
+/* Say whether so many bytes before `end` are 1, 2, 3, ...; ESP's header is before them, if nothing else. */
+static inline bool has_pad(const uint8_t *end, uint32_t pad)
+{
+	uint32_t at = 0;
+
+	if (GW_LIKELY(pad <= 4)) {
+		uint32_t wanted = (uint32_t)(0x01020304ull >> 8 * (4 - pad));
+
+		return ((gw_load32(end - 4) ^ wanted) & ((1ull << 8 * pad) - 1)) == 0;
+	}
+	while (at < pad && *(end - pad + at) == at + 1)
+		at++;
+	return at == pad;
+}
+
 /* Take the trailer off; pad bytes must be 1, 2, 3, ... (RFC 4303 §2.4). */
 static inline enum gw_drop_reason strip_trailer(const struct gw_op *op, struct payload *payload)
 {
 	uint32_t end = op->text_bytes - GW_TRAILER_BYTES;
 	uint32_t pad = op->text[end];
 
-	if (GW_UNLIKELY(pad > end))
+	if (GW_UNLIKELY(pad > end || !has_pad(op->text + end, pad)))
 		return GW_DROP_PADDING;
-	for (uint32_t i = 0; i < pad; i++)
-		if (op->text[end - pad + i] != i + 1)
-			return GW_DROP_PADDING;
 	payload->data = op->text;
 	payload->length = end - pad;
 	payload->next_header = op->text[end + 1];
@@ -188,7 +200,7 @@ static enum gw_drop_reason rebuild(const struct gw_hot *hot, const struct gw_pac
 	uint8_t *ip = payload->data - header;
 
 	if ((next == GW_PROTOCOL_IPV4 || next == GW_PROTOCOL_IPV6) &&
-	    !gw_selectors_name(&hot->sa->selectors, next))
+	    !gw_selectors_name(&hot->sa->rest->selectors, next))
 		return GW_DROP_MODE_MISMATCH;
 	if (hot->flags & GW_SA_IPV6) {
 		field = gw_last_next_field(packet->data, header);
@@ -204,22 +216,34 @@ static enum gw_drop_reason rebuild(const struct gw_hot *hot, const struct gw_pac
 	return GW_DROP_NONE;
 }
 
-static enum gw_drop_reason check_selectors(const struct gw_sa *sa, const struct payload *packet)
+/* Whole IPv4 packets without options that show their ports, if they have any: nothing to object to. */
+static inline bool is_plain(const struct payload *packet)
+{
+	return packet->length >= GW_IPV4_BYTES + 4 && packet->data[0] == 0x45 &&
+	       !(gw_load16(packet->data + 6) & GW_IPV4_MF_OR_OFFSET);
+}
+
+static inline enum gw_drop_reason check_selectors(const struct gw_sa *sa,
+						  const struct payload *packet)
 {
 	struct gw_flow flow;
-	enum gw_drop_reason reason = gw_parse_flow(packet->data, packet->length, &flow);
+	enum gw_drop_reason reason;
 
+	if (GW_LIKELY(sa->in.plain.is_plain && is_plain(packet)))
+		return gw_plain_permits(&sa->in.plain, packet->data) ? GW_DROP_NONE
+								     : GW_DROP_SELECTOR_MISMATCH;
+	reason = gw_parse_flow(packet->data, packet->length, &flow);
 	if (reason != GW_DROP_NONE)
 		return reason;
-	return gw_selectors_permit_inbound(&sa->selectors, &flow) ? GW_DROP_NONE
-								  : GW_DROP_SELECTOR_MISMATCH;
+	return gw_selectors_permit_inbound(&sa->rest->selectors, &flow) ? GW_DROP_NONE
+									: GW_DROP_SELECTOR_MISMATCH;
 }
 
 /* Read source and port of the outer headers, before another header moves over them. */
 static uint16_t read_source(const struct gw_sa *sa, const struct gw_packet *packet,
 			    const struct gw_op *op, uint8_t source[16])
 {
-	bool is_ipv4 = sa->family == 4;
+	bool is_ipv4 = sa->rest->family == 4;
 
 	memcpy(source, packet->data + (is_ipv4 ? 12 : 8), is_ipv4 ? 4 : 16);
 	return gw_load16(packet->data + op->head - GW_UDP_BYTES);
@@ -229,12 +253,12 @@ static uint16_t read_source(const struct gw_sa *sa, const struct gw_packet *pack
 static void follow_nat(struct gw_worker *worker, struct gw_sa *sa, const uint8_t source[16],
 		       uint16_t port)
 {
-	size_t bytes = sa->family == 4 ? 4 : 16;
+	size_t bytes = sa->rest->family == 4 ? 4 : 16;
 
-	if (port == sa->source_port && memcmp(source, sa->source, bytes) == 0)
+	if (port == sa->rest->source_port && memcmp(source, sa->rest->source, bytes) == 0)
 		return;
-	memcpy(sa->source, source, bytes);
-	sa->source_port = port;
+	memcpy(sa->rest->source, source, bytes);
+	sa->rest->source_port = port;
 	gw_usage_tell(worker, sa, GW_EVENT_NAT_MOVED);
 }
 
@@ -264,7 +288,7 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 		gw_ah_finish(worker, packet, op);
 	if (GW_UNLIKELY(op->failed))
 		return GW_DROP_INTEGRITY;
-	reason = gw_replay_commit(&sa->replay, &hot->sequence, op->sequence);
+	reason = gw_replay_commit(&sa->in.replay, &hot->sequence, op->sequence);
 	if (GW_UNLIKELY(reason != GW_DROP_NONE))
 		return reason;
 	packet->sequence = op->sequence;
@@ -280,7 +304,7 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 	 * Only the newest authentic packet is believed, so that an old one, held back and sent again
 	 * from elsewhere, moves nothing.
 	 */
-	if (GW_UNLIKELY(sa->source_port && op->udp && op->sequence > highest))
+	if (GW_UNLIKELY(op->udp && hot->flags & GW_SA_UDP && op->sequence > highest))
 		port = read_source(sa, packet, op, source);
 	carried = payload.length;
 	if (hot->flags & GW_SA_TUNNEL) {
@@ -305,34 +329,43 @@ static inline enum gw_drop_reason finish(struct gw_worker *worker, struct gw_hot
 
 /* --- bursts */
 
-/* Bring in what packets will touch: their first lines are read here, their SAs behind that. */
-static void prefetch(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
+/* Find the place of the SA that a packet is most likely for; NULL: not worth looking ahead. */
+static inline struct gw_hot *find_hot(const struct gw_worker *worker,
+				      const struct gw_packet *packet)
 {
-	uint32_t spi[GW_CHUNK];
+	const uint8_t *ip = packet->data;
+	uint32_t at = GW_IPV4_BYTES;
 
+	if (packet->length < GW_IPV6_BYTES + GW_UDP_BYTES + 4)
+		return NULL;
+	if (ip[0] >> 4 == 6)
+		at = ip[6] == GW_PROTOCOL_UDP ? GW_IPV6_BYTES + GW_UDP_BYTES : GW_IPV6_BYTES;
+	else if (ip[9] == GW_PROTOCOL_UDP)
+		at += GW_UDP_BYTES;
+	return &worker->inbound[gw_load32(ip + at) & worker->inbound_mask];
+}
+
+/* Bring in what packets will touch: their hot lines first, and what these refer to a chunk later. */
+static void fetch_hot(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
+{
 	for (size_t i = 0; i < count; i++) {
-		const uint8_t *ip = packets[i].data;
-		uint32_t at = GW_IPV4_BYTES;
+		const struct gw_hot *hot = find_hot(worker, &packets[i]);
 
-		spi[i] = 0;
-		if (packets[i].length < GW_IPV6_BYTES + GW_UDP_BYTES + 4)
-			continue;
-		if (ip[0] >> 4 == 6)
-			at = ip[6] == GW_PROTOCOL_UDP ? GW_IPV6_BYTES + GW_UDP_BYTES
-						      : GW_IPV6_BYTES;
-		else if (ip[9] == GW_PROTOCOL_UDP)
-			at += GW_UDP_BYTES;
-		spi[i] = gw_load32(ip + at) & worker->inbound_mask;
-		__builtin_prefetch(&worker->inbound[spi[i]], 1);
+		if (hot)
+			__builtin_prefetch(hot, 1);
 	}
-	for (size_t i = 0; i < count; i++) {
-		const char *sa = (const char *)worker->inbound[spi[i]].sa;
+}
 
-		if (!sa)
-			continue;
-		__builtin_prefetch(sa, 1);
-		for (size_t line = 2; line <= 4; line++)
-			__builtin_prefetch(sa + line * GW_LINE);
+static void fetch_sas(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
+{
+	const struct gw_hot *last = NULL;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct gw_hot *hot = find_hot(worker, &packets[i]);
+
+		if (hot && hot != last)
+			gw_fetch_sa(hot->sa);
+		last = hot;
 	}
 }
 
@@ -350,7 +383,7 @@ static inline enum gw_drop_reason prepare(struct gw_worker *worker, struct gw_pa
 	*found = look_up(worker, packet->data, spi, outer.protocol);
 	if (!*found)
 		return GW_DROP_UNKNOWN_SPI;
-	packet->ref = (*found)->sa->ref;
+	packet->ref = GW_REF_INBOUND | (spi & worker->inbound_mask);
 	if (outer.protocol == GW_PROTOCOL_AH)
 		return prepare_ah(worker, *found, packet, &outer, op);
 	return prepare_esp(*found, packet, &outer, op);
@@ -360,7 +393,6 @@ static size_t open_chunk(struct gw_worker *worker, struct gw_packet *packets, si
 {
 	size_t prepared = 0, carried = 0;
 
-	prefetch(worker, packets, count);
 	for (size_t i = 0; i < count; i++) {
 		struct gw_packet *packet = &packets[i];
 		struct gw_op *op = &worker->ops[prepared];
@@ -397,13 +429,19 @@ static size_t open_chunk(struct gw_worker *worker, struct gw_packet *packets, si
 size_t gw_open_burst(struct gw_worker *worker, struct gw_packet *packets, size_t count,
 		     uint64_t now_ns)
 {
+	const struct gw_hot *hot = count ? find_hot(worker, &packets[0]) : NULL;
+	size_t chunk = gw_choose_chunk(hot ? hot->sa : NULL);
 	size_t carried = 0;
 
 	worker->now_ns = now_ns;
-	for (size_t start = 0; start < count; start += GW_CHUNK) {
-		size_t rest = count - start;
+	fetch_hot(worker, packets, gw_in_chunk(count, 0, 2 * chunk));
+	fetch_sas(worker, packets, gw_in_chunk(count, 0, chunk));
+	for (size_t start = 0; start < count; start += chunk) {
+		size_t next = start + chunk, after = next + chunk;
 
-		carried += open_chunk(worker, packets + start, rest < GW_CHUNK ? rest : GW_CHUNK);
+		fetch_sas(worker, packets + next, gw_in_chunk(count, next, chunk));
+		fetch_hot(worker, packets + after, gw_in_chunk(count, after, chunk));
+		carried += open_chunk(worker, packets + start, gw_in_chunk(count, start, chunk));
 	}
 	return carried;
 }

@@ -19,10 +19,9 @@ static inline enum gw_drop_reason enclose(struct gw_worker *worker, struct gw_ho
 					  struct gw_packet *packet, struct gw_op *op)
 {
 	struct gw_sa *sa = hot->sa;
-	uint32_t text_bytes =
-		(bytes + GW_TRAILER_BYTES + sa->align_mask) & ~(uint32_t)sa->align_mask;
+	uint32_t text_bytes = gw_align_up(sa, bytes + GW_TRAILER_BYTES);
 	uint32_t pad = text_bytes - GW_TRAILER_BYTES - bytes;
-	uint8_t *iv = payload - sa->iv_bytes;
+	uint8_t *iv = payload - sa->suite.iv_bytes;
 	uint64_t sequence = hot->sequence;
 
 	memcpy(payload + bytes, padding, sizeof(padding));
@@ -31,7 +30,7 @@ static inline enum gw_drop_reason enclose(struct gw_worker *worker, struct gw_ho
 	if (GW_LIKELY(hot->flags & GW_SA_COUNTER_IV))
 		gw_store64(iv, sequence);
 	else if (hot->flags & GW_SA_RANDOM_IV &&
-		 !gw_entropy_take(worker->entropy, iv, sa->iv_bytes))
+		 !gw_entropy_take(worker->entropy, iv, sa->suite.iv_bytes))
 		return GW_DROP_SEND_FAILED;
 	packet->sequence = sequence;
 	op->sa = sa;
@@ -41,7 +40,7 @@ static inline enum gw_drop_reason enclose(struct gw_worker *worker, struct gw_ho
 	op->icv = payload + text_bytes;
 	op->sequence = sequence;
 	op->text_bytes = text_bytes;
-	op->auth_bytes = GW_ESP_BYTES + sa->iv_bytes + text_bytes;
+	op->auth_bytes = GW_ESP_BYTES + sa->suite.iv_bytes + text_bytes;
 	op->udp = 0;
 	return GW_DROP_NONE;
 }
@@ -62,17 +61,17 @@ static inline void set_edges(struct gw_packet *packet, uint8_t *start, const uin
 /* Return how many bytes are to be protected, TFC padding included (RFC 4303 §2.7), made zero. */
 static inline uint32_t pad_traffic_flow(const struct gw_sa *sa, struct gw_packet *packet)
 {
-	if (GW_LIKELY(packet->length >= sa->tfc_bytes))
+	if (GW_LIKELY(packet->length >= sa->out.tfc_bytes))
 		return packet->length;
-	memset(packet->data + packet->length, 0, sa->tfc_bytes - packet->length);
-	return sa->tfc_bytes;
+	memset(packet->data + packet->length, 0, sa->out.tfc_bytes - packet->length);
+	return sa->out.tfc_bytes;
 }
 
 static inline bool fits(const struct gw_sa *sa, const struct gw_packet *packet)
 {
-	uint32_t tail = packet->length < sa->tfc_bytes ? sa->tfc_bytes - packet->length : 0;
+	uint32_t tail = packet->length < sa->out.tfc_bytes ? sa->out.tfc_bytes - packet->length : 0;
 
-	return packet->length <= sa->max_payload && packet->headroom >= GW_HEADROOM &&
+	return packet->length <= sa->out.max_payload && packet->headroom >= GW_HEADROOM &&
 	       packet->tailroom >= tail + GW_TAILROOM;
 }
 
@@ -81,17 +80,18 @@ static inline void put_outer(const struct gw_hot *hot, const struct gw_inner *in
 {
 	const struct gw_sa *sa = hot->sa;
 	uint8_t *ip = op->auth - sa->outer_bytes;
-	uint32_t length = sa->outer_bytes + op->auth_bytes + sa->icv_bytes;
-	uint8_t tos = inner->tos & sa->tos_mask;
+	uint32_t length = sa->outer_bytes + op->auth_bytes + sa->suite.icv_bytes;
+	uint8_t tos = inner->tos & sa->out.tos_mask;
 
 	/*
-	 * One copy of a whole line, that ends where the IV begins; then what differs from packet to
+	 * One copy, that ends where the IV begins; then what differs from packet to
 	 * packet.
 	 */
-	memcpy(op->auth + GW_ESP_BYTES - GW_LINE, sa->template, GW_LINE);
+	memcpy(op->auth + GW_ESP_BYTES - GW_TEMPLATE_BYTES, sa->out.template, GW_TEMPLATE_BYTES);
 	gw_store32(op->auth + 4, (uint32_t)op->sequence);
 	if (hot->flags & GW_SA_UDP)
-		gw_store16(op->auth - 4, (uint16_t)(GW_UDP_BYTES + op->auth_bytes + sa->icv_bytes));
+		gw_store16(op->auth - 4,
+			   (uint16_t)(GW_UDP_BYTES + op->auth_bytes + sa->suite.icv_bytes));
 	if (hot->flags & GW_SA_IPV6) {
 		gw_fill_ipv6(ip, length, tos);
 		op->udp = (hot->flags & GW_SA_UDP) != 0;
@@ -100,7 +100,7 @@ static inline void put_outer(const struct gw_hot *hot, const struct gw_inner *in
 		gw_fill_ipv4(sa, ip, length, tos, gw_outer_df(sa, inner->is_df),
 			     (uint16_t)(hot->spi + op->sequence));
 	}
-	set_edges(packet, ip, op->icv + sa->icv_bytes);
+	set_edges(packet, ip, op->icv + sa->suite.icv_bytes);
 }
 
 static enum gw_drop_reason prepare_tunnel(struct gw_worker *worker, struct gw_hot *hot,
@@ -133,7 +133,7 @@ static enum gw_drop_reason prepare_tunnel(struct gw_worker *worker, struct gw_ho
 /* The largest packet that may go out: an IP length field's, or the path's. */
 static uint32_t max_length(const struct gw_sa *sa)
 {
-	return sa->path_mtu ? sa->path_mtu : GW_MAX_IP_BYTES;
+	return sa->rest->path_mtu ? sa->rest->path_mtu : GW_MAX_IP_BYTES;
 }
 
 static enum gw_drop_reason prepare_transport(struct gw_worker *worker, struct gw_hot *hot,
@@ -143,19 +143,19 @@ static enum gw_drop_reason prepare_transport(struct gw_worker *worker, struct gw
 	struct gw_split split;
 	enum gw_drop_reason reason = gw_split_packet(packet->data, packet->length, &split);
 	uint32_t udp_bytes = hot->flags & GW_SA_UDP ? GW_UDP_BYTES : 0;
-	uint32_t front = udp_bytes + GW_ESP_BYTES + sa->iv_bytes;
+	uint32_t front = udp_bytes + GW_ESP_BYTES + sa->suite.iv_bytes;
 	uint32_t payload_bytes, length;
 	uint8_t *ip;
 
 	if (reason != GW_DROP_NONE)
 		return reason;
-	if (packet->data[0] >> 4 != sa->family)
+	if (packet->data[0] >> 4 != sa->rest->family)
 		return GW_DROP_MODE_MISMATCH;
 	if (packet->flags & GW_PACKET_DUMMY)
 		return GW_DROP_UNSUPPORTED;
 	payload_bytes = packet->length - split.header;
-	length = split.header + front + sa->icv_bytes +
-		 ((payload_bytes + GW_TRAILER_BYTES + sa->align_mask) & ~(uint32_t)sa->align_mask);
+	length = split.header + front + sa->suite.icv_bytes +
+		 gw_align_up(sa, payload_bytes + GW_TRAILER_BYTES);
 	if (length > max_length(sa) || packet->headroom < GW_HEADROOM ||
 	    packet->tailroom < GW_TAILROOM)
 		return GW_DROP_TOO_BIG;
@@ -171,16 +171,17 @@ static enum gw_drop_reason prepare_transport(struct gw_worker *worker, struct gw
 		return reason;
 	if (udp_bytes) {
 		memcpy(op->auth - GW_UDP_BYTES,
-		       sa->template + GW_LINE - GW_ESP_BYTES - GW_UDP_BYTES, GW_UDP_BYTES);
+		       sa->out.template + GW_TEMPLATE_BYTES - GW_ESP_BYTES - GW_UDP_BYTES,
+		       GW_UDP_BYTES);
 		gw_store16(op->auth - 4, (uint16_t)(length - split.header));
 	}
 	gw_store32(op->auth, hot->spi);
 	gw_store32(op->auth + 4, (uint32_t)op->sequence);
 	gw_set_payload(ip, split.header, split.next_field,
 		       udp_bytes ? GW_PROTOCOL_UDP : GW_PROTOCOL_ESP, length);
-	op->udp = udp_bytes && sa->family == 6;
+	op->udp = udp_bytes && sa->rest->family == 6;
 	op->head = (uint16_t)split.header;
-	set_edges(packet, ip, op->icv + sa->icv_bytes);
+	set_edges(packet, ip, op->icv + sa->suite.icv_bytes);
 	return GW_DROP_NONE;
 }
 
@@ -193,21 +194,24 @@ gw_prepare gw_choose_prepare(bool ah, enum gw_mode mode)
 
 /* --- bursts */
 
-static void prefetch(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
+/* Bring in what packets will touch: their hot lines first, and what these refer to a chunk later. */
+static void fetch_hot(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		if (packets[i].ref < worker->outbound_sas)
 			__builtin_prefetch(&worker->outbound[packets[i].ref], 1);
-	for (size_t i = 0; i < count; i++) {
-		const char *sa;
+}
 
-		if (packets[i].ref >= worker->outbound_sas)
-			continue;
-		sa = (const char *)worker->outbound[packets[i].ref].sa;
-		if (!sa)
-			continue;
-		__builtin_prefetch(sa, 1);
-		__builtin_prefetch(sa + GW_LINE);
+static void fetch_sas(const struct gw_worker *worker, const struct gw_packet *packets, size_t count)
+{
+	uint32_t last = GW_NO_REF;
+
+	for (size_t i = 0; i < count; i++) {
+		uint32_t ref = packets[i].ref;
+
+		if (ref != last && ref < worker->outbound_sas)
+			gw_fetch_sa(worker->outbound[ref].sa);
+		last = ref;
 	}
 }
 
@@ -243,7 +247,6 @@ static size_t seal_chunk(struct gw_worker *worker, struct gw_packet *packets, si
 {
 	size_t prepared = 0, carried = 0;
 
-	prefetch(worker, packets, count);
 	for (size_t i = 0; i < count; i++) {
 		struct gw_packet *packet = &packets[i];
 		struct gw_hot *hot = gw_find_outbound(worker, packet->ref);
@@ -273,13 +276,19 @@ static size_t seal_chunk(struct gw_worker *worker, struct gw_packet *packets, si
 size_t gw_seal_burst(struct gw_worker *worker, struct gw_packet *packets, size_t count,
 		     uint64_t now_ns)
 {
+	struct gw_hot *hot = count ? gw_find_outbound(worker, packets[0].ref) : NULL;
+	size_t chunk = gw_choose_chunk(hot ? hot->sa : NULL);
 	size_t carried = 0;
 
 	worker->now_ns = now_ns;
-	for (size_t start = 0; start < count; start += GW_CHUNK) {
-		size_t rest = count - start;
+	fetch_hot(worker, packets, gw_in_chunk(count, 0, 2 * chunk));
+	fetch_sas(worker, packets, gw_in_chunk(count, 0, chunk));
+	for (size_t start = 0; start < count; start += chunk) {
+		size_t next = start + chunk, after = next + chunk;
 
-		carried += seal_chunk(worker, packets + start, rest < GW_CHUNK ? rest : GW_CHUNK);
+		fetch_sas(worker, packets + next, gw_in_chunk(count, next, chunk));
+		fetch_hot(worker, packets + after, gw_in_chunk(count, after, chunk));
+		carried += seal_chunk(worker, packets + start, gw_in_chunk(count, start, chunk));
 	}
 	return carried;
 }

@@ -199,6 +199,27 @@ bool gw_selectors_permit_inbound(const struct gw_selector_set *set, const struct
 			   flow->destination_port);
 }
 
+static bool is_plain(const struct gw_range *range)
+{
+	return range->family == 4 && range->protocol == 0 && range->any_port &&
+	       at_most(&range->start, &range->end);
+}
+
+struct gw_plain_pair gw_selectors_plain(const struct gw_selector_set *set)
+{
+	const struct gw_range *local = set->ranges, *remote = local + 1;
+
+	if (set->local != 1 || set->remote != 1 || !is_plain(local) || !is_plain(remote))
+		return (struct gw_plain_pair){.is_plain = false};
+	return (struct gw_plain_pair){
+		.source = (uint32_t)remote->start.low,
+		.source_span = (uint32_t)(remote->end.low - remote->start.low),
+		.destination = (uint32_t)local->start.low,
+		.destination_span = (uint32_t)(local->end.low - local->start.low),
+		.is_plain = true,
+	};
+}
+
 bool gw_selectors_name(const struct gw_selector_set *set, uint8_t protocol)
 {
 	for (size_t i = 0; i < (size_t)set->local + set->remote; i++)

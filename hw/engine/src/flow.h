@@ -59,6 +59,18 @@ struct gw_range {
 	uint16_t any_port;
 };
 
+/*
+ * One pair of IPv4 ranges, each with all protocols and ports: what most tunnels have, and the
+ * quickest to compare. Addresses in host order, a range as its start and how far it goes.
+ */
+struct gw_plain_pair {
+	uint32_t source;
+	uint32_t source_span;
+	uint32_t destination;
+	uint32_t destination_span;
+	bool is_plain; /* else the selectors are others */
+};
+
 /* One on each side is what most SAs have. */
 #define GW_NEAR_RANGES 2
 
@@ -104,6 +116,21 @@ void gw_selectors_clear(struct gw_selector_set *set);
  * @flow: of the packet.
  */
 bool gw_selectors_permit_inbound(const struct gw_selector_set *set, const struct gw_flow *flow);
+
+/**
+ * gw_selectors_plain() - say whether selectors are one plain pair, and which.
+ * @set: of the SA.
+ *
+ * Return: the pair, of packets from the peer's side to ours.
+ */
+struct gw_plain_pair gw_selectors_plain(const struct gw_selector_set *set);
+
+/* Say whether a plain pair permits an IPv4 packet, as gw_selectors_permit_inbound would. */
+static inline bool gw_plain_permits(const struct gw_plain_pair *pair, const uint8_t *packet)
+{
+	return gw_load32(packet + 12) - pair->source <= pair->source_span &&
+	       gw_load32(packet + 16) - pair->destination <= pair->destination_span;
+}
 
 /**
  * gw_selectors_name() - say whether some selector is for exactly this protocol.

@@ -76,29 +76,29 @@ static uint32_t window_blocks(uint32_t window)
 /* What fits behind the headers: into an IP length field, and into the path MTU (RFC 4301 §8). */
 static uint16_t max_payload(const struct gw_sa *sa)
 {
-	uint32_t limit = sa->path_mtu ? sa->path_mtu : GW_MAX_IP_BYTES;
+	uint32_t limit = sa->rest->path_mtu ? sa->rest->path_mtu : GW_MAX_IP_BYTES;
 	uint32_t fixed = sa->outer_bytes;
 
 	if (sa->ah_bytes && limit > GW_AH_MAX_BYTES)
 		limit = GW_AH_MAX_BYTES;
-	else if (!sa->path_mtu && sa->family == 6)
+	else if (!sa->rest->path_mtu && sa->rest->family == 6)
 		fixed -= GW_IPV6_BYTES; /* its length field does not count it */
 	if (sa->ah_bytes)
 		return (uint16_t)(limit > fixed + sa->ah_bytes ? limit - fixed - sa->ah_bytes : 0);
-	fixed += GW_ESP_BYTES + sa->iv_bytes + sa->icv_bytes;
+	fixed += GW_ESP_BYTES + sa->suite.iv_bytes + sa->suite.icv_bytes;
 	if (limit < fixed + GW_TRAILER_BYTES)
 		return 0;
 	limit -= fixed;
-	return (uint16_t)((limit & ~(uint32_t)sa->align_mask) < GW_TRAILER_BYTES
-				  ? 0
-				  : (limit & ~(uint32_t)sa->align_mask) - GW_TRAILER_BYTES);
+	limit = gw_align_down(sa, limit);
+	return (uint16_t)(limit < GW_TRAILER_BYTES ? 0 : limit - GW_TRAILER_BYTES);
 }
 
 static void set_sizes(struct gw_sa *sa)
 {
-	sa->max_payload = max_payload(sa);
-	sa->tfc_bytes =
-		sa->wanted_tfc_bytes < sa->max_payload ? sa->wanted_tfc_bytes : sa->max_payload;
+	sa->out.max_payload = max_payload(sa);
+	sa->out.tfc_bytes = sa->rest->wanted_tfc_bytes < sa->out.max_payload
+				    ? sa->rest->wanted_tfc_bytes
+				    : sa->out.max_payload;
 }
 
 static uint32_t flags_of(const struct gw_sa *sa, const struct gw_sa_params *params)
@@ -114,8 +114,8 @@ static uint32_t flags_of(const struct gw_sa *sa, const struct gw_sa_params *para
 	};
 
 	return iv_flags[sa->suite.cipher] | (params->mode == GW_TUNNEL ? GW_SA_TUNNEL : 0u) |
-	       (sa->udp_source_port ? GW_SA_UDP : 0u) | (sa->ah_bytes ? GW_SA_AH : 0u) |
-	       (sa->family == 6 ? GW_SA_IPV6 : 0u);
+	       (sa->rest->udp_source_port ? GW_SA_UDP : 0u) | (sa->ah_bytes ? GW_SA_AH : 0u) |
+	       (sa->rest->family == 6 ? GW_SA_IPV6 : 0u);
 }
 
 static void copy_params(struct gw_sa *sa, const struct gw_sa_params *params,
@@ -128,31 +128,94 @@ static void copy_params(struct gw_sa *sa, const struct gw_sa_params *params,
 	sa->suite = *suite;
 	sa->inbound = params->direction == GW_INBOUND;
 	sa->esn = params->esn != 0;
-	sa->family = params->family;
-	sa->iv_bytes = suite->iv_bytes;
-	sa->icv_bytes = suite->icv_bytes;
-	sa->align_mask = (uint8_t)(suite->alignment - 1);
+	sa->rest->family = params->family;
 	sa->ah_bytes = params->protocol == GW_PROTOCOL_AH ? gw_ah_bytes(suite, params->family) : 0;
-	sa->df = params->df;
-	sa->tos_mask = params->copy_dscp ? 0xff : GW_ECN;
-	sa->path_mtu = params->path_mtu;
-	sa->cookie = params->cookie;
-	sa->udp_source_port = params->udp_source_port;
-	sa->udp_destination_port = params->udp_destination_port;
+	sa->rest->path_mtu = params->path_mtu;
+	sa->rest->cookie = params->cookie;
+	sa->rest->udp_source_port = params->udp_source_port;
+	sa->rest->udp_destination_port = params->udp_destination_port;
 	memcpy(sa->salt, material + key_bytes, suite->salt_bytes);
-	memcpy(sa->source, params->source, sizeof(sa->source));
-	memcpy(sa->destination, params->destination, sizeof(sa->destination));
-	sa->source_port = params->udp_source_port;
+	memcpy(sa->rest->source, params->source, sizeof(sa->rest->source));
+	sa->rest->source_port = params->udp_source_port;
+}
+
+/* What an outbound SA needs of its own; sizes are those of the suite. */
+static void set_sending(struct gw_sa *sa, const struct gw_sa_params *params)
+{
+	memcpy(sa->rest->destination, params->destination, sizeof(sa->rest->destination));
+	sa->prepare = gw_choose_prepare(sa->ah_bytes != 0, params->mode);
+	sa->out.df = params->df;
+	sa->out.tos_mask = params->copy_dscp ? 0xff : GW_ECN;
+	sa->rest->wanted_tfc_bytes = params->mode == GW_TUNNEL ? params->tfc_bytes : 0;
+	gw_set_template(sa, params->spi, params->source);
+	set_sizes(sa);
+}
+
+static void set_receiving(struct gw_sa *sa, const struct gw_sa_params *params, uint64_t *blocks)
+{
+	memcpy(sa->in.destination, params->destination, sizeof(sa->in.destination));
+	sa->in.replay = (struct gw_replay){
+		.blocks = blocks,
+		.mask = window_blocks(params->replay_window) - 1,
+		.size = params->replay_window,
+	};
+	sa->in.plain = gw_selectors_plain(&sa->rest->selectors);
+}
+
+/* --- where it is: all that packets read in one piece, so that few pages are touched */
+
+struct record {
+	size_t key_bytes;
+	size_t window_bytes;
+	uint16_t lines;
+};
+
+static size_t whole_lines(size_t bytes)
+{
+	return (bytes + GW_LINE - 1) / GW_LINE * GW_LINE;
+}
+
+static struct record plan_record(const struct gw_crypto_library *library,
+				 const struct gw_suite *suite, const struct gw_sa_params *params)
+{
+	struct record record = {.key_bytes = whole_lines(library->key_bytes(suite))};
+
+	if (params->direction == GW_INBOUND)
+		record.window_bytes = window_blocks(params->replay_window) * sizeof(uint64_t);
+	/* An odd number, so that the first lines of many do not meet in the same sets of a cache. */
+	record.lines = (uint16_t)((sizeof(struct gw_sa) + record.key_bytes +
+				   whole_lines(record.window_bytes)) /
+					  GW_LINE |
+				  1);
+	return record;
+}
+
+static struct gw_sa *take_record(struct gw_worker *worker, const struct record *record)
+{
+	struct gw_sa *sa = gw_slab_take(&worker->records[record->lines]);
+
+	if (!sa)
+		return NULL;
+	sa->rest = gw_slab_take(&worker->rests);
+	if (!sa->rest) {
+		gw_slab_give(&worker->records[record->lines], sa);
+		return NULL;
+	}
+	sa->rest->record_lines = record->lines;
+	if (record->key_bytes)
+		sa->keys = sa + 1;
+	return sa;
 }
 
 static void free_sa(struct gw_worker *worker, struct gw_sa *sa)
 {
-	if (sa->clear)
-		sa->clear(worker, sa);
-	gw_selectors_clear(&sa->selectors);
-	if (sa->replay.blocks)
-		gw_slab_give(&worker->windows, sa->replay.blocks);
-	gw_slab_give(&worker->sas, sa);
+	struct gw_sa_rest *rest = sa->rest;
+
+	if (rest->clear)
+		rest->clear(sa);
+	gw_selectors_clear(&rest->selectors);
+	gw_slab_give(&worker->records[rest->record_lines], sa);
+	gw_slab_give(&worker->rests, rest);
 }
 
 static enum gw_error build(struct gw_worker *worker, const struct gw_sa_params *params,
@@ -160,6 +223,7 @@ static enum gw_error build(struct gw_worker *worker, const struct gw_sa_params *
 {
 	const struct gw_crypto_library *library;
 	struct gw_suite suite;
+	struct record record;
 	struct gw_sa *sa;
 	enum gw_error error = gw_suite_find(params->protocol, params->encryption, params->integrity,
 					    params->key_bits, &suite);
@@ -171,23 +235,22 @@ static enum gw_error build(struct gw_worker *worker, const struct gw_sa_params *
 	library = gw_crypto_choose(&suite, params->crypto ? params->crypto : worker->crypto);
 	if (!library)
 		return GW_E_UNSUPPORTED;
-	sa = gw_slab_take(&worker->sas);
+	record = plan_record(library, &suite, params);
+	sa = take_record(worker, &record);
 	if (!sa)
 		return GW_E_MEMORY;
 	copy_params(sa, params, &suite);
-	sa->crypto = (uint8_t)library->id;
-	sa->prepare = gw_choose_prepare(sa->ah_bytes != 0, params->mode);
-	sa->replay.size = sa->inbound ? params->replay_window : 0;
-	sa->replay.mask = window_blocks(sa->replay.size) - 1;
-	sa->replay.blocks = gw_slab_take(&worker->windows);
-	gw_set_template(sa, params->spi, params->source);
-	sa->wanted_tfc_bytes = params->mode == GW_TUNNEL ? params->tfc_bytes : 0;
-	set_sizes(sa);
-	error = sa->replay.blocks &&
-				gw_selectors_init(&sa->selectors, params->selectors,
-						  params->local_selectors, params->remote_selectors)
-			? library->init(worker, sa, params)
-			: GW_E_MEMORY;
+	sa->rest->crypto = (uint8_t)library->id;
+	if (!gw_selectors_init(&sa->rest->selectors, params->selectors, params->local_selectors,
+			       params->remote_selectors)) {
+		free_sa(worker, sa);
+		return GW_E_MEMORY;
+	}
+	if (sa->inbound)
+		set_receiving(sa, params, (void *)((uint8_t *)(sa + 1) + record.key_bytes));
+	else
+		set_sending(sa, params);
+	error = library->init(worker, sa, params);
 	if (error != GW_OK) {
 		free_sa(worker, sa);
 		return error;
@@ -209,21 +272,21 @@ static struct gw_hot *find_place(const struct gw_worker *worker, const struct gw
 	return params->index < worker->outbound_sas ? &worker->outbound[params->index] : NULL;
 }
 
-static size_t window_bytes(const struct gw_sa *sa)
+static size_t window_bytes(const struct gw_replay *replay)
 {
-	return ((size_t)sa->replay.mask + 1) * sizeof(uint64_t);
+	return ((size_t)replay->mask + 1) * sizeof(uint64_t);
 }
 
 /* Fail closed: what cannot be told apart was received. */
-static void restore_window(struct gw_sa *sa, const struct gw_sa_state *state)
+static void restore_window(struct gw_replay *replay, const struct gw_sa_state *state)
 {
-	if (state->window_packets == sa->replay.size) {
-		memcpy(sa->replay.blocks, state->window, window_bytes(sa));
+	if (state->window_packets == replay->size) {
+		memcpy(replay->blocks, state->window, window_bytes(replay));
 		return;
 	}
-	memset(sa->replay.blocks, 0xff, window_bytes(sa));
+	memset(replay->blocks, 0xff, window_bytes(replay));
 	/* Of the highest number's block, those to its right are still to come; other blocks are entered anew. */
-	sa->replay.blocks[state->sequence / 64 & sa->replay.mask] >>= 63 - state->sequence % 64;
+	replay->blocks[state->sequence / 64 & replay->mask] >>= 63 - state->sequence % 64;
 }
 
 enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *params,
@@ -243,7 +306,7 @@ enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *par
 	error = build(worker, params, &sa);
 	if (error != GW_OK)
 		return error;
-	sa->ref = *ref;
+	sa->rest->ref = *ref;
 	*hot = (struct gw_hot){.sa = sa, .spi = params->spi, .flags = flags_of(sa, params)};
 	if (!sa->inbound)
 		hot->sequence = params->next_sequence - 1;
@@ -253,7 +316,8 @@ enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *par
 		/* Never back: an outbound number is an IV. */
 		if (state->sequence > hot->sequence)
 			hot->sequence = state->sequence;
-		restore_window(sa, state);
+		if (sa->inbound)
+			restore_window(&sa->in.replay, state);
 	}
 	gw_usage_init(hot, params);
 	return GW_OK;
@@ -271,8 +335,12 @@ enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa
 	state->sequence = hot->sequence;
 	state->packets = hot->packets;
 	state->bytes = hot->bytes;
-	state->window_packets = hot->sa->replay.size;
-	memcpy(state->window, hot->sa->replay.blocks, window_bytes(hot->sa));
+	if (hot->sa->inbound) {
+		const struct gw_replay *replay = &hot->sa->in.replay;
+
+		state->window_packets = replay->size;
+		memcpy(state->window, replay->blocks, window_bytes(replay));
+	}
 	return gw_sa_remove(worker, ref);
 }
 
@@ -298,7 +366,7 @@ enum gw_error gw_sa_reserve(struct gw_worker *worker, uint32_t ref, uint64_t seq
 
 	if (!hot)
 		return GW_E_NO_SA;
-	if (sequence_limit < hot->sa->sequence_limit)
+	if (sequence_limit < hot->sa->rest->sequence_limit)
 		return GW_E_INVALID;
 	gw_usage_reserve(hot, sequence_limit);
 	return GW_OK;
@@ -315,14 +383,14 @@ enum gw_error gw_sa_move(struct gw_worker *worker, uint32_t ref, const uint8_t d
 	if (!hot)
 		return GW_E_NO_SA;
 	sa = hot->sa;
-	bytes = sa->family == 4 ? 4 : 16;
+	bytes = sa->rest->family == 4 ? 4 : 16;
 	if (!(hot->flags & GW_SA_UDP) || port == 0)
 		return GW_E_INVALID;
-	if (!(hot->flags & GW_SA_TUNNEL) && memcmp(destination, sa->destination, bytes) != 0)
+	if (!(hot->flags & GW_SA_TUNNEL) && memcmp(destination, sa->rest->destination, bytes) != 0)
 		return GW_E_INVALID;
-	memcpy(sa->destination, destination, bytes);
-	memcpy(source, sa->source, sizeof(source));
-	sa->udp_destination_port = port;
+	memcpy(sa->rest->destination, destination, bytes);
+	memcpy(source, sa->rest->source, sizeof(source));
+	sa->rest->udp_destination_port = port;
 	gw_set_template(sa, hot->spi, source);
 	return GW_OK;
 }
@@ -333,7 +401,7 @@ enum gw_error gw_sa_set_path_mtu(struct gw_worker *worker, uint32_t ref, uint16_
 
 	if (!hot)
 		return GW_E_NO_SA;
-	hot->sa->path_mtu = path_mtu;
+	hot->sa->rest->path_mtu = path_mtu;
 	set_sizes(hot->sa);
 	return GW_OK;
 }
@@ -342,11 +410,11 @@ static uint32_t effective_mtu(const struct gw_hot *hot)
 {
 	const struct gw_sa *sa = hot->sa;
 
-	if (!sa->path_mtu || !sa->max_payload)
+	if (sa->inbound || !sa->rest->path_mtu || !sa->out.max_payload)
 		return 0;
 	if (hot->flags & GW_SA_TUNNEL)
-		return sa->max_payload;
-	return sa->max_payload + (sa->family == 4 ? GW_IPV4_BYTES : GW_IPV6_BYTES);
+		return sa->out.max_payload;
+	return sa->out.max_payload + (sa->rest->family == 4 ? GW_IPV4_BYTES : GW_IPV6_BYTES);
 }
 
 enum gw_error gw_sa_read(const struct gw_worker *worker, uint32_t ref, struct gw_sa_usage *usage)
@@ -360,9 +428,9 @@ enum gw_error gw_sa_read(const struct gw_worker *worker, uint32_t ref, struct gw
 	usage->packets = hot->packets;
 	usage->bytes = hot->bytes;
 	usage->last_used_ns = hot->sa->last_used_ns;
-	memcpy(usage->drops, hot->sa->drops, sizeof(usage->drops));
+	memcpy(usage->drops, hot->sa->rest->drops, sizeof(usage->drops));
 	usage->effective_mtu = effective_mtu(hot);
-	usage->crypto = hot->sa->crypto;
+	usage->crypto = hot->sa->rest->crypto;
 	usage->expired = (hot->flags & GW_SA_EXPIRED) != 0;
 	return GW_OK;
 }

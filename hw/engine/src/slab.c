@@ -60,8 +60,9 @@ static void add_block(struct gw_slab *slab)
 	(void)madvise(block, BLOCK_BYTES, MADV_HUGEPAGE);
 	memcpy(block, &slab->blocks, sizeof(slab->blocks));
 	slab->blocks = block;
-	for (size_t at = LINE; at + stride(slab) <= BLOCK_BYTES; at += stride(slab)) {
-		struct gw_slab_piece *piece = (void *)(block + at);
+	/* From the end, so that pieces are taken in the order in which they lie. */
+	for (size_t left = (BLOCK_BYTES - LINE) / stride(slab); left-- > 0;) {
+		struct gw_slab_piece *piece = (void *)(block + LINE + left * stride(slab));
 
 		piece->next = slab->free;
 		slab->free = piece;

@@ -31,12 +31,9 @@ struct gw_worker *gw_worker_new(const struct gw_worker_config *config, enum gw_e
 	worker = new_lines(sizeof(*worker));
 	if (!worker)
 		return NULL;
-	worker->sas.bytes = sizeof(struct gw_sa);
-	/*
-	 * With a line more, the first lines of many windows do not meet in the same sets of a
-	 * cache.
-	 */
-	worker->windows.bytes = GW_MAX_WINDOW_BLOCKS * sizeof(uint64_t) + GW_LINE;
+	for (size_t lines = 0; lines <= GW_MAX_RECORD_LINES; lines++)
+		worker->records[lines].bytes = lines * GW_LINE;
+	worker->rests.bytes = sizeof(struct gw_sa_rest);
 	worker->inbound_mask = (1u << config->inbound_bits) - 1;
 	worker->outbound_sas = config->outbound_sas;
 	worker->tunnel_count = config->tunnels;
@@ -59,7 +56,7 @@ static void remove_all(struct gw_worker *worker, const struct gw_hot *table, siz
 {
 	for (size_t i = 0; table && i < count; i++)
 		if (table[i].sa)
-			gw_sa_remove(worker, table[i].sa->ref);
+			gw_sa_remove(worker, table[i].sa->rest->ref);
 }
 
 void gw_worker_free(struct gw_worker *worker)
@@ -69,8 +66,9 @@ void gw_worker_free(struct gw_worker *worker)
 	remove_all(worker, worker->inbound, (size_t)worker->inbound_mask + 1);
 	remove_all(worker, worker->outbound, worker->outbound_sas);
 	gw_crypto_stop(worker);
-	gw_slab_end(&worker->sas);
-	gw_slab_end(&worker->windows);
+	for (size_t lines = 0; lines <= GW_MAX_RECORD_LINES; lines++)
+		gw_slab_end(&worker->records[lines]);
+	gw_slab_end(&worker->rests);
 	gw_entropy_free(worker->entropy);
 	free(worker->inbound);
 	free(worker->outbound);
@@ -92,9 +90,9 @@ void gw_forget_events(struct gw_worker *worker, const struct gw_sa *sa)
 	struct gw_sa **link = &worker->first_event;
 
 	while (*link && *link != sa)
-		link = &(*link)->next_event;
+		link = &(*link)->rest->next_event;
 	if (*link)
-		*link = sa->next_event;
+		*link = sa->rest->next_event;
 }
 
 size_t gw_worker_drain_events(struct gw_worker *worker, struct gw_event *events, size_t max)
@@ -104,17 +102,17 @@ size_t gw_worker_drain_events(struct gw_worker *worker, struct gw_event *events,
 	while (worker->first_event && count < max) {
 		struct gw_sa *sa = worker->first_event;
 
-		worker->first_event = sa->next_event;
+		worker->first_event = sa->rest->next_event;
 		events[count] = (struct gw_event){
-			.cookie = sa->cookie,
-			.ref = sa->ref,
-			.kinds = sa->events,
-			.port = sa->source_port,
-			.family = sa->family,
+			.cookie = sa->rest->cookie,
+			.ref = sa->rest->ref,
+			.kinds = sa->rest->events,
+			.port = sa->rest->source_port,
+			.family = sa->rest->family,
 		};
-		memcpy(events[count].address, sa->source, sizeof(sa->source));
-		sa->events = 0;
-		sa->next_event = NULL;
+		memcpy(events[count].address, sa->rest->source, sizeof(sa->rest->source));
+		sa->rest->events = 0;
+		sa->rest->next_event = NULL;
 		count++;
 	}
 	return count;

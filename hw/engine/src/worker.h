@@ -22,9 +22,8 @@ struct gw_worker {
 	enum gw_crypto crypto;
 	void *multi_buffer; /* ipsec-mb's manager, or NULL */
 	struct gw_entropy *entropy;
-	struct gw_slab sas;
-	struct gw_slab windows;
-	struct gw_slab gcm_keys;
+	struct gw_slab records[GW_MAX_RECORD_LINES + 1]; /* by their lines */
+	struct gw_slab rests;
 	struct gw_sa *first_event;
 	uint64_t now_ns;
 	uint64_t drops[GW_DROP_REASON_COUNT];
@@ -39,7 +38,7 @@ static inline void gw_drop(struct gw_worker *worker, struct gw_sa *sa, struct gw
 	packet->verdict = (uint8_t)reason;
 	worker->drops[reason]++;
 	if (sa)
-		sa->drops[reason]++;
+		sa->rest->drops[reason]++;
 }
 
 /* Return the place of an SA, or NULL where there is none. */

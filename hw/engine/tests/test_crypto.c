@@ -119,7 +119,7 @@ static bool seals(struct gw_worker *worker, const struct vector *vector, struct 
 	memcpy(op.text, layout->text, vector->protocol == GW_PROTOCOL_AH ? 0 : layout->text_bytes);
 	sa->run(worker, &op, 1);
 	good = !op.failed && memcmp(op.text, layout->sealed, op.text_bytes) == 0 &&
-	       memcmp(op.icv, layout->sealed + op.text_bytes, sa->icv_bytes) == 0;
+	       memcmp(op.icv, layout->sealed + op.text_bytes, sa->suite.icv_bytes) == 0;
 	free(layout);
 	return good;
 }
@@ -131,7 +131,7 @@ static bool opens(struct gw_worker *worker, const struct vector *vector, struct 
 	bool good;
 
 	memcpy(op.text, layout->sealed, op.text_bytes);
-	memcpy(op.icv, layout->sealed + op.text_bytes, sa->icv_bytes);
+	memcpy(op.icv, layout->sealed + op.text_bytes, sa->suite.icv_bytes);
 	sa->run(worker, &op, 1);
 	good = (op.failed == 0) == (vector->valid != 0) &&
 	       (!vector->valid || memcmp(op.text, layout->text, op.text_bytes) == 0);

@@ -1,6 +1,7 @@
 """`ipsecgw bench crypto` and `engine`: plan, ratios, tables, and one short run of the real program."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,16 @@ from rich.console import Console
 from gateway.bench.compare import compare
 from gateway.bench.engine.plan import (
     DIRECT,
+    FETCH,
     OPEN,
+    ORDERS,
+    RANDOM,
     REFERENCE_SUITE,
     SA_COUNTS,
     SEAL,
     SIZES,
     SUITES,
+    TURNS,
     Measure,
     crypto_measures,
     engine_measures,
@@ -39,15 +44,18 @@ def results_of(cycles: dict[Measure, list[float]]) -> Results:
 def test_a_measure_is_written_as_the_program_reads_it() -> None:
     measure = Measure(SEAL, GCM, Crypto.IPSECMB, 1420, 1000)
 
-    assert measure.spec == "seal:20:0:256:1:1420:1000"
+    assert measure.spec == "seal:20:0:256:1:1420:1000:turns"
 
 
 def test_every_size_and_number_of_sas_is_measured_both_ways_beside_the_library_alone() -> None:
     measures = engine_measures(GCM, Crypto.IPSECMB, SIZES, SA_COUNTS)
 
-    assert {(m.what, m.packet_bytes, m.sas) for m in measures} == {
+    assert {(m.what, m.packet_bytes, m.sas) for m in measures if m.what != FETCH} == {
         (what, size, sas) for what in (DIRECT, SEAL, OPEN) for size in SIZES for sas in SA_COUNTS
     }
+    orders = {(m.what, m.order) for m in measures if m.sas > 1}
+    assert orders == set(product((FETCH, DIRECT, SEAL, OPEN), ORDERS))
+    assert {m.order for m in measures if m.sas == 1} == {TURNS}
 
 
 def test_suites_without_a_direct_call_are_measured_by_bursts() -> None:
@@ -60,13 +68,18 @@ def test_suites_without_a_direct_call_are_measured_by_bursts() -> None:
 def test_ratios_are_taken_round_by_round() -> None:
     raw = Measure(DIRECT, GCM, Crypto.IPSECMB, 64)
     seal = Measure(SEAL, GCM, Crypto.IPSECMB, 64)
-    many = Measure(SEAL, GCM, Crypto.IPSECMB, 64, 1000)
+    keys = Measure(DIRECT, GCM, Crypto.IPSECMB, 64, 1000, RANDOM)
+    many = Measure(SEAL, GCM, Crypto.IPSECMB, 64, 1000, RANDOM)
     # The machine is twice as slow in the last round, for all of them.
-    results = results_of({raw: [80, 80, 160], seal: [100, 100, 200], many: [110, 110, 220]})
+    results = results_of(
+        {raw: [80, 80, 160], seal: [100, 100, 200], keys: [99, 99, 198], many: [110, 110, 220]}
+    )
     of = {result.measure: result for result in results.results}
 
     assert results.ratio(of[seal]) == pytest.approx(0.8)
     assert results.slowdown(of[many]) == pytest.approx(0.1)
+    assert results.own_ratio(of[many]) == pytest.approx(0.9)
+    assert results.own_ratio(of[seal]) == pytest.approx(0.8)
     assert results.slowdown(of[seal]) is None
     assert results.ratio(of[raw]) is None
 
@@ -90,13 +103,14 @@ def test_tables_and_json_have_every_measure() -> None:
     crypto_report(results).show(console)
 
     text = console.export_text()
-    assert text.count("direct call") == 4
+    assert text.count("direct call") == 8  # with one key, with a thousand in each order; in both tables
     assert "1,000" in text
     assert "+0%" in text
     written = json.loads(results.to_json())
-    assert [row["sas"] for row in written["results"]] == [1, 1, 1, 1000, 1000, 1000]
+    assert [row["sas"] for row in written["results"]] == [1] * 3 + [1000] * 12
+    assert {row["order"] for row in written["results"]} == set(ORDERS)
     assert written["results"][0]["rounds"] == [100.0, 101.0, 102.0]
-    assert engine_report(results).to_html().count('class="bar"') == 6
+    assert engine_report(results).to_html().count('class="bar"') == 15
 
 
 def test_two_runs_are_compared_measure_by_measure() -> None:
