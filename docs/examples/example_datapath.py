@@ -9,6 +9,7 @@ stands for a packet that found a policy and no SA. The messages are those of pro
 generate them for your language from there. Every call may come again, and must then change nothing.
 """
 
+import functools
 import itertools
 import queue
 import sys
@@ -21,6 +22,8 @@ from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.datapath.v1 import datapath_pb2_grpc as service
 from gateway.api.types.v1 import ipsec_pb2 as types
 from gateway.api.types.v1 import status_pb2 as status
+
+say = functools.partial(print, flush=True)
 
 CAPABILITIES = dpb.Capabilities(
     name="example",
@@ -55,10 +58,7 @@ class ExampleDatapath(service.DatapathServiceServicer):
             sa_id = f"{direction}:esp:{sa.destination}:{sa.spi:08x}"
             if sa_id not in self.sas:
                 # sa.encryption_key is the key and, of AES-GCM, the salt (RFC 4106): give them to the engine.
-                print(
-                    f"install {sa_id} {sa.connection}/{sa.child} key {len(sa.encryption_key)} bytes",
-                    flush=True,
-                )
+                say(f"install {sa_id} {sa.connection}/{sa.child} key {len(sa.encryption_key)} bytes")
             self.sas[sa_id] = (sa, request.generation)
             results.append(status.ItemResult(name=sa_id, placement=types.ENGINE_SOFTWARE))
         return dpb.InstallSasResponse(results=results)
@@ -66,25 +66,22 @@ class ExampleDatapath(service.DatapathServiceServicer):
     def RemoveSas(self, request, context):
         for sa_id in request.sa_ids:
             if self.sas.pop(sa_id, None):
-                print(f"remove {sa_id}", flush=True)
+                say(f"remove {sa_id}")
         return dpb.RemoveSasResponse(results=[status.ItemResult(name=sa_id) for sa_id in request.sa_ids])
 
     def ListSas(self, request, context):
-        installed = []
+        response = dpb.ListSasResponse()
         for sa_id, (sa, generation) in self.sas.items():
-            shown = types.SecurityAssociation()
-            shown.CopyFrom(sa)
-            shown.ClearField("encryption_key")
-            shown.ClearField("integrity_key")
-            installed.append(
-                dpb.InstalledSa(sa_id=sa_id, sa=shown, placement=types.ENGINE_SOFTWARE, generation=generation)
-            )
-        return dpb.ListSasResponse(sas=installed)
+            shown = response.sas.add(sa_id=sa_id, sa=sa, generation=generation)
+            shown.placement = types.ENGINE_SOFTWARE
+            shown.sa.ClearField("encryption_key")
+            shown.sa.ClearField("integrity_key")
+        return response
 
     def ApplyPolicies(self, request, context):
         for policy in request.policies:
             # Before the answer, nothing that it protects may leave in clear any more.
-            print(f"protect {policy.name} {list(policy.local_ts)} to {list(policy.remote_ts)}", flush=True)
+            say(f"protect {policy.name} {list(policy.local_ts)} to {list(policy.remote_ts)}")
             self.policies[policy.name] = (policy, request.generation)
         return dpb.ApplyPoliciesResponse(results=[status.ItemResult(name=p.name) for p in request.policies])
 
@@ -128,17 +125,17 @@ def main():
     service.add_DatapathServiceServicer_to_server(datapath, server)
     server.add_insecure_port(f"unix:{sys.argv[1]}")
     server.start()
-    print("ready", flush=True)
+    say("ready")
     for line in sys.stdin:
         verb, _, name = line.strip().partition(" ")
         if verb == "acquire":
-            datapath.tell(
-                dpb.DatapathEvent(acquire=dpb.Acquire(policy=name, source="10.1.0.1", destination="10.2.0.1"))
-            )
+            acquire = dpb.Acquire(policy=name, source="10.1.0.1", destination="10.2.0.1")
+            datapath.tell(dpb.DatapathEvent(acquire=acquire))
         for sa_id, (sa, _) in tuple(datapath.sas.items()):
             if verb == "expire" and sa.direction == types.DIRECTION_OUTBOUND:
-                expire = dpb.Expire(sa_id=sa_id, spi=sa.spi, limit="packets")
-                datapath.tell(dpb.DatapathEvent(soft_expire=expire))
+                datapath.tell(
+                    dpb.DatapathEvent(soft_expire=dpb.Expire(sa_id=sa_id, spi=sa.spi, limit="packets"))
+                )
     threading.Event().wait()
 
 

@@ -48,8 +48,13 @@ def test_installed_on_a_clean_debian_it_brings_up_a_tunnel_and_can_be_removed(
             user_ids = Path(f"/proc/{controller.pid}/status").read_text().partition("Uid:")[2].split()[:4]
             assert set(user_ids) == {paris.run("id", "-u", "ipsecgw").stdout.strip()}
 
+        # What keeps the state is at hand, and a state does not outlive the package.
+        assert "StateDirectory=ipsecgw" in paris.run("cat", "/usr/share/ipsecgw/keep-state.conf").stdout
+        paris.run("mkdir", "-m", "700", "/var/lib/ipsecgw")
+
         paris.run("dpkg", "--purge", "ipsecgw")
 
+        assert not (paris.root / "var" / "lib" / "ipsecgw").exists()
         left = set(paris.run("find", "/etc", "/usr", "/lib/", "-xdev").stdout.splitlines()) - before
         # The account stays, as Debian's policy has it, with the copies its tools make; so do our own files.
         ours = {"/etc/ipsecgw", "/etc/ipsecgw/test.psk"}
