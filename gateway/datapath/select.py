@@ -186,6 +186,7 @@ def _needs(sa: SecurityAssociation) -> tuple[str, ...]:
         sa.mode.value,
         *(("udp",) if sa.encapsulation is not None else ()),
         *(("esn",) if sa.esn else ()),
+        *(("prefixes",) if not all(selector.is_host for selector in (*sa.local_ts, *sa.remote_ts)) else ()),
     )
 
 

@@ -25,7 +25,7 @@ _WORDS: Final = {
     "encapsulation_modes": ("tunnel", "transport"),
 }
 _KERNEL = re.compile(r"[0-9]+\.[0-9]+")
-_NEWER = re.compile(r"(tunnel|transport|udp|esn) [0-9]+\.[0-9]+")
+_NEWER = re.compile(r"(tunnel|transport|udp|esn|prefixes) [0-9]+\.[0-9]+")
 
 
 class ProfileError(GatewayError):
@@ -64,7 +64,8 @@ class Offload:
     selector_protocols: tuple[int, ...]
     """IP protocols that the SA's selector may name, beside any; empty: every one."""
     newer: tuple[str, ...]
-    """What came later than `kernel`, with its first release: `tunnel 6.4`."""
+    """What came later than `kernel`, with its first release: `tunnel 6.4`.
+    `prefixes`: selectors of more than one address."""
     max_sas: int
     """Of both directions, or of each if the notes say so; 0: not known, the firmware decides."""
     limits: tuple[str, ...]
@@ -166,5 +167,7 @@ def _offload(content: object, place: str) -> Offload:
             raise ProfileError(f"{place}.{key}: expected {', '.join(words)}, not {', '.join(strange)}")
     for entry in offload.newer:
         if not _NEWER.fullmatch(entry):
-            raise ProfileError(f"{place}.newer: expected a mode, udp or esn with a release, not {entry!r}")
+            raise ProfileError(
+                f"{place}.newer: expected a mode, udp, esn or prefixes with a release, not {entry!r}"
+            )
     return offload

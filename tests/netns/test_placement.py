@@ -80,7 +80,7 @@ async def open_node(
             links = await network.links_by_address()
             shown = looks_like or driver
             return Nics(
-                abilities=nic_abilities(capabilities, [nic(DEVICE, shown)], surroundings_of_nics("6.12")),
+                abilities=nic_abilities(capabilities, [nic(DEVICE, shown)], surroundings_of_nics("6.18")),
                 links={
                     address: Link(name=link.name, driver=shown, is_up=link.is_up)
                     for address, link in links.items()

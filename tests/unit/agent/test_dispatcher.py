@@ -101,7 +101,7 @@ class Node:
     async def look(self, capabilities: Capabilities) -> Nics:
         self.looks += 1
         facts = [nic("eth0", self.driver, self.feature)]
-        abilities = nic_abilities(capabilities, facts, surroundings_of_nics("6.12.1"))
+        abilities = nic_abilities(capabilities, facts, surroundings_of_nics("6.18.1"))
         return Nics(
             abilities=tuple(
                 replace(item, directions=item.directions & self.directions) for item in abilities

@@ -29,7 +29,7 @@ UDP = UdpEncapsulation(source_port=4500, destination_port=4500)
 PLAIN: dict[str, Any] = {"replay_window_packets": 256}
 
 
-def here(driver: str, release: str = "6.12.1", **changes: Any) -> Surroundings:
+def here(driver: str, release: str = "6.18.1", **changes: Any) -> Surroundings:
     """Return a machine with one NIC of that driver, which has our address, and every backend."""
     abilities = (
         *nic_abilities(KERNEL, [nic("eth0", driver, **changes)], surroundings_of_nics(release)),
@@ -138,9 +138,24 @@ def test_what_came_with_a_newer_kernel_names_it() -> None:
     )
     assert why(sa, NIC_PACKET, here("mlx5_core", "6.3.1")) == (
         "KERNEL_TOO_OLD",
-        "eth0 (mlx5_core) needs a newer kernel: tunnel from Linux 6.4",
+        "eth0 (mlx5_core) needs a newer kernel: tunnel from Linux 6.4, prefixes from Linux 6.15",
     )
-    assert why(sa, NIC_PACKET, here("mlx5_core", "6.4.0")) == ("", "")
+    hosts = {
+        "local_ts": (TrafficSelector.parse("10.1.0.1"),),
+        "remote_ts": (TrafficSelector.parse("10.2.0.1"),),
+    }
+    assert why(replace(sa, **hosts), NIC_PACKET, here("mlx5_core", "6.4.0")) == ("", "")
+
+
+def test_a_driver_that_sends_what_a_prefix_holds_in_clear_is_not_asked() -> None:
+    """Before Linux 6.15 mlx5 matched a policy's prefix by its first address, and let all others out."""
+    sa = outbound(**PLAIN)
+
+    assert why(sa, NIC_PACKET, here("mlx5_core", "6.14.9")) == (
+        "KERNEL_TOO_OLD",
+        "eth0 (mlx5_core) needs a newer kernel: prefixes from Linux 6.15",
+    )
+    assert why(sa, NIC_PACKET, here("mlx5_core", "6.15.0")) == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def test_a_driver_is_found_by_any_of_its_names() -> None:
             "bad.toml: crypto.algorithms: key_bits: expected a list of int",
         ),
         (
-            'newer = ["tunnel 6.4", "udp 6.6"]',
+            'newer = ["tunnel 6.4", "udp 6.6", "prefixes 6.15"]',
             'newer = ["tunnel"]',
-            "bad.toml: packet.newer: expected a mode, udp or esn with a release, not 'tunnel'",
+            "bad.toml: packet.newer: expected a mode, udp, esn or prefixes with a release, not 'tunnel'",
         ),
         (
             'encapsulation_modes = ["transport"]',

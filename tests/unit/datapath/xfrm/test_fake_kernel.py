@@ -95,7 +95,7 @@ def test_what_is_foretold_of_a_driver_is_what_it_says(
     driver: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = Surroundings(
-        abilities=nic_abilities(KERNEL, [nic("eth0", driver)], surroundings_of_nics("6.12")),
+        abilities=nic_abilities(KERNEL, [nic("eth0", driver)], surroundings_of_nics("6.18")),
         links={OURS: Link(name="eth0", driver=driver)},
     )
     wish = Placement(prefer=(engine,), require=engine)
