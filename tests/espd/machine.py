@@ -4,8 +4,10 @@ a program ── kernel ── TUN ── espd ── raw sockets or AF_PACKET �
 """
 
 import contextlib
+import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +38,7 @@ OUT, IN = 7, 8
 PORT = 7001
 _ETHERTYPE = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _PACKET_IGNORE_OUTGOING = 23
+_SO_RCVBUFFORCE, _SOL_PACKET, _PACKET_STATISTICS = 33, 263, 6
 
 
 @dataclass
@@ -47,6 +50,8 @@ class Machine:
     client: Client
     peers: list["Peer"]
     sockets: list[socket.socket] = field(default_factory=list)
+    says: str = ""
+    """What espd is expected to say on its standard error until it ends: a regular expression."""
 
     @property
     def peer(self) -> "Peer":
@@ -81,6 +86,16 @@ class Peer:
         self._link.bind((near, 0))
         self._link.settimeout(PATIENCE_S)
         self.mac, self._theirs = neighbour(near), neighbour(far)
+
+    def make_room(self) -> None:
+        """Have what comes wait for the test, however slow that is."""
+        self._link.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
+        self.missed()
+
+    def missed(self) -> int:
+        """Return how many packets came for which there was no room, since the last call."""
+        stats = self._link.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        return int.from_bytes(stats[4:], sys.byteorder)
 
     def put(self, packet: bytes) -> None:
         """Send an IP packet to the machine."""
@@ -125,7 +140,8 @@ def running(program: Path, folder: Path, *, has_peer: bool = True) -> Iterator[M
         if process.poll() is None:
             process.terminate()
         said = process.stderr.read().decode()
-        assert (process.wait(PATIENCE_S), said) == (0, "")
+        assert process.wait(PATIENCE_S) == 0, said
+        assert re.fullmatch(machine.says, said)
     finally:
         process.kill()
         process.wait()

@@ -187,7 +187,7 @@ def test_an_unknown_error_is_an_error_too() -> None:
 MALFORMED = {
     "nothing": (b"", "0 bytes"),
     "half a header": (said(p.MessageType.COMMIT)[:15], "15 bytes"),
-    "another version": (said(p.MessageType.HELLO, version=2), "version 2"),
+    "another version": (said(p.MessageType.HELLO, version=p.VERSION + 1), f"version {p.VERSION + 1}"),
     "a size that lies": (said(p.MessageType.HELLO, bytes=16), "says that they are 16"),
     "an unknown type": (said(p.MessageType.COMMIT, type=p.REPLY | 999), "unknown type"),
     "a request": (said(p.MessageType.COMMIT, type=p.MessageType.COMMIT), "as what it cannot be"),

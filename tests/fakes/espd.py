@@ -64,6 +64,7 @@ class FakeEspd:
         self.refusals: dict[p.MessageType, Refuse] = {}
         self.asked: list[p.MessageType] = []
         self.has_ended = False
+        self.build = b"first"
         self._make_link = make_link
         self._links: list[Any] = []
         self._loop = asyncio.get_running_loop()
@@ -168,6 +169,7 @@ class FakeEspd:
         reply.life[:] = self.life
         reply.methods = 1 << p.IoKind.TUN | 1 << p.IoKind.RAW
         reply.openssl = b"OpenSSL (fake)"
+        reply.build = self.build
         return reply
 
     def _configure(self, request: p.Configure) -> p.Reply:
@@ -308,11 +310,15 @@ class FakeLauncher:
     Attributes:
         lives: All that were started.
         failures: What to raise at the next starts.
+        program: The build that is started now.
+        refuses_succession: Whether the next one does not understand what it is told.
     """
 
     def __init__(self, make_link: Callable[[str], Any] | None = None) -> None:
         self.lives: list[FakeEspd] = []
         self.failures: list[Exception] = []
+        self.program = "first"
+        self.refuses_succession = False
         self._make_link = make_link
 
     @property
@@ -320,21 +326,32 @@ class FakeLauncher:
         """Return the one that lives."""
         return self.lives[-1]
 
-    def launch(self, socket_path: Path) -> "FakeProcess":
+    def build(self) -> str:
+        return self.program
+
+    def launch(self, socket_path: Path, *, takes_over: bool = False) -> "FakeProcess":
         if self.failures:
             raise self.failures.pop(0)
-        self.lives.append(FakeEspd(socket_path, self._make_link))
-        return FakeProcess(self.lives[-1])
+        if takes_over and self.refuses_succession:
+            return FakeProcess(self.espd, ended_with=3)
+        if takes_over:
+            # What the next process has is what the last one had.
+            self.espd.hang_up()
+        else:
+            self.lives.append(FakeEspd(socket_path, self._make_link))
+        self.espd.build = self.program.encode()
+        return FakeProcess(self.espd)
 
 
 class FakeProcess:
     """A fake as a process."""
 
-    def __init__(self, fake: FakeEspd) -> None:
+    def __init__(self, fake: FakeEspd, ended_with: int | None = None) -> None:
         self._fake = fake
+        self._ended_with = ended_with
 
     def exit_code(self) -> int | None:
-        return -9 if self._fake.has_ended else None
+        return -9 if self._fake.has_ended else self._ended_with
 
     def kill(self) -> None:
         self._fake.end()

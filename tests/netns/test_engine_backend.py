@@ -417,6 +417,33 @@ async def test_without_a_journal_the_old_espd_ends_and_a_new_one_starts(
         assert await second.list_sas() == ()
 
 
+async def test_an_agent_has_an_espd_of_another_build_handed_over_to_a_new_one_with_its_sas(
+    launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    sas = inbound(), outbound()
+    async with agent(launcher, tmp_path) as first:
+        await first.install_sas(sas)
+    launcher.program = "second"
+
+    async with agent(launcher, tmp_path) as second:
+        assert {sa.sa.sa_id for sa in await second.list_sas()} == {sa.sa_id for sa in sas}
+        assert launcher.espd.build == b"second"
+        assert len(launcher.lives) == 1
+
+
+async def test_an_espd_that_cannot_be_handed_over_carries_on_with_its_sas(
+    launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    sas = inbound(), outbound()
+    async with agent(launcher, tmp_path) as first:
+        await first.install_sas(sas)
+    launcher.program, launcher.refuses_succession = "second", True
+
+    async with agent(launcher, tmp_path) as second:
+        assert {sa.sa.sa_id for sa in await second.list_sas()} == {sa.sa_id for sa in sas}
+        assert launcher.espd.build == b"first"
+
+
 async def test_when_espd_dies_its_sas_are_lost_their_keys_spent_and_a_new_one_has_the_spd(
     launcher: FakeLauncher, backend: EngineBackend
 ) -> None:

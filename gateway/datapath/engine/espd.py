@@ -1,5 +1,8 @@
 """The process espd: found alive and taken over, or started; and started again when it has ended.
 
+One of another build than the program is now, hands everything over to a new process, without losing a packet
+(hw/espd/src/succession.h): an upgrade is a new program and a restart of the agent.
+
 espd outlives the agent. What it carries goes on without us, and the next agent finds it by its socket. A life
 of espd has a number of its own, drawn when it starts: another one, and every SA of the former is lost.
 """
@@ -28,8 +31,14 @@ START_S: Final = 5.0
 """How long espd may take from its start to its first answer."""
 _LOOK_S: Final = 0.01
 _STOP_S: Final = 3.0
+_SUCCESSION_S: Final = 15.0
+"""How long an espd may take to start and to take over: it makes as many SAs as there are."""
 _SOCKET_MASK: Final = 0o177
 """umask under which espd makes its socket: nobody else connects."""
+
+
+SOCKET_NAME: Final = "espd.sock"
+"""Where it listens, in the run directory of its agent."""
 
 
 def espd_path() -> Path:
@@ -41,12 +50,15 @@ def espd_path() -> Path:
 class Launcher(Protocol):
     """Starts espd. Tests start something else."""
 
-    def launch(self, socket_path: Path) -> "Running":
-        """Start it, to listen at a path.
+    def launch(self, socket_path: Path, *, takes_over: bool = False) -> "Running":
+        """Start it, to listen at a path; or to have everything of the one that listens there.
 
         Raises:
             HostError: It cannot be started.
         """
+
+    def build(self) -> str:
+        """Return which build it would be, or nothing where that cannot be told."""
 
 
 class Running(Protocol):
@@ -69,12 +81,13 @@ class ProgramLauncher:
     def __init__(self, program: Path) -> None:
         self._program = program
 
-    def launch(self, socket_path: Path) -> "RunningProgram":
+    def launch(self, socket_path: Path, *, takes_over: bool = False) -> "RunningProgram":
         """Start it in a session of its own: a signal to ours is none to it."""
+        options = ["--take-over"] if takes_over else []
         try:
             # Not a context manager: it outlives us.
             process = subprocess.Popen(  # noqa: S603 - our own program
-                [str(self._program), "--socket", str(socket_path)],
+                [str(self._program), "--socket", str(socket_path), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
@@ -87,6 +100,16 @@ class ProgramLauncher:
                 f"cannot start {self._program}: {error.strerror}; `make engine` builds it"
             ) from error
         return RunningProgram(process)
+
+    def build(self) -> str:
+        """Ask the program."""
+        try:
+            done = subprocess.run(  # noqa: S603 - our own program
+                [str(self._program), "--version"], capture_output=True, timeout=START_S, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return ""
+        return done.stdout.decode(errors="replace").strip()
 
 
 class RunningProgram:
@@ -116,6 +139,8 @@ class Life:
     """Whether it has nothing yet: it was started just now."""
     crypto: tuple[str, ...]
     """Its crypto libraries, with versions."""
+    build: str
+    """Of the program that it runs."""
 
 
 class Espd:
@@ -140,7 +165,7 @@ class Espd:
         self._launcher = launcher
         self._on_event = on_event
         self._on_end = on_end
-        self._is_stopping = False
+        self._is_end_expected = False
         self._running: Running | None = None
         self._connection: Connection | None = None
 
@@ -159,7 +184,7 @@ class Espd:
         life = await self._meet()
         if life is not None:
             if life.number == known_life:
-                return life
+                return await self._upgrade(life)
             _log.warning("espd_replaced", process=life.process, reason="its SAs are not known here")
             await self.stop()
         return await self._start_new()
@@ -175,6 +200,45 @@ class Espd:
         except EspdGoneError:
             connection.close()
             return None
+
+    async def _upgrade(self, life: Life) -> Life:
+        """Have a new process take over from one of another build; where it does not, that one carries on.
+
+        Raises:
+            HostError: Both are gone, and no other can be started.
+        """
+        build = await asyncio.to_thread(self._launcher.build)
+        if build in ("", life.build):
+            return life
+        self._is_end_expected = True
+        try:
+            running = self._launcher.launch(self._path, takes_over=True)
+            reason = await self._succession(running)
+            if reason and self.is_there:
+                _log.error("espd_not_upgraded", process=life.process, build=life.build, reason=reason)
+                return life
+            upgraded = await self._meet()
+            if upgraded is None:
+                # Both are gone, and the SAs with them, as the life of the next one tells.
+                return await self._start_new()
+            self._running = running
+        finally:
+            self._is_end_expected = False
+        _log.warning("espd_upgraded", process=upgraded.process, build=upgraded.build, formerly=life.build)
+        return upgraded
+
+    async def _succession(self, running: Running) -> str:
+        """Wait until the old process has ended; return why not, if the new one ended first or is too slow."""
+        deadline = asyncio.get_running_loop().time() + _SUCCESSION_S
+        while self.is_there:
+            code = running.exit_code()
+            if code is not None:
+                return f"the new one ended with {_words(code)}"
+            if asyncio.get_running_loop().time() > deadline:
+                running.kill()
+                return f"the new one did not take over within {_SUCCESSION_S:.0f} s"
+            await asyncio.sleep(_LOOK_S)
+        return ""
 
     async def _start_new(self) -> Life:
         self._path.unlink(missing_ok=True)
@@ -218,6 +282,7 @@ class Espd:
             number=bytes(said.life),
             process=said.process,
             is_new=is_new,
+            build=said.build.decode(errors="replace"),
             crypto=tuple(name.decode() for name in (said.ipsecmb, said.openssl) if name),
         )
 
@@ -247,7 +312,7 @@ class Espd:
 
     async def stop(self) -> None:
         """End espd, and all that it has; no error if there is none."""
-        self._is_stopping = True
+        self._is_end_expected = True
         try:
             if not self.is_there:
                 with contextlib.suppress(HostError):
@@ -258,11 +323,11 @@ class Espd:
             self.leave()
             await self._wait_for_end()
         finally:
-            self._is_stopping = False
+            self._is_end_expected = False
         self._path.unlink(missing_ok=True)
 
     def _ended(self, reason: str) -> None:
-        if not self._is_stopping:
+        if not self._is_end_expected:
             self._on_end(reason)
 
     async def _wait_for_end(self) -> None:
@@ -287,6 +352,13 @@ class Espd:
             return False
         connection.close()
         return True
+
+
+async def end_espd(socket_path: Path) -> None:
+    """End the espd at a socket, with its SAs; no error if there is none."""
+    await Espd(
+        socket_path, ProgramLauncher(espd_path()), on_event=lambda _: None, on_end=lambda _: None
+    ).stop()
 
 
 def _words(code: int) -> str:

@@ -24,7 +24,7 @@ from gateway.datapath.engine.records import (
     Selector,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 REPLY: Final = 0x8000
 EVENT_FIRST: Final = 0x4000
 REASON_BYTES: Final = 160
@@ -34,6 +34,7 @@ MAX_METHODS: Final = 6
 MAX_TUNNEL_SAS: Final = 16
 NOTE_BYTES: Final = 256
 NAME_BYTES: Final = 16
+BUILD_BYTES: Final = 48
 SAS_LISTED: Final = 32
 ANY_WORKER: Final = 0xFFFF
 ANY_CPU: Final = 0xFFFF
@@ -173,6 +174,7 @@ class HelloReply(ctypes.Structure):
         ("methods", c_uint32),
         ("ipsecmb", c_char * 48),
         ("openssl", c_char * 48),
+        ("build", c_char * BUILD_BYTES),
     )
 
 

@@ -87,6 +87,9 @@ class SaState(ctypes.Structure):
         ("bytes", c_uint64),
         ("window_packets", c_uint64),
         ("window", c_uint64 * MAX_WINDOW_BLOCKS),
+        ("last_used_ns", c_uint64),
+        ("drops", c_uint64 * len(REASONS)),
+        ("told", c_uint64),
     )
 
 

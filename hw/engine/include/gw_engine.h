@@ -136,6 +136,9 @@ struct gw_sa_state {
 	/* Of the window below. Where the SA that goes on has another, all numbers so far count as seen. */
 	uint64_t window_packets;
 	uint64_t window[GW_MAX_WINDOW_BLOCKS];
+	uint64_t last_used_ns;
+	uint64_t drops[GW_DROP_REASON_COUNT]; /* of this SA; not added to those of the new worker */
+	uint64_t told; /* enum gw_event_kind: limits that were drained as events */
 };
 
 struct gw_sa_usage {
@@ -251,6 +254,27 @@ enum gw_error gw_sa_remove(struct gw_worker *worker, uint32_t ref);
  * Return: GW_OK or GW_E_NO_SA.
  */
 enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state);
+
+/**
+ * gw_sa_save() - say how far an SA got, and leave it there.
+ * @worker: its owner, which stands still until the SA is removed, or until nobody uses the state.
+ * @ref: the SA.
+ * @state: for gw_sa_restore.
+ *
+ * Return: GW_OK or GW_E_NO_SA.
+ */
+enum gw_error gw_sa_save(const struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state);
+
+/**
+ * gw_sa_restore() - have an SA that was added, and has carried nothing, go on where another one was.
+ * @worker: its owner.
+ * @ref: the SA.
+ * @state: of gw_sa_save or gw_sa_release. Sequence numbers never go back.
+ *
+ * Return: GW_OK or GW_E_NO_SA.
+ */
+enum gw_error gw_sa_restore(struct gw_worker *worker, uint32_t ref,
+			    const struct gw_sa_state *state);
 
 /**
  * gw_sa_reserve() - let an outbound SA use more sequence numbers.

@@ -289,6 +289,25 @@ static void restore_window(struct gw_replay *replay, const struct gw_sa_state *s
 	replay->blocks[state->sequence / 64 & replay->mask] >>= 63 - state->sequence % 64;
 }
 
+static void restore(struct gw_hot *hot, const struct gw_sa_state *state)
+{
+	struct gw_sa *sa = hot->sa;
+
+	hot->packets = state->packets;
+	hot->bytes = state->bytes;
+	/* Never back: an outbound number is an IV. */
+	if (state->sequence > hot->sequence)
+		hot->sequence = state->sequence;
+	sa->last_used_ns = state->last_used_ns;
+	memcpy(sa->rest->drops, state->drops, sizeof(sa->rest->drops));
+	/* Whether more numbers were asked for is found anew from what is left of them. */
+	sa->rest->told = (uint32_t)state->told & ~(uint32_t)GW_EVENT_RESERVE;
+	if (sa->rest->told & (GW_EVENT_HARD_PACKETS | GW_EVENT_HARD_BYTES))
+		hot->flags |= GW_SA_EXPIRED;
+	if (sa->inbound)
+		restore_window(&sa->in.replay, state);
+}
+
 enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *params,
 			const struct gw_sa_state *state, uint32_t *ref)
 {
@@ -310,22 +329,26 @@ enum gw_error gw_sa_add(struct gw_worker *worker, const struct gw_sa_params *par
 	*hot = (struct gw_hot){.sa = sa, .spi = params->spi, .flags = flags_of(sa, params)};
 	if (!sa->inbound)
 		hot->sequence = params->next_sequence - 1;
-	if (state) {
-		hot->packets = state->packets;
-		hot->bytes = state->bytes;
-		/* Never back: an outbound number is an IV. */
-		if (state->sequence > hot->sequence)
-			hot->sequence = state->sequence;
-		if (sa->inbound)
-			restore_window(&sa->in.replay, state);
-	}
+	if (state)
+		restore(hot, state);
 	gw_usage_init(hot, params);
+	return GW_OK;
+}
+
+enum gw_error gw_sa_restore(struct gw_worker *worker, uint32_t ref, const struct gw_sa_state *state)
+{
+	struct gw_hot *hot = gw_find_hot(worker, ref);
+
+	if (!hot)
+		return GW_E_NO_SA;
+	restore(hot, state);
+	gw_usage_resume(hot);
 	return GW_OK;
 }
 
 /* --- taking out */
 
-enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state)
+enum gw_error gw_sa_save(const struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state)
 {
 	const struct gw_hot *hot = gw_find_hot(worker, ref);
 
@@ -341,7 +364,18 @@ enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa
 		state->window_packets = replay->size;
 		memcpy(state->window, replay->blocks, window_bytes(replay));
 	}
-	return gw_sa_remove(worker, ref);
+	state->last_used_ns = hot->sa->last_used_ns;
+	memcpy(state->drops, hot->sa->rest->drops, sizeof(state->drops));
+	/* What waits to be drained is told by whoever goes on. */
+	state->told = hot->sa->rest->told & ~hot->sa->rest->events;
+	return GW_OK;
+}
+
+enum gw_error gw_sa_release(struct gw_worker *worker, uint32_t ref, struct gw_sa_state *state)
+{
+	enum gw_error error = gw_sa_save(worker, ref, state);
+
+	return error == GW_OK ? gw_sa_remove(worker, ref) : error;
 }
 
 enum gw_error gw_sa_remove(struct gw_worker *worker, uint32_t ref)

@@ -53,10 +53,16 @@ void gw_usage_init(struct gw_hot *hot, const struct gw_sa_params *params)
 	/* Rekey when three quarters of the sequence space are used up. */
 	sa->rest->marks[SOFT_SEQUENCE] = last / 4 * 3 + last % 4 * 3 / 4;
 	sa->rest->marks[HARD_SEQUENCE] = last;
-	if (sa->inbound)
+	sa->rest->sequence_limit = params->sequence_limit;
+	gw_usage_resume(hot);
+}
+
+void gw_usage_resume(struct gw_hot *hot)
+{
+	if (hot->sa->inbound)
 		set_stops(hot);
 	else
-		gw_usage_reserve(hot, params->sequence_limit);
+		gw_usage_reserve(hot, hot->sa->rest->sequence_limit);
 }
 
 void gw_usage_reserve(struct gw_hot *hot, uint64_t limit)

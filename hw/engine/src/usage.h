@@ -17,6 +17,12 @@
 void gw_usage_init(struct gw_hot *hot, const struct gw_sa_params *params);
 
 /**
+ * gw_usage_resume() - find anew what is to be done when, after the counters of an SA were set.
+ * @hot: its line.
+ */
+void gw_usage_resume(struct gw_hot *hot);
+
+/**
  * gw_usage_reserve() - move the end of the reserved block of sequence numbers.
  * @hot: of an outbound SA.
  * @limit: the first number not reserved.

@@ -28,7 +28,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "the control socket speaks little-endian");
 
 /* Changed with every change of a struct; GW_DROP_REASON_COUNT is part of them and told apart. */
-#define GW_CONTROL_VERSION 1
+#define GW_CONTROL_VERSION 2
 
 #define GW_REPLY        0x8000
 #define GW_EVENT_FIRST  0x4000
@@ -39,6 +39,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define GW_MAX_METHODS 6
 #define GW_NOTE_BYTES  256
 #define GW_NAME_BYTES  16
+#define GW_BUILD_BYTES 48
 #define GW_SAS_LISTED  32 /* records in one reply */
 
 /* "Let espd choose", or "of all together". */
@@ -131,6 +132,7 @@ struct gw_control_hello_reply {
 	uint32_t methods; /* bits 1 << enum gw_io_kind: what this build has */
 	char ipsecmb[48]; /* gw_crypto_name */
 	char openssl[48];
+	char build[GW_BUILD_BYTES]; /* of its executable, in hex; empty where it has none */
 };
 
 /* Of each worker that may send live frames: the program, gw_live_burst and gw_live_frames of

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bytes.h"
+#include "succession.h"
 
 /* The agent, one that is about to take over, and some that never say HELLO. */
 #define CONNECTIONS 4
@@ -20,6 +21,7 @@
 
 struct server {
 	struct gw_control *control;
+	int listener;
 	int connections[CONNECTIONS]; /* or -1 */
 	int agent;                    /* the one that said HELLO last, or -1 */
 	alignas(8) uint8_t request[GW_MESSAGE_BYTES + 1];
@@ -138,6 +140,12 @@ static bool serve_one(struct server *server, int connection)
 
 	if (got <= 0)
 		return got < 0 && (errno == EAGAIN || errno == EINTR);
+	if (gw_succession_is_ask(server->request, (size_t)got)) {
+		if (gw_give_over(control, connection, server->listener,
+				 (const void *)server->request))
+			gw_control_vanish(control);
+		return false;
+	}
 	keep_descriptors(control, &message);
 	control->is_greeted = was_greeted;
 	bytes = gw_control_handle(control, server->request, (size_t)got, &server->reply);
@@ -205,6 +213,7 @@ int gw_control_serve(struct gw_control *control, int listener, int signals)
 	if (!server)
 		return -ENOMEM;
 	server->control = control;
+	server->listener = listener;
 	server->agent = -1;
 	for (int i = 0; i < CONNECTIONS; i++)
 		server->connections[i] = -1;

@@ -26,6 +26,9 @@ struct gw_sa_entry {
 	struct gw_control_sa_record record; /* its `usage` is not kept up to date */
 	uint32_t ref;
 	struct gw_selector_set selectors;
+	/* As it would be added now, keys and all, up to its last selector: for a hand-over. */
+	struct gw_sa_params *params;
+	size_t params_bytes;
 };
 
 /* What policies, routes and neighbours are, and will be at the next COMMIT. */
@@ -78,6 +81,12 @@ int gw_control_init(struct gw_control *control);
  * @control: initialized.
  */
 void gw_control_end(struct gw_control *control);
+
+/**
+ * gw_control_vanish() - wipe all keys and end this process: another one carries the packets.
+ * @control: handed over; its threads stand still, and nothing that they share with others is touched.
+ */
+_Noreturn void gw_control_vanish(struct gw_control *control);
 
 /**
  * gw_check_message() - say whether a message may be believed.
@@ -144,6 +153,8 @@ int gw_request_sa_path_mtu(struct gw_control *control, const void *message,
 			   union gw_any_reply *reply);
 int gw_request_tunnel_set(struct gw_control *control, const void *message,
 			  union gw_any_reply *reply);
+/* Write the message that would add an SA as it is now; whoever asked wipes it. */
+void gw_sa_describe(const struct gw_sa_entry *sa, struct gw_control_sa *message);
 /* Note what an event told; return false where its SA is gone. */
 bool gw_sa_note_event(struct gw_control *control, struct gw_control_event_sa *event);
 int gw_compare_sas(const void *a, const void *b);

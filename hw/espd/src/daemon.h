@@ -43,6 +43,8 @@ struct gw_daemon {
 	uint32_t thread_count; /* 0: not configured yet; the control thread's */
 	struct gw_thread *threads[GW_MAX_WORKERS];
 	int event_fd; /* wakes the control thread: some thread has something to tell */
+	/* Of workers that are about to be started: the pool's memory that another process had; or -1. */
+	int inherited_pools[GW_MAX_WORKERS];
 };
 
 /* An entry of gw_daemon.owners; 0 where there is no SA. */

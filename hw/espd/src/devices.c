@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -96,6 +98,54 @@ static bool is_same_device(const struct gw_control_device *a, const struct gw_co
 	return memcmp((const char *)a + head, (const char *)b + head, sizeof(*a) - head) == 0;
 }
 
+/* The number of a BPF map, or 0. */
+static uint32_t map_id(int fd)
+{
+	struct bpf_map_info info;
+	union bpf_attr attributes;
+
+	memset(&info, 0, sizeof(info));
+	memset(&attributes, 0, sizeof(attributes));
+	attributes.info.bpf_fd = (uint32_t)fd;
+	attributes.info.info = (uint64_t)(uintptr_t)&info;
+	attributes.info.info_len = sizeof(info);
+	return syscall(SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &attributes, sizeof(attributes)) ? 0
+											 : info.id;
+}
+
+struct comparing {
+	uint32_t device;
+	uint32_t map;
+	bool is_same; /* so far */
+};
+
+static void compare_map(struct gw_thread *thread, void *argument)
+{
+	struct comparing *comparing = argument;
+
+	for (uint32_t i = 0; i < thread->port_count; i++) {
+		const struct gw_port *port = thread->ports[i];
+
+		if (port->device.device == comparing->device && port->steering_fd >= 0 &&
+		    map_id(port->steering_fd) != comparing->map)
+			comparing->is_same = false;
+	}
+}
+
+/* Whether the sockets of a device are in this XSKMAP already: opened anew they would lose packets. */
+static bool is_same_steering(struct gw_control *control, const struct gw_control_device *device)
+{
+	struct gw_daemon *daemon = &control->daemon;
+	struct comparing comparing = {.device = device->device, .is_same = true};
+
+	if (!(device->flags & GW_DEVICE_STEERING))
+		return true;
+	comparing.map = map_id(control->descriptors[0]);
+	for (uint32_t i = 0; i < daemon->thread_count; i++)
+		gw_thread_call(daemon->threads[i], compare_map, &comparing);
+	return comparing.map && comparing.is_same;
+}
+
 static void describe(struct gw_thread *thread, void *argument)
 {
 	struct opening *opening = argument;
@@ -120,7 +170,7 @@ int gw_device_set(struct gw_control *control, const void *message, union gw_any_
 		return gw_refuse(reply, GW_E_DESCRIPTOR, "the XSKMAP is missing");
 	if (device->ifindex && device->mtu + FRAME_OVERHEAD > daemon->config.frame_bytes)
 		return gw_refuse(reply, GW_E_INVALID, "the frames are too small for this MTU");
-	if (is_same_device(device, known) && !(device->flags & GW_DEVICE_STEERING)) {
+	if (is_same_device(device, known) && is_same_steering(control, device)) {
 		gw_thread_call(daemon->threads[0], describe, &first);
 	} else {
 		close_device(daemon, device->device);

@@ -41,7 +41,10 @@ struct gw_pool {
 	uint32_t frame_shift; /* its logarithm */
 	uint32_t free_count;
 	uint32_t *free; /* numbers of unused frames, the newest last */
+	int fd;         /* whose memory it is: a memfd of ours, or -1: of a map */
 	bool is_map;    /* the memory is a BPF map's: gw_pool_init_map() */
+	/* Before a hand-over: receive() brings what it has at hand, and takes nothing more. */
+	bool is_draining;
 };
 
 static inline uint32_t gw_pool_take(struct gw_pool *pool)
@@ -93,6 +96,24 @@ static inline void gw_frame_describe(const struct gw_pool *pool, uint32_t frame,
  * Return: 0, or -errno.
  */
 int gw_pool_init(struct gw_pool *pool, uint32_t frames, uint32_t frame_bytes);
+
+/**
+ * gw_pool_adopt() - have the memory of another process's pool, as gw_pool_init() made it there.
+ * @pool: filled in; every frame is free.
+ * @fd: its memfd; becomes the pool's on success.
+ * @frames: as many as it has.
+ * @frame_bytes: as there.
+ *
+ * Return: 0, or -errno.
+ */
+int gw_pool_adopt(struct gw_pool *pool, int fd, uint32_t frames, uint32_t frame_bytes);
+
+/**
+ * gw_pool_keep() - have the frames that are not in use be free, and no others.
+ * @pool: filled in.
+ * @used: [frames]: whether somebody has it.
+ */
+void gw_pool_keep(struct gw_pool *pool, const uint8_t *used);
 
 /**
  * gw_pool_init_map() - have the memory of a BPF map for frames, so that live frames can be sent from
@@ -157,6 +178,17 @@ struct gw_io_counters {
 
 struct gw_io;
 
+/* What one process tells the next of an object that is drained; descriptors are -1 where there is none. */
+#define GW_IO_SAVED_DESCRIPTORS 10
+#define GW_IO_SAVED_BYTES       1024u
+struct gw_io_saved {
+	int fds[GW_IO_SAVED_DESCRIPTORS]; /* save(): still the object's; restore(): taken on success */
+	uint32_t bytes;
+	_Alignas(8) uint8_t data[GW_IO_SAVED_BYTES]; /* a struct of the method's own */
+	/* [frames of the pool]: those that the kernel has. save() marks them; restore() refuses none. */
+	uint8_t *lent;
+};
+
 struct gw_io_method {
 	const char *name;
 	enum gw_io_kind kind;
@@ -220,6 +252,23 @@ struct gw_io_method {
 
 	/* close() - give back everything, frames to the pool too, and free the object. */
 	void (*close)(struct gw_io *io);
+
+	/* save() - write down what restore() needs, and change nothing; see succession.h. A new field of
+	 * the method's object belongs in here unless zero does: raise GW_SUCCESSION_VERSION with it. */
+	void (*save)(const struct gw_io *io, struct gw_io_saved *saved);
+
+	/**
+	 * restore() - make the object that save() described, in another process.
+	 * @options: as for open(); the pool's memory is the same as there.
+	 * @saved: of the same version; its bytes are not to be trusted.
+	 * @io: where it goes.
+	 * @why: GW_IO_WHY_BYTES, written on failure.
+	 *
+	 * Touches no packet and no ring: the other process may go on if something fails.
+	 * Return: 0, or -errno and nothing is left behind; descriptors are the caller's then.
+	 */
+	int (*restore)(const struct gw_io_options *options, struct gw_io_saved *saved,
+		       struct gw_io **io, char *why);
 };
 
 /* What every method's object begins with. */
@@ -234,6 +283,22 @@ extern const struct gw_io_method gw_io_raw;      /* io_raw.c: raw sockets, the k
 extern const struct gw_io_method gw_io_xdp;      /* io_xdp.c: AF_XDP zero-copy */
 extern const struct gw_io_method gw_io_xdp_copy; /* io_xdp.c: AF_XDP copy */
 extern const struct gw_io_method gw_io_live;     /* io_live.c: live frames; sends only */
+
+/**
+ * gw_io_save_data() - put a method's struct into what is saved.
+ * @saved: see there.
+ * @data: at most GW_IO_SAVED_BYTES.
+ * @bytes: of it.
+ */
+void gw_io_save_data(struct gw_io_saved *saved, const void *data, uint32_t bytes);
+
+/**
+ * gw_io_saved_data() - return a method's struct, or NULL where another size was saved.
+ * @saved: see there.
+ * @bytes: of the struct.
+ * @why: GW_IO_WHY_BYTES, written on failure.
+ */
+const void *gw_io_saved_data(const struct gw_io_saved *saved, uint32_t bytes, char *why);
 
 /**
  * gw_io_find() - return a method by its number, or NULL where this build does not have it.

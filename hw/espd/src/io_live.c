@@ -294,10 +294,10 @@ static int gw_live_measure(struct gw_io_live *live, const struct gw_io_options *
 	return 0;
 }
 
-static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *options, char *why)
+/* Have what is shared with the program, and a socket to ask for the link. */
+static int gw_live_connect(struct gw_io_live *live, const struct gw_io_options *options, char *why)
 {
 	void *burst;
-	int error;
 
 	if (!options->live || !options->pool->is_map) {
 		snprintf(why, GW_IO_WHY_BYTES, "the agent gave no program for them");
@@ -315,6 +315,15 @@ static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *o
 		snprintf(why, GW_IO_WHY_BYTES, "rtnetlink: %s", strerror(-live->link_fd));
 		return live->link_fd;
 	}
+	return 0;
+}
+
+static int gw_live_set_up(struct gw_io_live *live, const struct gw_io_options *options, char *why)
+{
+	int error = gw_live_connect(live, options, why);
+
+	if (error)
+		return error;
 	error = gw_link_require(live->link_fd, live->ifindex, live->name, why);
 	if (!error)
 		error = gw_live_measure(live, options, why);
@@ -333,23 +342,85 @@ static void gw_live_close(struct gw_io *io)
 	free(live);
 }
 
-static int gw_live_open(const struct gw_io_options *options, struct gw_io **io, char *why)
+static struct gw_io_live *gw_live_new(const struct gw_io_options *options)
 {
 	struct gw_io_live *live = calloc(1, sizeof(*live));
-	int error;
 
 	if (!live)
-		return -ENOMEM;
+		return NULL;
 	live->io = (struct gw_io){.method = &gw_io_live, .pool = options->pool};
 	live->live = options->live;
 	live->link_fd = -1;
 	live->ifindex = options->device->ifindex;
 	memcpy(live->name, options->device->name, sizeof(live->name));
+	return live;
+}
+
+static int gw_live_open(const struct gw_io_options *options, struct gw_io **io, char *why)
+{
+	struct gw_io_live *live = gw_live_new(options);
+	int error;
+
+	if (!live)
+		return -ENOMEM;
 	error = gw_live_set_up(live, options, why);
 	if (error) {
 		gw_live_close(&live->io);
 		return error;
 	}
+	*io = &live->io;
+	return 0;
+}
+
+/* --- to another process: what waited has been sent ------------------------------------------- */
+
+struct gw_live_saved {
+	struct gw_io_counters counters;
+	struct gw_io_loss loss;
+	uint64_t too_long, too_long_before;
+	uint32_t max_length;
+	int32_t error;
+};
+
+static void gw_live_save(const struct gw_io *io, struct gw_io_saved *saved)
+{
+	const struct gw_io_live *live = (const struct gw_io_live *)io;
+	struct gw_live_saved data = {
+		.counters = live->counters,
+		.loss = live->loss,
+		.too_long = live->too_long,
+		.too_long_before = live->too_long_before,
+		.max_length = live->max_length,
+		.error = live->error,
+	};
+
+	/* Which errno lost frames is told at the next check, of those since then. */
+	gw_io_save_data(saved, &data, sizeof(data));
+}
+
+static int gw_live_restore(const struct gw_io_options *options, struct gw_io_saved *saved,
+			   struct gw_io **io, char *why)
+{
+	const struct gw_live_saved *data = gw_io_saved_data(saved, sizeof(*data), why);
+	struct gw_io_live *live;
+	int error;
+
+	if (!data || data->max_length > options->pool->frame_bytes)
+		return -EINVAL;
+	live = gw_live_new(options);
+	if (!live)
+		return -ENOMEM;
+	error = gw_live_connect(live, options, why);
+	if (error) {
+		gw_live_close(&live->io);
+		return error;
+	}
+	live->counters = data->counters;
+	live->loss = data->loss;
+	live->too_long = data->too_long;
+	live->too_long_before = data->too_long_before;
+	live->max_length = data->max_length;
+	live->error = data->error;
 	*io = &live->io;
 	return 0;
 }
@@ -366,4 +437,6 @@ const struct gw_io_method gw_io_live = {
 	.counters = gw_live_counters,
 	.check = gw_live_check,
 	.close = gw_live_close,
+	.save = gw_live_save,
+	.restore = gw_live_restore,
 };

@@ -127,6 +127,45 @@ static void packet_counters(struct gw_io *io, struct gw_io_counters *counters)
 	*counters = packet->counters;
 }
 
+/* --- to another process */
+
+#define SAVED_SENDER (1 + GW_QUIET_SOCKETS)
+
+static void packet_save(const struct gw_io *io, struct gw_io_saved *saved)
+{
+	const struct packet_io *packet = (const struct packet_io *)io;
+
+	gw_packet_receiver_save(&packet->receiver, saved->fds);
+	saved->fds[SAVED_SENDER] = packet->sender;
+	gw_io_save_data(saved, &packet->counters, sizeof(packet->counters));
+}
+
+static int packet_restore(const struct gw_io_options *options, struct gw_io_saved *saved,
+			  struct gw_io **io, char *why)
+{
+	const struct gw_io_counters *counters = gw_io_saved_data(saved, sizeof(*counters), why);
+	struct packet_io *packet;
+	int error;
+
+	if (!counters)
+		return -EINVAL;
+	packet = calloc(1, sizeof(*packet));
+	if (!packet)
+		return gw_io_fail(why, "memory");
+	packet->io = (struct gw_io){.method = &gw_io_packet, .pool = options->pool};
+	packet->counters = *counters;
+	gw_packet_receiver_init(&packet->receiver, options->pool);
+	error = gw_packet_receiver_restore(&packet->receiver, saved->fds, GW_LAYER_ETHERNET, why);
+	if (error) {
+		gw_packet_receiver_close(&packet->receiver);
+		free(packet);
+		return error;
+	}
+	packet->sender = saved->fds[SAVED_SENDER];
+	*io = &packet->io;
+	return 0;
+}
+
 const struct gw_io_method gw_io_packet = {
 	.name = "AF_PACKET",
 	.kind = GW_IO_PACKET,
@@ -138,4 +177,6 @@ const struct gw_io_method gw_io_packet = {
 	.descriptors = packet_descriptors,
 	.counters = packet_counters,
 	.close = packet_close,
+	.save = packet_save,
+	.restore = packet_restore,
 };

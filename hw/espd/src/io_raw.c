@@ -16,6 +16,7 @@
 
 /* Of IPv4 and of IPv6, protected and in clear. */
 #define SENDERS 4
+_Static_assert(1 + GW_QUIET_SOCKETS + SENDERS <= GW_IO_SAVED_DESCRIPTORS, "they fit");
 /* A burst of 256 packets with what the kernel counts around each, and some more. */
 #define SEND_BUFFER_BYTES (4 << 20)
 
@@ -166,6 +167,45 @@ static void raw_counters(struct gw_io *io, struct gw_io_counters *counters)
 	*counters = raw->counters;
 }
 
+/* --- to another process */
+
+#define SAVED_SENDERS (1 + GW_QUIET_SOCKETS)
+
+static void raw_save(const struct gw_io *io, struct gw_io_saved *saved)
+{
+	const struct raw_io *raw = (const struct raw_io *)io;
+
+	gw_packet_receiver_save(&raw->receiver, saved->fds);
+	memcpy(saved->fds + SAVED_SENDERS, raw->senders, sizeof(raw->senders));
+	gw_io_save_data(saved, &raw->counters, sizeof(raw->counters));
+}
+
+static int raw_restore(const struct gw_io_options *options, struct gw_io_saved *saved,
+		       struct gw_io **io, char *why)
+{
+	const struct gw_io_counters *counters = gw_io_saved_data(saved, sizeof(*counters), why);
+	struct raw_io *raw;
+	int error;
+
+	if (!counters)
+		return -EINVAL;
+	raw = calloc(1, sizeof(*raw));
+	if (!raw)
+		return gw_io_fail(why, "memory");
+	raw->io = (struct gw_io){.method = &gw_io_raw, .pool = options->pool};
+	raw->counters = *counters;
+	gw_packet_receiver_init(&raw->receiver, options->pool);
+	error = gw_packet_receiver_restore(&raw->receiver, saved->fds, GW_LAYER_IP, why);
+	if (error) {
+		gw_packet_receiver_close(&raw->receiver);
+		free(raw);
+		return error;
+	}
+	memcpy(raw->senders, saved->fds + SAVED_SENDERS, sizeof(raw->senders));
+	*io = &raw->io;
+	return 0;
+}
+
 const struct gw_io_method gw_io_raw = {
 	.name = "raw sockets",
 	.kind = GW_IO_RAW,
@@ -177,4 +217,6 @@ const struct gw_io_method gw_io_raw = {
 	.descriptors = raw_descriptors,
 	.counters = raw_counters,
 	.close = raw_close,
+	.save = raw_save,
+	.restore = raw_restore,
 };

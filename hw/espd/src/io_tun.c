@@ -171,6 +171,8 @@ static unsigned int tun_receive(struct gw_io *io, struct gw_packet *packets, uns
 				break;
 			continue;
 		}
+		if (io->pool->is_draining)
+			break;
 		got = read_one(tun, &packets[count]);
 		if (got < 0)
 			break;
@@ -236,6 +238,43 @@ static void tun_counters(struct gw_io *io, struct gw_io_counters *counters)
 	*counters = ((const struct tun_io *)io)->counters;
 }
 
+/* --- to another process: what is being cut has been cut */
+
+struct tun_saved {
+	struct gw_io_counters counters;
+	uint32_t has_offload;
+	uint32_t reserved;
+};
+
+static void tun_save(const struct gw_io *io, struct gw_io_saved *saved)
+{
+	const struct tun_io *tun = (const struct tun_io *)io;
+	struct tun_saved data = {.counters = tun->counters, .has_offload = tun->has_offload};
+
+	saved->fds[0] = tun->fd;
+	gw_io_save_data(saved, &data, sizeof(data));
+}
+
+static int tun_restore(const struct gw_io_options *options, struct gw_io_saved *saved,
+		       struct gw_io **io, char *why)
+{
+	const struct tun_saved *data = gw_io_saved_data(saved, sizeof(*data), why);
+	struct tun_io *tun;
+
+	if (!data || saved->fds[0] < 0)
+		return -EINVAL;
+	tun = malloc(sizeof(*tun));
+	if (!tun)
+		return gw_io_fail(why, "memory");
+	memset(tun, 0, offsetof(struct tun_io, super));
+	tun->io = (struct gw_io){.method = &gw_io_tun, .pool = options->pool};
+	tun->counters = data->counters;
+	tun->has_offload = data->has_offload != 0;
+	tun->fd = saved->fds[0];
+	*io = &tun->io;
+	return 0;
+}
+
 const struct gw_io_method gw_io_tun = {
 	.name = "TUN",
 	.kind = GW_IO_TUN,
@@ -247,4 +286,6 @@ const struct gw_io_method gw_io_tun = {
 	.descriptors = tun_descriptors,
 	.counters = tun_counters,
 	.close = tun_close,
+	.save = tun_save,
+	.restore = tun_restore,
 };

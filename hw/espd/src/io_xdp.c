@@ -53,6 +53,7 @@ struct gw_io_xdp {
 	bool sends;
 	bool counts_link; /* what the link dropped: each while it is opened, then the first queue */
 	int error;        /* what ended sending, or 0 */
+	uint32_t entries; /* of each ring */
 	struct gw_xsk_ring rx, tx, fill, completion;
 	uint32_t in_flight;           /* sent, not completed */
 	uint8_t *lent;                /* one for each frame of the pool */
@@ -136,7 +137,7 @@ static unsigned int gw_xdp_receive(struct gw_io *io, struct gw_packet *packets, 
 {
 	struct gw_io_xdp *xdp = gw_xdp_of(io);
 	struct gw_pool *pool = io->pool;
-	uint32_t ready = gw_ring_ready(&xdp->rx, max);
+	uint32_t ready = pool->is_draining ? 0 : gw_ring_ready(&xdp->rx, max);
 	unsigned int count = 0;
 
 	if (ready > max)
@@ -328,7 +329,7 @@ static int gw_xdp_make_rings(struct gw_io_xdp *xdp, char *why)
 		.len = (uint64_t)pool->frames << pool->frame_shift,
 		.chunk_size = pool->frame_bytes,
 	};
-	uint32_t entries = gw_xdp_ring_entries(pool);
+	uint32_t entries = xdp->entries;
 	uint32_t budget = TX_BUDGET < entries ? TX_BUDGET : entries;
 	const struct {
 		int option;
@@ -361,7 +362,7 @@ static int gw_xdp_map_ring(struct gw_io_xdp *xdp, struct gw_xsk_ring *ring,
 {
 	uint8_t *start;
 
-	ring->size = gw_xdp_ring_entries(xdp->io.pool);
+	ring->size = xdp->entries;
 	ring->mapping_bytes = offset->desc + ring->size * entry_bytes;
 	start = mmap(NULL, ring->mapping_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
 		     xdp->fd, (off_t)place);
@@ -515,8 +516,37 @@ static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *opti
 	return error;
 }
 
-static int gw_xdp_open_kind(const struct gw_io_method *method, bool is_zero_copy,
-			    const struct gw_io_options *options, struct gw_io **io, char *why)
+static int gw_xdp_new(const struct gw_io_method *method, const struct gw_io_options *options,
+		      struct gw_io_xdp **made)
+{
+	const struct gw_pool *pool = options->pool;
+	struct gw_io_xdp *xdp = calloc(1, sizeof(*xdp));
+
+	if (!xdp)
+		return -ENOMEM;
+	*xdp = (struct gw_io_xdp){
+		.io = {.method = method, .pool = options->pool},
+		.fd = -1,
+		.link_fd = -1,
+		.ifindex = options->device->ifindex,
+		.is_zero_copy = method == &gw_io_xdp,
+		.receives = options->receives,
+		.sends = options->sends,
+		.counts_link = true,
+		.entries = gw_xdp_ring_entries(pool),
+		.lent = calloc(pool->frames, 1),
+	};
+	memcpy(xdp->name, options->device->name, sizeof(xdp->name));
+	if (!xdp->lent) {
+		gw_xdp_close(&xdp->io);
+		return -ENOMEM;
+	}
+	*made = xdp;
+	return 0;
+}
+
+static int gw_xdp_open_kind(const struct gw_io_method *method, const struct gw_io_options *options,
+			    struct gw_io **io, char *why)
 {
 	const struct gw_pool *pool = options->pool;
 	struct gw_io_xdp *xdp;
@@ -527,22 +557,10 @@ static int gw_xdp_open_kind(const struct gw_io_method *method, bool is_zero_copy
 			 pool->frame_bytes);
 		return -EMSGSIZE;
 	}
-	xdp = calloc(1, sizeof(*xdp));
-	if (!xdp)
-		return -ENOMEM;
-	*xdp = (struct gw_io_xdp){
-		.io = {.method = method, .pool = options->pool},
-		.fd = -1,
-		.link_fd = -1,
-		.ifindex = options->device->ifindex,
-		.is_zero_copy = is_zero_copy,
-		.receives = options->receives,
-		.sends = options->sends,
-		.counts_link = true,
-		.lent = calloc(pool->frames, 1),
-	};
-	memcpy(xdp->name, options->device->name, sizeof(xdp->name));
-	error = xdp->lent ? gw_xdp_set_up(xdp, options, why) : -ENOMEM;
+	error = gw_xdp_new(method, options, &xdp);
+	if (error)
+		return error;
+	error = gw_xdp_set_up(xdp, options, why);
 	if (error) {
 		gw_xdp_close(&xdp->io);
 		return error;
@@ -551,20 +569,127 @@ static int gw_xdp_open_kind(const struct gw_io_method *method, bool is_zero_copy
 	return 0;
 }
 
+/* --- to another process ----------------------------------------------------------------------- */
+
+struct gw_xdp_saved {
+	struct gw_io_counters counters;
+	struct gw_io_loss loss;
+	uint64_t link_dropped_before, link_dropped, sent_before;
+	uint32_t entries;
+	uint32_t in_flight;
+	int32_t error;
+	uint8_t is_zero_copy, receives, sends, counts_link;
+};
+
+static void gw_xdp_save(const struct gw_io *io, struct gw_io_saved *saved)
+{
+	const struct gw_io_xdp *xdp = (const struct gw_io_xdp *)io;
+	struct gw_xdp_saved data = {
+		.counters = xdp->counters,
+		.loss = xdp->loss,
+		.link_dropped_before = xdp->link_dropped_before,
+		.link_dropped = xdp->link_dropped,
+		.sent_before = xdp->sent_before,
+		.entries = xdp->entries,
+		.in_flight = xdp->in_flight,
+		.error = xdp->error,
+		.is_zero_copy = xdp->is_zero_copy,
+		.receives = xdp->receives,
+		.sends = xdp->sends,
+		.counts_link = xdp->counts_link,
+	};
+
+	saved->fds[0] = xdp->fd;
+	memcpy(saved->lent, xdp->lent, io->pool->frames);
+	gw_io_save_data(saved, &data, sizeof(data));
+}
+
+/* Our ends of the rings are where the other process showed them to the kernel. */
+static void gw_xdp_find_ends(struct gw_io_xdp *xdp)
+{
+	struct gw_xsk_ring *const producing[] = {&xdp->fill, &xdp->tx};
+	struct gw_xsk_ring *const consuming[] = {&xdp->completion, &xdp->rx};
+
+	for (int i = 0; i < 2; i++) {
+		if (producing[i]->mapping) {
+			producing[i]->ours =
+				__atomic_load_n(producing[i]->producer, __ATOMIC_ACQUIRE);
+			producing[i]->theirs =
+				__atomic_load_n(producing[i]->consumer, __ATOMIC_ACQUIRE);
+		}
+		if (consuming[i]->mapping)
+			consuming[i]->ours = consuming[i]->theirs =
+				__atomic_load_n(consuming[i]->consumer, __ATOMIC_ACQUIRE);
+	}
+}
+
+static int gw_xdp_reopen(struct gw_io_xdp *xdp, const struct gw_xdp_saved *data, int fd, char *why)
+{
+	int error;
+
+	xdp->link_fd = gw_link_open();
+	if (xdp->link_fd < 0)
+		return gw_xdp_fail(why, "rtnetlink", -xdp->link_fd);
+	xdp->fd = fd;
+	error = gw_xdp_map_rings(xdp, why);
+	if (error) {
+		xdp->fd = -1; /* still the caller's */
+		return error;
+	}
+	gw_xdp_find_ends(xdp);
+	xdp->in_flight = data->in_flight;
+	xdp->error = data->error;
+	xdp->counters = data->counters;
+	xdp->loss = data->loss;
+	xdp->link_dropped_before = data->link_dropped_before;
+	xdp->link_dropped = data->link_dropped;
+	xdp->sent_before = data->sent_before;
+	xdp->counts_link = data->counts_link != 0;
+	return 0;
+}
+
+static int gw_xdp_restore(const struct gw_io_options *options, struct gw_io_saved *saved,
+			  struct gw_io **io, char *why)
+{
+	const struct gw_xdp_saved *data = gw_io_saved_data(saved, sizeof(*data), why);
+	struct gw_io_options same = *options;
+	struct gw_io_xdp *xdp;
+	int error;
+
+	if (!data || saved->fds[0] < 0 || data->entries != gw_xdp_ring_entries(options->pool)) {
+		snprintf(why, GW_IO_WHY_BYTES, "its rings have another size here");
+		return -EINVAL;
+	}
+	same.receives = data->receives != 0;
+	same.sends = data->sends != 0;
+	error = gw_xdp_new(data->is_zero_copy ? &gw_io_xdp : &gw_io_xdp_copy, &same, &xdp);
+	if (error)
+		return error;
+	error = gw_xdp_reopen(xdp, data, saved->fds[0], why);
+	if (error) {
+		gw_xdp_close(&xdp->io);
+		return error;
+	}
+	memcpy(xdp->lent, saved->lent, options->pool->frames);
+	*io = &xdp->io;
+	return 0;
+}
+
 static int gw_xdp_open_zero_copy(const struct gw_io_options *options, struct gw_io **io, char *why)
 {
-	return gw_xdp_open_kind(&gw_io_xdp, true, options, io, why);
+	return gw_xdp_open_kind(&gw_io_xdp, options, io, why);
 }
 
 static int gw_xdp_open_copy(const struct gw_io_options *options, struct gw_io **io, char *why)
 {
-	return gw_xdp_open_kind(&gw_io_xdp_copy, false, options, io, why);
+	return gw_xdp_open_kind(&gw_io_xdp_copy, options, io, why);
 }
 
 #define GW_XDP_OPERATIONS \
 	.layer = GW_LAYER_ETHERNET, .takes = true, .receive = gw_xdp_receive, .send = gw_xdp_send, \
 	.flush = gw_xdp_flush, .descriptors = gw_xdp_descriptors, .counters = gw_xdp_counters, \
-	.check = gw_xdp_check, .close = gw_xdp_close
+	.check = gw_xdp_check, .close = gw_xdp_close, .save = gw_xdp_save, \
+	.restore = gw_xdp_restore
 
 const struct gw_io_method gw_io_xdp = {
 	.name = "AF_XDP zero-copy",

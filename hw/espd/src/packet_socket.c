@@ -188,16 +188,13 @@ void gw_packet_receiver_init(struct gw_packet_receiver *receiver, struct gw_pool
 		receiver->frames[i] = GW_NO_FRAME;
 }
 
-int gw_packet_receiver_open(struct gw_packet_receiver *receiver,
-			    const struct gw_io_options *options, enum gw_layer layer, char *why)
+/* Have memory to receive into. */
+static int make_slots(struct gw_packet_receiver *receiver, enum gw_layer layer, char *why)
 {
 	bool has_ethernet = layer == GW_LAYER_ETHERNET;
 
 	receiver->ip = has_ethernet ? ETH_HLEN : 0;
 	receiver->header_bytes = has_ethernet ? sizeof(receiver->headers[0]) : 0;
-	receiver->fd = socket(AF_PACKET, (has_ethernet ? SOCK_RAW : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
-	if (receiver->fd < 0)
-		return gw_io_fail(why, "an AF_PACKET socket");
 	receiver->spill = mmap(NULL, (size_t)GW_RECEIVE_SLOTS * SPILL_BYTES, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (receiver->spill == MAP_FAILED) {
@@ -205,6 +202,21 @@ int gw_packet_receiver_open(struct gw_packet_receiver *receiver,
 		return gw_io_fail(why, "memory for super-frames");
 	}
 	prepare_slots(receiver);
+	return 0;
+}
+
+int gw_packet_receiver_open(struct gw_packet_receiver *receiver,
+			    const struct gw_io_options *options, enum gw_layer layer, char *why)
+{
+	bool has_ethernet = layer == GW_LAYER_ETHERNET;
+	int error;
+
+	receiver->fd = socket(AF_PACKET, (has_ethernet ? SOCK_RAW : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+	if (receiver->fd < 0)
+		return gw_io_fail(why, "an AF_PACKET socket");
+	error = make_slots(receiver, layer, why);
+	if (error)
+		return error;
 	if (set_up(receiver->fd, options, has_ethernet))
 		return gw_io_fail(why, "to receive through AF_PACKET");
 	return options->device->flags & GW_DEVICE_PROTECTED ? open_quiet(receiver->quiet, why) : 0;
@@ -224,6 +236,24 @@ void gw_packet_receiver_close(struct gw_packet_receiver *receiver)
 	if (receiver->spill)
 		munmap(receiver->spill, (size_t)GW_RECEIVE_SLOTS * SPILL_BYTES);
 	receiver->spill = NULL;
+}
+
+void gw_packet_receiver_save(const struct gw_packet_receiver *receiver, int *fds)
+{
+	fds[0] = receiver->fd;
+	memcpy(fds + 1, receiver->quiet, sizeof(receiver->quiet));
+}
+
+int gw_packet_receiver_restore(struct gw_packet_receiver *receiver, const int *fds,
+			       enum gw_layer layer, char *why)
+{
+	int error = fds[0] < 0 ? 0 : make_slots(receiver, layer, why);
+
+	if (error)
+		return error;
+	receiver->fd = fds[0];
+	memcpy(receiver->quiet, fds + 1, sizeof(receiver->quiet));
+	return 0;
 }
 
 /* --- receiving */
@@ -334,7 +364,7 @@ unsigned int gw_packet_receive(struct gw_packet_receiver *receiver, struct gw_pa
 		}
 		/* One system call for each call of ours: others want their turn. */
 		if (receiver->next == receiver->filled &&
-		    (count > 0 || !fetch(receiver, max - count)))
+		    (count > 0 || receiver->pool->is_draining || !fetch(receiver, max - count)))
 			break;
 		count += take(receiver, receiver->next++, &packets[count], counters);
 	}

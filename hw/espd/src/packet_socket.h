@@ -82,6 +82,25 @@ uint64_t gw_packet_receiver_lost(const struct gw_packet_receiver *receiver);
 void gw_packet_receiver_close(struct gw_packet_receiver *receiver);
 
 /**
+ * gw_packet_receiver_save() - name its descriptors for another process, behind those there are.
+ * @receiver: open or not, drained.
+ * @fds: 1 + GW_QUIET_SOCKETS, written.
+ */
+void gw_packet_receiver_save(const struct gw_packet_receiver *receiver, int *fds);
+
+/**
+ * gw_packet_receiver_restore() - go on with sockets of another process.
+ * @receiver: initialized; at failure to be closed nevertheless, without them.
+ * @fds: of gw_packet_receiver_save(); taken on success.
+ * @layer: what packets begin with.
+ * @why: GW_IO_WHY_BYTES.
+ *
+ * Return: 0, or -errno.
+ */
+int gw_packet_receiver_restore(struct gw_packet_receiver *receiver, const int *fds,
+			       enum gw_layer layer, char *why);
+
+/**
  * gw_packet_receiver_descriptor() - gw_io_method.descriptors of such a socket.
  * @receiver: open or not.
  * @fds: as there.

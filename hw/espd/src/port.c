@@ -13,7 +13,7 @@
 
 /* --- choosing methods */
 
-static struct gw_io_options options_of(struct gw_thread *thread, const struct gw_port *port)
+struct gw_io_options gw_port_options(struct gw_thread *thread, const struct gw_port *port)
 {
 	return (struct gw_io_options){
 		.device = &port->device,
@@ -54,7 +54,7 @@ static struct gw_io *open_method(struct gw_thread *thread, struct gw_port *port,
 				 bool receives, int *error)
 {
 	const struct gw_io_method *method = gw_io_find(kind);
-	struct gw_io_options options = options_of(thread, port);
+	struct gw_io_options options = gw_port_options(thread, port);
 	char why[GW_IO_WHY_BYTES] = "";
 	struct gw_io *io = NULL;
 

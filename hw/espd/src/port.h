@@ -83,6 +83,13 @@ void gw_port_check(struct gw_thread *thread, struct gw_port *port);
  */
 void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters);
 
+/**
+ * gw_port_options() - say with which options the methods of a port are opened.
+ * @thread: its own.
+ * @port: see there.
+ */
+struct gw_io_options gw_port_options(struct gw_thread *thread, const struct gw_port *port);
+
 static inline bool gw_port_takes(const struct gw_port *port)
 {
 	return port->receiver && port->receiver->method->takes;

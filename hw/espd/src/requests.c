@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "build_id.h"
 #include "bytes.h"
 #include "control.h"
 
@@ -43,6 +44,7 @@ static int hello(struct gw_control *control, const void *message, union gw_any_r
 		to->methods |= gw_io_find(kind) ? 1u << kind : 0;
 	snprintf(to->ipsecmb, sizeof(to->ipsecmb), "%s", gw_crypto_name(GW_CRYPTO_IPSECMB));
 	snprintf(to->openssl, sizeof(to->openssl), "%s", gw_crypto_name(GW_CRYPTO_OPENSSL));
+	gw_build_id(to->build);
 	return GW_OK;
 }
 
@@ -267,6 +269,8 @@ int gw_control_init(struct gw_control *control)
 	gw_entries_init(control);
 	for (int i = 0; i < GW_MAX_DESCRIPTORS; i++)
 		control->descriptors[i] = -1;
+	for (int i = 0; i < GW_MAX_WORKERS; i++)
+		control->daemon.inherited_pools[i] = -1;
 	atomic_store(&control->daemon.generation, 1);
 	if (getrandom(control->life, sizeof(control->life), 0) != sizeof(control->life))
 		return -errno;
@@ -280,6 +284,16 @@ void gw_control_forget(struct gw_control *control)
 {
 	control->is_greeted = false;
 	gw_entries_revert(control);
+}
+
+void gw_control_vanish(struct gw_control *control)
+{
+	struct gw_daemon *daemon = &control->daemon;
+
+	for (uint32_t i = 0; i < daemon->thread_count; i++)
+		gw_worker_free(daemon->threads[i]->engine);
+	gw_sas_clear(control);
+	_exit(EXIT_SUCCESS);
 }
 
 void gw_control_end(struct gw_control *control)

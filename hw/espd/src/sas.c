@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,17 +26,61 @@ static struct gw_thread *owner_of(const struct gw_control *control, const struct
 	return control->daemon.threads[sa->record.worker];
 }
 
-static void free_entry(struct gw_sa_entry *sa)
+static void clear_entry(struct gw_sa_entry *sa)
 {
 	gw_selectors_clear(&sa->selectors);
+	if (sa->params)
+		gw_wipe(sa->params, sa->params_bytes);
+	free(sa->params);
+	sa->params = NULL;
+}
+
+static void free_entry(struct gw_sa_entry *sa)
+{
+	clear_entry(sa);
 	free(sa);
 }
 
 void gw_sas_clear(struct gw_control *control)
 {
 	for (uint32_t i = 0; i < control->sas.count; i++)
-		gw_selectors_clear(&((struct gw_sa_entry *)control->sas.items[i])->selectors);
+		clear_entry(control->sas.items[i]);
 	gw_table_clear(&control->sas);
+}
+
+/* --- what is kept for whoever takes over */
+
+static bool keep_params(struct gw_sa_entry *sa, const struct gw_sa_params *params)
+{
+	size_t selectors = (size_t)params->local_selectors + params->remote_selectors;
+
+	sa->params_bytes =
+		offsetof(struct gw_sa_params, selectors) + selectors * sizeof(params->selectors[0]);
+	sa->params = malloc(sa->params_bytes);
+	if (sa->params)
+		memcpy(sa->params, params, sa->params_bytes);
+	return sa->params != NULL;
+}
+
+void gw_sa_describe(const struct gw_sa_entry *sa, struct gw_control_sa *message)
+{
+	const struct gw_control_sa_record *record = &sa->record;
+
+	memset(message, 0, sizeof(*message));
+	message->header = (struct gw_control_header){
+		.version = GW_CONTROL_VERSION,
+		.type = GW_MESSAGE_SA_ADD,
+		.bytes = sizeof(*message),
+	};
+	message->worker = record->worker;
+	message->note_bytes = record->note_bytes;
+	message->device = record->device;
+	memcpy(&message->params, sa->params, sa->params_bytes);
+	memcpy(message->note, record->note, sizeof(message->note));
+	/* What has changed since. */
+	memcpy(message->params.destination, record->destination, sizeof(record->destination));
+	message->params.udp_destination_port = record->udp_destination_port;
+	message->params.sequence_limit = record->sequence_limit;
 }
 
 /* --- installing */
@@ -146,7 +191,7 @@ static int install(struct gw_control *control, const struct gw_control_sa *from,
 	if (error == GW_OK &&
 	    (!gw_selectors_init(&sa->selectors, from->params.selectors,
 				from->params.local_selectors, from->params.remote_selectors) ||
-	     !gw_table_put(&control->sas, sa, &replaced)))
+	     !keep_params(sa, &from->params) || !gw_table_put(&control->sas, sa, &replaced)))
 		error = gw_refuse(reply, GW_E_MEMORY, "no memory");
 	if (error != GW_OK)
 		goto wipe;
@@ -425,7 +470,11 @@ int gw_request_sa_path_mtu(struct gw_control *control, const void *message,
 			   union gw_any_reply *reply)
 {
 	const struct gw_control_sa_path_mtu *from = message;
+	struct gw_sa_entry *sa = find(control, from->cookie);
 	struct changing changing = {.message = message};
+	int error = change(control, sa, &changing, set_path_mtu, reply);
 
-	return change(control, find(control, from->cookie), &changing, set_path_mtu, reply);
+	if (error == GW_OK)
+		sa->params->path_mtu = from->path_mtu;
+	return error;
 }

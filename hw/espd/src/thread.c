@@ -310,6 +310,16 @@ static int make_pool(struct gw_thread *thread)
 {
 	const struct gw_control_configure *config = &thread->daemon->config;
 
+	int *inherited = &thread->daemon->inherited_pools[thread->number];
+	int error;
+
+	if (thread->live_fds[0] < 0 && *inherited >= 0) {
+		error = gw_pool_adopt(&thread->pool, *inherited, config->frames,
+				      config->frame_bytes);
+		if (!error)
+			*inherited = -1;
+		return error;
+	}
 	if (thread->live_fds[0] < 0)
 		return gw_pool_init(&thread->pool, config->frames, config->frame_bytes);
 	thread->live = (struct gw_live){thread->live_fds[0], thread->live_fds[1]};
@@ -483,6 +493,57 @@ void gw_thread_call(struct gw_thread *thread, void (*run_this)(struct gw_thread 
 	while (sem_wait(&command.done) != 0 && errno == EINTR)
 		;
 	sem_destroy(&command.done);
+}
+
+static void stand_still(struct gw_thread *thread, void *argument)
+{
+	struct gw_parking *parking = argument;
+
+	(void)thread;
+	sem_post(&parking->parked);
+	while (sem_wait(&parking->leave) != 0 && errno == EINTR)
+		;
+}
+
+void gw_thread_park(struct gw_thread *thread, struct gw_parking *parking)
+{
+	parking->command = (struct gw_command){.run = stand_still, .argument = parking};
+	sem_init(&parking->command.done, 0, 0);
+	sem_init(&parking->parked, 0, 0);
+	sem_init(&parking->leave, 0, 0);
+	atomic_store(&thread->command, &parking->command);
+	gw_thread_wake(thread);
+	while (sem_wait(&parking->parked) != 0 && errno == EINTR)
+		;
+}
+
+void gw_thread_unpark(struct gw_parking *parking)
+{
+	sem_post(&parking->leave);
+	while (sem_wait(&parking->command.done) != 0 && errno == EINTR)
+		;
+	sem_destroy(&parking->command.done);
+	sem_destroy(&parking->parked);
+	sem_destroy(&parking->leave);
+}
+
+uint32_t gw_thread_drain(struct gw_thread *thread)
+{
+	uint32_t count;
+
+	thread->pool.is_draining = true;
+	begin_round(thread);
+	count = poll_ports(thread) + poll_rings(thread);
+	for (uint32_t i = 0; i < thread->port_count; i++) {
+		struct gw_io_counters counters;
+
+		gw_port_flush(thread, thread->ports[i]);
+		/* Whatever a sender still holds back goes out before it is counted. */
+		gw_port_counters(thread->ports[i], &counters);
+	}
+	pass_on_events(thread);
+	thread->pool.is_draining = false;
+	return count;
 }
 
 static void do_nothing(struct gw_thread *thread, void *argument)

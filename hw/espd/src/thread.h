@@ -88,6 +88,13 @@ struct gw_command {
 	sem_t done;
 };
 
+/* A thread that stands still; the memory of whoever has it do so. */
+struct gw_parking {
+	struct gw_command command;
+	sem_t parked;
+	sem_t leave;
+};
+
 union gw_any_event {
 	struct gw_control_header header;
 	struct gw_control_event_sa sa;
@@ -184,6 +191,27 @@ void gw_thread_empty_rings(struct gw_thread *thread);
  */
 void gw_thread_call(struct gw_thread *thread, void (*run)(struct gw_thread *, void *),
 		    void *argument);
+
+/**
+ * gw_thread_park() - have a thread stand still between two rounds.
+ * @thread: running; until gw_thread_unpark() it is the caller's, and must not be called.
+ * @parking: kept until then.
+ */
+void gw_thread_park(struct gw_thread *thread, struct gw_parking *parking);
+
+/**
+ * gw_thread_unpark() - have it go on.
+ * @parking: of gw_thread_park().
+ */
+void gw_thread_unpark(struct gw_parking *parking);
+
+/**
+ * gw_thread_drain() - do one round with what a thread has at hand, and receive nothing new.
+ * @thread: parked.
+ *
+ * Return: how many packets there were.
+ */
+uint32_t gw_thread_drain(struct gw_thread *thread);
 
 /**
  * gw_quiesce() - wait until no thread uses what was published before.
