@@ -53,6 +53,7 @@ TITLES = {
     "8221": "Algorithm requirements for ESP and AH",
     "8247": "Algorithm requirements for IKEv2",
     "9395": "IKEv1 and old algorithms deprecated",
+    "9611": "Several Child SAs for the same traffic",
 }
 
 

@@ -296,7 +296,10 @@ class Dispatcher:
             expected = {}
             for policy in policies:
                 engines = first_engines(
-                    policy.placement.wanted, here, has_interface=bool(policy.interface_id)
+                    policy.placement.wanted,
+                    here,
+                    has_interface=bool(policy.interface_id),
+                    has_marks=policy.mark_in is not None or policy.mark_out is not None,
                 )
                 expected[policy.name] = self._owners.get(engines[0], first) if engines else first
             return await self._spd.apply(policies, generation, expected)
@@ -474,4 +477,5 @@ def _together(parts: Sequence[Capabilities]) -> Capabilities:
         max_replay_window_packets=max(part.max_replay_window_packets for part in parts),
         counters_survive_restart=all(part.counters_survive_restart for part in parts),
         max_sas=None if None in limits else sum(limit for limit in limits if limit is not None),
+        cpus=max(part.cpus for part in parts),
     )

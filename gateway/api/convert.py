@@ -15,6 +15,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from gateway.api.convert_interface import read_interface, write_interface
+from gateway.api.convert_mark import read_mark, write_mark
 from gateway.api.datapath.v1 import datapath_pb2 as dpb
 from gateway.api.duration import MAX_S, format_duration
 from gateway.api.remembered import known_address
@@ -306,6 +307,9 @@ def write_sa(sa: SecurityAssociation, *, with_keys: bool) -> tpb.SecurityAssocia
         child_sa_id=sa.child_sa_id,
         placement=write_placement(sa.placement),
         interface_id=sa.interface_id,
+        cpu=sa.cpu,
+        mark=write_mark(sa.mark),
+        set_mark=write_mark(sa.set_mark),
     )
 
 
@@ -343,6 +347,8 @@ def read_sa(
         hard=_read_limit(message.lifetime.hard, at(path, "lifetime.hard"), violations),
     )
     placement = read_placement(message.placement, at(path, "placement"), violations)
+    mark = read_mark(message.mark, at(path, "mark"), violations)
+    set_mark = read_mark(message.set_mark, at(path, "set_mark"), violations)
     if (
         len(violations) > before
         or direction is None
@@ -380,6 +386,9 @@ def read_sa(
         child_sa_id=message.child_sa_id,
         placement=placement,
         interface_id=message.interface_id,
+        cpu=message.cpu if message.HasField("cpu") else None,
+        mark=mark,
+        set_mark=set_mark,
     )
 
 
@@ -413,6 +422,8 @@ def write_policy(policy: Policy) -> tpb.Policy:
         placement=write_placement(policy.placement),
         interface_id=policy.interface_id,
         interface=write_interface(policy.interface),
+        mark_in=write_mark(policy.mark_in),
+        mark_out=write_mark(policy.mark_out),
     )
 
 
@@ -428,6 +439,8 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
     local_address = read_optional_address(message.local_address, at(path, "local_address"), violations)
     remote_address = read_optional_address(message.remote_address, at(path, "remote_address"), violations)
     placement = read_placement(message.placement, at(path, "placement"), violations)
+    mark_in = read_mark(message.mark_in, at(path, "mark_in"), violations)
+    mark_out = read_mark(message.mark_out, at(path, "mark_out"), violations)
     interface = None
     if message.HasField("interface"):
         interface = read_interface(message.interface, at(path, "interface"), violations)
@@ -451,6 +464,8 @@ def read_policy(message: tpb.Policy, path: str, violations: Violations) -> Polic
         placement=placement,
         interface_id=message.interface_id,
         interface=interface,
+        mark_in=mark_in,
+        mark_out=mark_out,
     )
 
 

@@ -23,6 +23,7 @@ from gateway.api.convert import (
 )
 from gateway.api.convert_authentication import is_weak_scheme, read_authentication, write_authentication
 from gateway.api.convert_interface import check_routes, read_interface, write_interface
+from gateway.api.convert_mark import read_marks, read_per_cpu_sas, write_mark, write_per_cpu_sas
 from gateway.api.remembered import (
     ReadOnce,
     WrittenOnce,
@@ -415,6 +416,8 @@ def _read_child_options(
         priority=message.priority if message.HasField("priority") else default.priority,
         placement=read_placement(message.placement, at(path, "placement"), violations),
         interface=interface,
+        per_cpu_sas=read_per_cpu_sas(message, action, at(path, "per_cpu_sas"), violations),
+        marks=read_marks(message, action, path, violations),
         dpd_action=_read_loss_action(message, "dpd_action", path, violations),
         close_action=_read_loss_action(message, "close_action", path, violations),
     )
@@ -579,6 +582,12 @@ def _write_child(child: Child) -> cpb.Child:
         priority=child.priority,
         placement=write_placement(child.placement),
         interface=write_interface(child.interface),
+        per_cpu_sas=write_per_cpu_sas(child.per_cpu_sas),
+        mark_in=write_mark(child.marks.inbound),
+        mark_out=write_mark(child.marks.outbound),
+        mark_in_sa=child.marks.on_inbound_sa,
+        set_mark_in=write_mark(child.marks.set_inbound),
+        set_mark_out=write_mark(child.marks.set_outbound),
         dpd_action=_write_loss_action(child.dpd_action),
         close_action=_write_loss_action(child.close_action),
     )

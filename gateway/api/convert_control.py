@@ -298,6 +298,7 @@ def write_child_sa(status: ChildSaStatus, clock: ClockReading, tenure: Tenure) -
         remote_ts=[str(selector) for selector in info.remote_ts],
         udp_encapsulation=either is not None and either.encapsulation is not None,
         interface_id=0 if either is None else either.interface_id,
+        cpu=info.cpu,
         inbound=_half(info.inbound, status.inbound, status.packets_in, status.bytes_in),
         outbound=_half(info.outbound, status.outbound, status.packets_out, status.bytes_out),
         effective_mtu=status.effective_mtu or 0,

@@ -58,6 +58,7 @@ def write_capabilities(capabilities: Capabilities) -> dpb.Capabilities:
         max_replay_window=capabilities.max_replay_window_packets,
         counters_survive_restart=capabilities.counters_survive_restart,
         max_sas=capabilities.max_sas,
+        cpus=capabilities.cpus,
     )
 
 
@@ -77,6 +78,7 @@ def read_capabilities(message: dpb.Capabilities) -> Capabilities:
         max_replay_window_packets=message.max_replay_window,
         counters_survive_restart=message.counters_survive_restart,
         max_sas=message.max_sas if message.HasField("max_sas") else None,
+        cpus=message.cpus,
     )
 
 

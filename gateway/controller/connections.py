@@ -326,6 +326,9 @@ class Connections:
     def on_event(self, event: Event) -> None:
         """Take note of what the core says; attempts follow from it."""
         match event:
+            case ChildSaEstablished(child_sa=ChildSaInfo(cpu=int())) | ChildSaFailed(cpu=int()):
+                # Beside the one for all, which alone is wanted here (RFC 9611); the core sees to them.
+                pass
             case ChildSaEstablished(child_sa=child_sa):
                 self._succeeded((child_sa.connection, child_sa.child))
             case IkeSaEstablished(ike_sa=ike_sa):
@@ -396,7 +399,7 @@ class Connections:
         entry, child = self._entries.get(key), self.child(key)
         if entry is None or child is None or entry.held_down:
             return
-        if failure.reason in _WANTED_ENDS or self.is_up(key):
+        if child_sa.cpu is not None or failure.reason in _WANTED_ENDS or self.is_up(key):
             return
         by_peer = failure.reason is FailureReason.DELETED_BY_PEER
         action = child.on_loss(by_peer=by_peer)

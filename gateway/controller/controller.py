@@ -729,6 +729,7 @@ class Controller:
             policy_problems=self._protection.problems_of(connection),
             next_attempt_in_s=self._connections.next_attempt_in_s(connection),
             resolved={n: self._connections.resolved(n) for n in configured.remote.names},
+            cpus=0 if self._upkeep.link.capabilities is None else self._upkeep.link.capabilities.cpus,
             now=self._clock(),
         )
 

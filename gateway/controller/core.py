@@ -50,6 +50,7 @@ class Core:
         self._send = send
         self._handler = handler
         self._clock = clock
+        self._cpus = 0
         self._driver = self._make_driver((), options)
 
     def begin_anew(self, connections: Iterable[Connection], *, send_initial_contact: bool) -> None:
@@ -60,7 +61,13 @@ class Core:
 
     def _make_driver(self, connections: Iterable[Connection], options: EndpointOptions) -> Driver:
         endpoint = Endpoint(entropy=self._entropy, connections=connections, options=options)
+        endpoint.use_cpus(self._cpus)
         return Driver(endpoint, self._send, self._handler, self._clock)
+
+    def use_cpus(self, cpus: int) -> None:
+        """Say how many CPUs the datapath can tell apart (RFC 9611)."""
+        self._cpus = cpus
+        self.command(lambda endpoint, _now: endpoint.use_cpus(cpus))
 
     def stop(self) -> None:
         """Drive nothing any more."""

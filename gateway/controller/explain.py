@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.controller.facade import ChildSaStatus, ConnectionState, ConnectionStatus, Fact
 from gateway.ike.events import Failure, FailureReason, IkeSaInfo
-from gateway.ipsec.connection import Start
+from gateway.ipsec.connection import Child, Start
 from gateway.ipsec.placement import Engine, PlacementReason, PlacementRefusal
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress
@@ -39,7 +39,7 @@ PLACEMENT_ADVICE: Final = {
     PlacementReason.ENCAP: "take the NAT away from between the peers, or do without it",
     PlacementReason.MODE: "set the child's mode to the other one, if both sides are the endpoints of traffic",
     PlacementReason.DIRECTION: "nothing: this device does one direction only",
-    PlacementReason.SELECTOR: "leave the protocol out of the child's selectors, or name TCP or UDP",
+    PlacementReason.SELECTOR: "leave out of the child what it names: a protocol, an interface or marks",
     PlacementReason.SA_TABLE_FULL: "let fewer children prefer it",
     PlacementReason.DRIVER_REFUSED: "change what the driver names, and see the kernel's log",
     PlacementReason.KERNEL_IGNORED_OFFLOAD: "see the kernel's log for what the driver said",
@@ -59,6 +59,7 @@ def explain_connection(
     policy_problems: Mapping[str, str],
     next_attempt_in_s: float | None,
     resolved: Mapping[str, Sequence[IpAddress]] = MappingProxyType({}),
+    cpus: int = 0,
     now: float,
 ) -> tuple[Fact, ...]:
     """Return the facts about one connection, the most important first."""
@@ -116,7 +117,25 @@ def explain_connection(
         for child in status.connection.children
         if child.interface is not None
     ]
+    facts += [fact for child in status.connection.children for fact in _cpus(child, child_sas, cpus)]
     return tuple(facts)
+
+
+def _cpus(child: Child, child_sas: Sequence[ChildSaStatus], cpus: int) -> list[Fact]:
+    """Return why a Child that wants SAs for CPUs has none (RFC 9611)."""
+    there = [child_sa.info for child_sa in child_sas if child_sa.info.child == child.name]
+    if child.per_cpu_sas == 0 or not there or any(info.cpu is not None for info in there):
+        return []
+    if not cpus:
+        text = f"{child.name} has one SA for all CPUs: the datapath cannot give each CPU one"
+        return [Fact(topic="cpus", text=text, advice="the kernel's datapath can, from Linux 6.13 on")]
+    return [
+        Fact(
+            topic="cpus",
+            text=f"{child.name} has one SA for all CPUs: the peer did not agree to more (RFC 9611)",
+            advice="let the peer have SAs for each CPU too, as strongSwan 6 has by per_cpu_sas",
+        )
+    ]
 
 
 def _missing(status: ConnectionStatus, child_sas: Sequence[ChildSaStatus]) -> list[str]:
@@ -185,10 +204,11 @@ def _child(child_sa: ChildSaStatus) -> list[Fact]:
     selectors = (
         f"{', '.join(str(ts) for ts in info.local_ts)} === {', '.join(str(ts) for ts in info.remote_ts)}"
     )
+    cpu = "" if info.cpu is None else f" for CPU {info.cpu}"
     facts = [
         Fact(
             topic="selectors",
-            text=f"{info.child} is {info.state}: {selectors}, {info.proposal}, "
+            text=f"{info.child}{cpu} is {info.state}: {selectors}, {info.proposal}, "
             f"{child_sa.packets_in} packets in, {child_sa.packets_out} out"
             + (f", effective MTU {child_sa.effective_mtu}" if child_sa.effective_mtu is not None else ""),
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from gateway.ipsec.connection import Child, Connection, LossAction, Start
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import IpAddress, IpsecProtocol
 from gateway.ipsec.selectors import TrafficSelector
@@ -46,6 +47,8 @@ def child_policy(
         placement=child.placement,
         interface_id=child.interface_id,
         interface=child.interface,
+        mark_in=child.marks.inbound,
+        mark_out=child.marks.outbound,
     )
 
 
@@ -68,13 +71,14 @@ def wanted_policies(
     return wanted
 
 
-ProtectKey = tuple[frozenset[TrafficSelector], frozenset[TrafficSelector], int, int]
-"""What a PROTECT entry is about, its place in the order of the SPD, and the id of its interface."""
+ProtectKey = tuple[frozenset[TrafficSelector], frozenset[TrafficSelector], int, int, Mark | None]
+"""What a PROTECT entry is about, its place in the order of the SPD, the id of its interface, and its mark."""
 
 
 def protect_keys(connection: Connection) -> Iterator[tuple[ProtectKey, str]]:
     """Yield what a connection's PROTECT children are about, where it is known, with their entries' names."""
     for child in connection.children:
         if child.action is Action.PROTECT and child.local_ts and child.remote_ts:
-            key = (frozenset(child.local_ts), frozenset(child.remote_ts), child.priority, child.interface_id)
+            selectors = frozenset(child.local_ts), frozenset(child.remote_ts)
+            key = (*selectors, child.priority, child.interface_id, child.marks.outbound)
             yield key, policy_name(connection.name, child.name)

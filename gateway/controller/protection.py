@@ -171,6 +171,8 @@ class Protection:
             placement=child.placement,
             interface_id=child.interface_id,
             interface=child.interface,
+            mark_in=child.marks.inbound,
+            mark_out=child.marks.outbound,
         )
         self._of.setdefault(child_sa.connection, set()).add(name)
         return True

@@ -153,8 +153,9 @@ class SaUpkeep:
 
     # --- meeting and losing the datapath --------------------------------------------------------
 
-    async def _meet(self, _capabilities: Capabilities) -> None:
+    async def _meet(self, capabilities: Capabilities) -> None:
         async with self.changing, asyncio.timeout(4 * CALL_TIMEOUT_S):
+            self._core.use_cpus(capabilities.cpus)
             # Those of an orchestrator with keys of its own are none of our business.
             present = [item for item in await self._datapath.list_sas() if not item.owner]
             if not self._has_met:
@@ -267,7 +268,7 @@ class SaUpkeep:
             case ChildSaFailed(replaces=old_id) if old_id is not None:
                 if self._is_lost(old_id):
                     self._give_up_lost(old_id)
-            case ChildSaFailed(connection=connection, child=child):
+            case ChildSaFailed(connection=connection, child=child, cpu=None):
                 self._retry_adoption((connection, child))
             case IkeSaFailed(ike_sa=ike_sa) if ike_sa.is_initiator:
                 for key in self._adoption.keys:

@@ -144,6 +144,8 @@ class Capabilities:
     counters_survive_restart: bool
     """Whether SAs and their sequence numbers outlive the agent process (kernel, espd, pinned maps)."""
     max_sas: int | None = None
+    cpus: int = 0
+    """How many CPUs can have an outbound SA each for the same traffic; 0: SAs are not told apart by CPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

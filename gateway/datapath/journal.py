@@ -17,6 +17,7 @@ from typing import Any, Final, TextIO, TypeVar
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.lifetime import Lifetime, Limit
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import (
@@ -186,6 +187,9 @@ def encode_sa(sa: SecurityAssociation) -> Json:
         "child_sa_id": sa.child_sa_id,
         "placement": _encode_placement(sa.placement),
         "interface_id": sa.interface_id,
+        "cpu": sa.cpu,
+        "mark": _encode_mark(sa.mark),
+        "set_mark": _encode_mark(sa.set_mark),
     }
 
 
@@ -220,6 +224,9 @@ def parse_sa(value: Json) -> SecurityAssociation:
         child_sa_id=value["child_sa_id"],
         placement=_parse_placement(value["placement"]),
         interface_id=value["interface_id"],
+        cpu=value.get("cpu"),
+        mark=_parse_mark(value.get("mark")),
+        set_mark=_parse_mark(value.get("set_mark")),
     )
 
 
@@ -241,6 +248,8 @@ def encode_policy(policy: Policy) -> Json:
         "placement": _encode_placement(policy.placement),
         "interface_id": policy.interface_id,
         "interface": _encode_interface(policy.interface),
+        "mark_in": _encode_mark(policy.mark_in),
+        "mark_out": _encode_mark(policy.mark_out),
     }
 
 
@@ -266,6 +275,8 @@ def parse_policy(value: Json) -> Policy:
         placement=_parse_placement(value["placement"]),
         interface_id=value["interface_id"],
         interface=_parse_interface(value.get("interface")),
+        mark_in=_parse_mark(value.get("mark_in")),
+        mark_out=_parse_mark(value.get("mark_out")),
     )
 
 
@@ -301,6 +312,14 @@ def _parse_interface(value: Json | None) -> TunnelInterface | None:
         routes=tuple(ip_network(route) for route in value["routes"]),
         vrf=value["vrf"],
     )
+
+
+def _encode_mark(mark: Mark | None) -> str | None:
+    return None if mark is None else str(mark)
+
+
+def _parse_mark(text: str | None) -> Mark | None:
+    return None if text is None else Mark.parse(text)
 
 
 def _encode_placement(placement: Placement) -> list[Any]:

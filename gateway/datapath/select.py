@@ -220,6 +220,13 @@ def _key_lengths(sa: SecurityAssociation, ability: Ability) -> str:
 
 
 _WITHOUT_INTERFACES: Final = frozenset({Engine.ENGINE, Engine.XDP})
+_WITH_MARKS: Final = frozenset({Engine.KERNEL, Engine.NIC_CRYPTO})
+"""A NIC that looks up policies itself sees no marks."""
+
+
+def _has_marks(sa: SecurityAssociation) -> bool:
+    return sa.mark is not None or sa.set_mark is not None
+
 
 CHECKS: Final[tuple[Check, ...]] = (
     Check(
@@ -303,12 +310,21 @@ CHECKS: Final[tuple[Check, ...]] = (
         is_met=lambda sa, ability: not sa.interface_id or ability.engine not in _WITHOUT_INTERFACES,
         text=lambda _sa, _: "has no tunnel interfaces",
     ),
+    Check(
+        reason=PlacementReason.SELECTOR,
+        is_met=lambda sa, ability: not _has_marks(sa) or ability.engine in _WITH_MARKS,
+        text=lambda _sa, _: "does not know marks of packets",
+    ),
 )
 """In the order in which they are told: the first that is not met is the reason."""
 
 
 def first_engines(
-    wanted: Sequence[Engine], here: Surroundings, *, has_interface: bool = False
+    wanted: Sequence[Engine],
+    here: Surroundings,
+    *,
+    has_interface: bool = False,
+    has_marks: bool = False,
 ) -> tuple[Engine, ...]:
     """Return the engines of a wish that are here and open, for what has no SA yet to judge by.
 
@@ -316,10 +332,12 @@ def first_engines(
         wanted: The wish.
         here: What there is.
         has_interface: Whether it is about the traffic of a tunnel interface.
+        has_marks: Whether it is about packets with a mark.
     """
     return tuple(
         engine
         for engine in wanted
         if not (has_interface and engine in _WITHOUT_INTERFACES)
+        and not (has_marks and engine not in _WITH_MARKS)
         and any(ability.engine is engine and ability.closed is None for ability in here.abilities)
     )

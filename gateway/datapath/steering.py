@@ -34,6 +34,7 @@ from typing import Final
 
 from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.host.network import IpNetwork, Route, Rule, RuleAction
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.sa import IpAddress
 from gateway.ipsec.selectors import TrafficSelector
@@ -164,11 +165,26 @@ def check_policy(policy: Policy) -> None:
     """
     if not policy.name:
         raise DatapathError(ErrorReason.POLICY_CONFLICT, "a policy needs a name")
+    check_no_marks(policy.mark_in, policy.mark_out)
     if not any(pairs(policy)):
         raise DatapathError(
             ErrorReason.ADDRESS_FAMILY,
             "no local and remote selector of one family and protocol: this policy matches no packet",
         )
+
+
+def check_no_marks(*marks: Mark | None) -> None:
+    """Check that nothing depends on marks of packets, which are seen in the kernel only.
+
+    Raises:
+        DatapathError: MODE_UNSUPPORTED: something does.
+    """
+    for mark in marks:
+        if mark is not None:
+            raise DatapathError(
+                ErrorReason.MODE_UNSUPPORTED,
+                f"mark {mark}: packets are told by their mark in the kernel only (placement kernel)",
+            )
 
 
 def pairs(policy: Policy) -> Iterator[tuple[TrafficSelector, TrafficSelector]]:

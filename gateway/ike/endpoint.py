@@ -154,6 +154,10 @@ class Endpoint:
         self._runner.bring_up(ike_sa, wanted)
         return ike_sa.id
 
+    def use_cpus(self, cpus: int) -> None:
+        """Say how many CPUs can have an outbound SA each for the same traffic, 0 for none (RFC 9611)."""
+        self._context.cpus = cpus
+
     def reauthenticate(
         self,
         ike_sa_id: IkeSaId,
@@ -374,7 +378,10 @@ class Endpoint:
         return configured is not None and self._find_usable(configured) is not None
 
     def is_carried(self, connection: str, child: str) -> bool:
-        """Say whether a Child SA carries this child's traffic; of child "", whether an IKE SA serves."""
+        """Say whether a Child SA carries this child's traffic; of child "", whether an IKE SA serves.
+
+        One that is for a single CPU does not.
+        """
         lasting = [
             sa
             for sa in self._ike_sas.of_connection(connection)
@@ -383,7 +390,7 @@ class Endpoint:
         if not child:
             return any(sa.state in SERVING_STATES for sa in lasting)
         return any(
-            c.parameters.child.name == child and c.state in CARRYING_STATES
+            c.parameters.child.name == child and c.cpu is None and c.state in CARRYING_STATES
             for sa in lasting
             for c in sa.children.values()
         )
@@ -439,7 +446,7 @@ class Endpoint:
             return True
         current = None if ike_sa.initiating is None else ike_sa.initiating.plan
         plans = [*ike_sa.plans, *([] if current is None else [current])]
-        return any(plan.child == child.name for plan in plans)
+        return any(plan.child == child.name and plan.cpu is None for plan in plans)
 
     def _follow(self, ike_sa: IkeSa, change: Change, new: Connection | None) -> None:
         """Let an IKE SA have its changed configuration, or end with the old one."""

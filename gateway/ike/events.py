@@ -238,6 +238,8 @@ class ChildSaInfo:
     established_at: float | None
     rekey_at: float | None
     expires_at: float | None
+    cpu: int | None = None
+    """The CPU that it is for, beside the Child SA for all (RFC 9611); `None`: for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +305,8 @@ class ChildSaFailed:
     child: str
     failure: Failure
     replaces: ChildSaId | None = None
+    cpu: int | None = None
+    """Of one that was for a CPU: the Child SA for all goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

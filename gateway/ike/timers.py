@@ -40,6 +40,8 @@ class Timer(Enum):
     """A Child SA reached its soft lifetime."""
     CHILD_EXPIRE = "child_expire"
     """A Child SA reached its hard lifetime."""
+    CHILD_SPREAD = "child_spread"
+    """Beside this Child SA for all CPUs those of single CPUs are to be asked for (RFC 9611)."""
     CHILD_SWITCH = "child_switch"
     """The peer has surely installed its side of a rekeyed Child SA: send on it."""
     CHILD_LINGER = "child_linger"

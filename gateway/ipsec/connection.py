@@ -7,6 +7,7 @@ from gateway.ipsec.authentication import PSK_AUTHENTICATION, Authentication
 from gateway.ipsec.identity import Identity
 from gateway.ipsec.interface import TunnelInterface
 from gateway.ipsec.lifetime import Limit
+from gateway.ipsec.mark import NO_MARKS, Marks
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.policy import Action
 from gateway.ipsec.proposal import Proposal, ProtocolId
@@ -154,6 +155,10 @@ class Child:
     """When the peer is dead, or the SA lost otherwise. None: what `start` says, see `on_loss`."""
     close_action: LossAction | None = None
     """When the peer deletes it. None: what `start` says."""
+    per_cpu_sas: int | None = 0
+    """How many CPUs may have an SA of their own beside the one for all (RFC 9611); 0: none. None: as many as
+    the datapath can tell apart."""
+    marks: Marks = NO_MARKS
 
     @property
     def protocol(self) -> ProtocolId:

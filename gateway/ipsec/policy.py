@@ -5,6 +5,7 @@ from enum import Enum
 
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.interface import TunnelInterface
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.sa import IpAddress, IpsecProtocol, Mode
 from gateway.ipsec.selectors import TrafficSelector
@@ -49,6 +50,10 @@ class Policy:
     """Only for traffic of this virtual interface (Linux: `if_id`), and for SAs of it; 0 for that of none."""
     interface: TunnelInterface | None = None
     """The interface, which is made if it is not there; `None`: somebody else makes it."""
+    mark_in: Mark | None = None
+    """Only decrypted packets with this mark match."""
+    mark_out: Mark | None = None
+    """Only outbound packets with this mark match."""
 
     def __post_init__(self) -> None:
         if self.interface is not None and self.interface.id != self.interface_id:

@@ -8,6 +8,7 @@ from typing import Final, NewType
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.lifetime import Lifetime
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.placement import Placement
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
@@ -110,6 +111,12 @@ class SecurityAssociation:
     placement: Placement = Placement()
     interface_id: int = 0
     """Of the virtual interface whose traffic this SA carries (Linux: `if_id`); 0 for that of none."""
+    cpu: int | None = None
+    """The CPU that this one of several SAs for the same traffic is for (RFC 9611); `None`: for all."""
+    mark: Mark | None = None
+    """Only for packets with this mark: those to protect, or, inbound, the protected ones."""
+    set_mark: Mark | None = None
+    """Given to packets that this SA has processed."""
 
     def __post_init__(self) -> None:
         if not MIN_SPI <= self.spi <= MAX_SPI:

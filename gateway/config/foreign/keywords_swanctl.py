@@ -8,7 +8,6 @@ from typing import Final
 from gateway.config.foreign.statement import NO, Rules, line, owner
 
 _V1: Final = "is of IKEv1, which is not spoken here"
-_ROUTE_BASED: Final = "binds the policy to a mark; without that it would take other traffic too"
 _EAP: Final = "EAP is not spoken here"
 _PKCS11: Final = "keys and certificates on a token are not used here; export them to files"
 _FETCH: Final = "nothing is fetched: put the CRL beside the configuration and renew it there"
@@ -31,7 +30,6 @@ CONNECTION: Final[Rules] = {
     "mediated_by": owner("the mediation extension is not spoken here"),
     "mediation_peer": line("the mediation extension is not spoken here"),
     "ocsp": line("OCSP is not spoken here"),
-    "per_cpu_sas": line("SAs for each CPU are not made", NO),
 }
 
 LOCAL: Final[Rules] = {
@@ -62,17 +60,12 @@ CHILD: Final[Rules] = {
     "ipcomp": line("IPComp is not spoken here; the peer goes on without", NO),
     "inactivity": line("Child SAs are not closed for want of traffic", _ZERO),
     "reqid": line("is chosen by the datapath", {"0"}),
-    "interface": owner(_ROUTE_BASED),
-    "mark_in": owner(_ROUTE_BASED, {"0", "0/0x00000000"}),
+    "interface": owner("binds the policy to a device; without that it would take other traffic too"),
     "mark_in_sa": line("is for mark_in", NO),
-    "mark_out": owner(_ROUTE_BASED, {"0", "0/0x00000000"}),
-    "set_mark_in": line("packets are not marked after decryption", {"0", "0/0x00000000"}),
-    "set_mark_out": line("packets are not marked after encryption", {"0", "0/0x00000000"}),
     "label": owner("demands a security label of the traffic"),
     "label_mode": line("is for label"),
     "tfc_padding": line("packets are not padded to a length", {"0"}),
     "copy_ecn": line("ECN is always carried over as RFC 6040 says", {"yes"}),
-    "per_cpu_sas": line("SAs for each CPU are not made", NO),
 }
 
 AUTHORITY: Final[Rules] = {

@@ -12,6 +12,7 @@ from gateway.config.foreign import keywords_swanctl as keywords
 from gateway.config.foreign.authentication import BESIDE_PSK, Method, Store, crl_file, method
 from gateway.config.foreign.draft import Draft, Imported, Plain, keep_apart, our_name, without_defaults
 from gateway.config.foreign.lifetimes import child_lifetimes, duration, fraction, read_limits
+from gateway.config.foreign.marks import marks, per_cpu_sas
 from gateway.config.foreign.proposals import strongswan
 from gateway.config.foreign.psk import KeyFile, PresharedKey, Secrets, our_text
 from gateway.config.foreign.route_based import by_if_id
@@ -416,6 +417,8 @@ def _child(
         "start": said.word("start_action", _START),
         "dpd_action": said.word("dpd_action", _LOSS),
         "close_action": said.word("close_action", _LOSS),
+        "per_cpu_sas": per_cpu_sas(said),
+        **marks(said),
     }
     protected["interface"] = by_if_id(said, around, protected)
     said.judge(keywords.CHILD)

@@ -24,6 +24,7 @@ from gateway.datapath.engine.espd import Espd
 from gateway.datapath.engine.installation import RESERVED_PACKETS, counters_of, refusal_of, sa_message
 from gateway.datapath.engine.sad import Held, Sad, without_keys
 from gateway.datapath.journal import Journal
+from gateway.datapath.steering import check_no_marks
 from gateway.esp.mtu import effective_mtu
 from gateway.host.network import probe_path
 from gateway.ipsec.drop_reason import DropReason
@@ -135,6 +136,7 @@ class EspdSas:
 
     def _check(self, sa: SecurityAssociation) -> None:
         first_wanted(sa.placement, (Engine.ENGINE,))
+        check_no_marks(sa.mark, sa.set_mark)
         if sa.interface_id:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,

@@ -49,7 +49,7 @@ from gateway.datapath.software.sad import (
 )
 from gateway.datapath.software.spd import Spd, SpdEntry, make_entry
 from gateway.datapath.software.tun import Tun
-from gateway.datapath.steering import check_policy
+from gateway.datapath.steering import check_no_marks, check_policy
 from gateway.datapath.watch import Watch
 from gateway.esp import ah
 from gateway.esp.ah_inbound import AhInboundSa
@@ -299,6 +299,7 @@ class SoftwareBackend:
         if len(self._sad) >= MAX_SAS:
             raise DatapathError(ErrorReason.TABLE_FULL, f"{MAX_SAS} SAs are the limit")
         first_wanted(sa.placement, (Engine.SOFTWARE,))
+        check_no_marks(sa.mark, sa.set_mark)
         if sa.encapsulation is not None and not self._esp_sockets:
             raise DatapathError(
                 ErrorReason.MODE_UNSUPPORTED,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from gateway.datapath.backend import DatapathError
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import read_suite, suite_of
+from gateway.datapath.xfrm.installation import KernelName
 from gateway.datapath.xfrm.journal import Journal, SaNote
 from gateway.datapath.xfrm.kernel import delete_policies, delete_sas
 from gateway.datapath.xfrm.kernel_sas import carried_bytes
@@ -26,7 +27,7 @@ class Leftovers:
 
     def remove(self, xfrm: XfrmSocket, *, but: Spd | None = None) -> None:
         """Remove it, save the policies that an SPD has taken over; in the netlink thread."""
-        delete_sas(xfrm, [sa.body.id for sa in self.sas])
+        delete_sas(xfrm, [KernelName(sa.body.id, sa.attributes.mark) for sa in self.sas])
         keys = map(_key, self.policies)
         delete_policies(xfrm, [key for key in keys if but is None or not but.has(key)])
 
@@ -96,4 +97,5 @@ def _without_entry(policies: Iterable[Policy], spd: Spd) -> Iterable[Policy]:
 
 
 def _key(policy: Policy) -> Key:
-    return Key(policy.body.direction, policy.body.selector, policy.attributes.if_id or 0)
+    attributes = policy.attributes
+    return Key(policy.body.direction, policy.body.selector, attributes.if_id or 0, attributes.mark)

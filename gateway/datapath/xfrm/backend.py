@@ -30,6 +30,7 @@ from gateway.datapath.backend import (
     SaCounters,
 )
 from gateway.datapath.events import EventHub
+from gateway.datapath.generation import Generation
 from gateway.datapath.tunnels import TunnelKind, Tunnels
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
@@ -39,7 +40,7 @@ from gateway.datapath.xfrm.cpu_steering import CpuSteering
 from gateway.datapath.xfrm.devices import Devices
 from gateway.datapath.xfrm.errors import EventsLostError, KernelRefusedError, XfrmDecodeError, XfrmError
 from gateway.datapath.xfrm.forwarding import Forwarding
-from gateway.datapath.xfrm.installation import counters_of
+from gateway.datapath.xfrm.installation import counters_of, kernel_name
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel import allocate_spis, read_sas
 from gateway.datapath.xfrm.kernel_sas import KernelSas, ask, carried_bytes
@@ -79,6 +80,8 @@ T = TypeVar("T")
 
 _MAX_SPIS_AT_ONCE: Final = 10_000
 _MESSAGES_AT_ONCE: Final = 64
+_PATHS_S: Final = 10.0
+"""Until then senders learn from the kernel that their packets are too big, as they are for the first time."""
 _SEQUENCES_S: Final = 10.0
 """At 100 Gb/s a quarter of 2**32 packets of 1400 bytes takes two minutes."""
 
@@ -146,7 +149,7 @@ class XfrmBackend:
         self._listener: XfrmListener | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._leftovers = Leftovers()
-        self._generation = 0
+        self._generation = Generation()
         self._is_closed = False
 
     # --- life ---------------------------------------------------------------------------------------
@@ -181,6 +184,7 @@ class XfrmBackend:
         loop.add_reader(self._listener.fileno(), self._on_notification)
         self._bad_spis.start()
         self._spawn(self._watch_sequences(), "watch-sequences")
+        self._spawn(self._watch_paths(), "watch-paths")
         if self._forwarding.is_wanted:
             self._spawn(self._keep_forwarding(), "keep-forwarding")
 
@@ -284,6 +288,7 @@ class XfrmBackend:
             udp_encapsulation=bool(self._esp_sockets),
             max_replay_window_packets=MAX_REPLAY_WINDOW,
             counters_survive_restart=True,
+            cpus=ability.cpus,
         )
 
     async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:
@@ -361,7 +366,7 @@ class XfrmBackend:
 
     async def _install_one(self, sa: SecurityAssociation, generation: int) -> ItemResult:
         try:
-            self._check_generation(generation)
+            self._generation.check(generation)
             held = await self._sas.install(sa, generation)
         except DatapathError as error:
             return ItemResult(name=sa.sa_id, error=error, refusals=error.refusals)
@@ -383,9 +388,9 @@ class XfrmBackend:
 
     async def _count(self, wanted: Sequence[Held]) -> dict[SaId, SaCounters]:
         """Return what SAs have counted so far, of those that the kernel tells."""
-        ids = [held.kernel_id for held in wanted]
+        names = [kernel_name(held.kernel_id, held.sa) for held in wanted]
         try:
-            found = await ask(self._thread, lambda xfrm: read_sas(xfrm, ids))
+            found = await ask(self._thread, lambda xfrm: read_sas(xfrm, names))
         except DatapathError as error:
             _log.warning("counters_not_read", reason=str(error))
             return {}
@@ -430,7 +435,7 @@ class XfrmBackend:
         """Install or replace SPD entries."""
         async with self._lock:
             try:
-                self._check_generation(generation)
+                self._generation.check(generation)
             except DatapathError as error:
                 return tuple(ItemResult(name=policy.name, error=error) for policy in policies)
             self._forwarding.hold()
@@ -485,6 +490,7 @@ class XfrmBackend:
                 _log.error("addresses_not_followed", reason=str(error))
             self._routes.distrust()
             await self._tunnels.follow()
+            await self._follow_paths()
             await self._policies.steer(self._spd.entries())
             await self._spread(self._sad, are_all=True)
             self._forwarding.note_change()
@@ -492,7 +498,7 @@ class XfrmBackend:
     async def reconcile(self, generation: int) -> tuple[str, ...]:
         """Remove everything older."""
         async with self._lock:
-            self._generation = max(self._generation, generation)
+            self._generation.reconcile(generation)
             self._forwarding.hold()
             sas = [held for held in self._sad if held.generation < generation]
             policies = [entry.policy.name for entry in self._spd.entries() if entry.generation < generation]
@@ -506,14 +512,6 @@ class XfrmBackend:
             self._tunnels.forget_former()
             await self._tidy_interfaces(policies)
             return (*(held.sa.sa_id for held in sas), *policies)
-
-    def _check_generation(self, generation: int) -> None:
-        """Refuse what a controller says that has been superseded; 0 is for those who do not count."""
-        if 0 < generation < self._generation:
-            raise DatapathError(
-                ErrorReason.STALE_GENERATION,
-                f"generation {generation} is over, {self._generation} is in force",
-            )
 
     # --- Datapath: counters and events --------------------------------------------------------------
 
@@ -574,6 +572,18 @@ class XfrmBackend:
             await asyncio.sleep(_SEQUENCES_S)
             for event in await self._sas.find_worn():
                 self._hub.emit(event)
+
+    async def _watch_paths(self) -> None:
+        while True:
+            await asyncio.sleep(_PATHS_S)
+            async with self._lock:
+                await self._follow_paths()
+
+    async def _follow_paths(self) -> None:
+        """Have interfaces, and TCP that is forwarded, follow the MTU of paths."""
+        changed = await self._sas.measure_paths()
+        if changed:
+            await self._fit_interfaces(changed)
 
     async def _follow_loss(self, serves: Serves) -> None:
         async with self._lock:

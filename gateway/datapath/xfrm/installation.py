@@ -14,9 +14,10 @@ from gateway.datapath.xfrm.numbers import (
     SaFlag,
 )
 from gateway.datapath.xfrm.selectors import covering_cell
-from gateway.datapath.xfrm.spd import KERNEL_MODE
+from gateway.datapath.xfrm.spd import KERNEL_MODE, kernel_mark
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.sa import (
     Direction,
     IpAddress,
@@ -46,6 +47,8 @@ class Placing:
     knows_direction: bool
     """Whether the kernel has XFRMA_SA_DIR (Linux 6.10)."""
     offload: r.Offload | None = None
+    knows_cpu: bool = False
+    """Whether the kernel has XFRMA_SA_PCPU (Linux 6.13)."""
     mark: int = 0
     """Of what SAs of a virtual interface send: routes into that interface are not for it."""
 
@@ -80,6 +83,7 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
     direction = SaDirection.IN if is_inbound else SaDirection.OUT
     algorithms = kernel_algorithms(suite_of(sa), sa.encryption_key, sa.integrity_key)
     extra = SaExtraFlag(0) if is_inbound or sa.copy_dscp else SaExtraFlag.DONT_ENCAP_DSCP
+    set_mark = _set_mark(sa, placing)
     pads = sa.tfc_padding_bytes and not is_inbound and sa.mode is Mode.TUNNEL
     info = r.SaInfo(
         id=at.id_of(sa),
@@ -103,8 +107,38 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
         direction=direction if placing.knows_direction else None,
         offload=placing.offload,
         if_id=sa.interface_id or None,
-        set_mark=placing.mark or None if sa.interface_id and not is_inbound else None,
+        # Whatever CPU an inbound packet is on, its SPI alone says which SA it is for.
+        cpu=sa.cpu if placing.knows_cpu and not is_inbound else None,
+        mark=kernel_mark(sa.mark),
+        set_mark=None if set_mark is None else set_mark.value,
+        set_mark_mask=None if set_mark is None else set_mark.mask,
     )
+
+
+def _set_mark(sa: SecurityAssociation, placing: Placing) -> Mark | None:
+    """Return the mark that an SA gives to packets: the operator's, or ours for traffic of an interface."""
+    if sa.set_mark is not None:
+        return sa.set_mark
+    needs_ours = sa.interface_id and sa.direction is Direction.OUTBOUND and placing.mark
+    return Mark(placing.mark) if needs_ours else None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelName:
+    """What the kernel finds an SA by."""
+
+    id: r.SaId
+    mark: r.Mark | None = None
+
+    @property
+    def attributes(self) -> r.Attributes:
+        """Return the attributes of a request about it."""
+        return r.Attributes(mark=self.mark)
+
+
+def kernel_name(kernel_id: r.SaId, sa: SecurityAssociation) -> KernelName:
+    """Return what the kernel finds one of ours by."""
+    return KernelName(kernel_id, kernel_mark(sa.mark))
 
 
 def _selector_and_flags(sa: SecurityAssociation, tag: int) -> tuple[r.Selector, SaFlag]:

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.errors import KernelRefusedError, XfrmError
+from gateway.datapath.xfrm.installation import KernelName
 from gateway.datapath.xfrm.netlink import Policy, Sa, XfrmListener, XfrmSocket
 from gateway.datapath.xfrm.numbers import Group, Mode
 from gateway.datapath.xfrm.spd import ANY_ADDRESS, Change, Key
@@ -48,21 +49,21 @@ def put_sa(xfrm: XfrmSocket, info: r.SaInfo, attributes: r.Attributes, *, replac
             raise
         xfrm.update_sa(info, attributes)
     said = xfrm.warning
-    return Placed(xfrm.sa(info.id), said)
+    return Placed(xfrm.sa(info.id, r.Attributes(mark=attributes.mark)), said)
 
 
-def delete_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> None:
+def delete_sas(xfrm: XfrmSocket, names: Iterable[KernelName]) -> None:
     """Delete SAs; one that is not there is no error."""
-    for kernel_id in kernel_ids:
-        _tolerate(errno.ESRCH, xfrm.delete_sa, kernel_id)
+    for name in names:
+        _tolerate(errno.ESRCH, partial(xfrm.delete_sa, attributes=name.attributes), name.id)
 
 
-def read_sas(xfrm: XfrmSocket, kernel_ids: Iterable[r.SaId]) -> dict[r.SaId, Sa]:
+def read_sas(xfrm: XfrmSocket, names: Iterable[KernelName]) -> dict[r.SaId, Sa]:
     """Return SAs as the kernel has them; those that are not there are left out."""
     found = {}
-    for kernel_id in kernel_ids:
+    for name in names:
         with contextlib.suppress(KernelRefusedError):
-            found[kernel_id] = xfrm.sa(kernel_id)
+            found[name.id] = xfrm.sa(name.id, name.attributes)
     return found
 
 
@@ -80,7 +81,7 @@ def delete_policies(xfrm: XfrmSocket, keys: Iterable[Key]) -> None:
     """Delete policies; one that is not there is no error."""
     for key in keys:
         policy = r.PolicyId(direction=key.direction, selector=key.selector)
-        attributes = r.Attributes(if_id=key.if_id or None)
+        attributes = r.Attributes(if_id=key.if_id or None, mark=key.mark)
         _tolerate(errno.ENOENT, partial(xfrm.delete_policy, attributes=attributes), policy)
 
 
@@ -119,6 +120,7 @@ def change_policies(xfrm: XfrmSocket, changes: Sequence[Change]) -> Progress:
                     templates=change.policy.templates or None,
                     offload=change.policy.offload,
                     if_id=change.key.if_id or None,
+                    mark=change.key.mark,
                 )
                 xfrm.update_policy(info, attributes)
         except XfrmError as error:
@@ -136,7 +138,7 @@ def move_sa(xfrm: XfrmSocket, old: r.SaId, info: r.SaInfo, attributes: r.Attribu
         XfrmError: The kernel refused; the old SA may be gone then.
     """
     with XfrmListener([Group.SA]) as listener:
-        xfrm.delete_sa(old)
+        xfrm.delete_sa(old, r.Attributes(mark=attributes.mark))
         last = _find_deleted(listener, old)
     if last is None:
         raise KernelRefusedError(
@@ -145,7 +147,7 @@ def move_sa(xfrm: XfrmSocket, old: r.SaId, info: r.SaInfo, attributes: r.Attribu
     replay, replay_esn = _after(last)
     attributes = replace(attributes, replay=replay, replay_esn=replay_esn, usage=last.usage)
     xfrm.add_sa(info, attributes)
-    return xfrm.sa(info.id)
+    return xfrm.sa(info.id, r.Attributes(mark=attributes.mark))
 
 
 def _find_deleted(listener: XfrmListener, kernel_id: r.SaId) -> r.Attributes | None:

@@ -1,6 +1,7 @@
 """Our SAs in the kernel: put there, looked after, and taken away, with the policies that lead to them."""
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -13,8 +14,10 @@ from gateway.datapath.xfrm.errors import XfrmError
 from gateway.datapath.xfrm.forwarding import Forwarding
 from gateway.datapath.xfrm.installation import (
     SEQUENCE_SOFT_PACKETS,
+    KernelName,
     Placing,
     Whereabouts,
+    kernel_name,
     kernel_sa,
     sequence_number,
     whereabouts_of,
@@ -65,8 +68,24 @@ async def ask(thread: XfrmThread, call: Callable[[XfrmSocket], T]) -> T:
 
 def carried_bytes(sa: SecurityAssociation, at: Whereabouts) -> int:
     """Return the largest packet that an outbound SA carries in one piece now, in bytes."""
+    return effective_mtu(sa, _path_mtu(at))
+
+
+def _path_mtu(at: Whereabouts) -> int:
     path = probe_path(at.destination, source=at.source, heeds_policies=False)
-    return effective_mtu(sa, DEFAULT_PATH_MTU if path is None else path.mtu_bytes)
+    return DEFAULT_PATH_MTU if path is None else path.mtu_bytes
+
+
+def _carried(sas: Sequence[tuple[SecurityAssociation, Whereabouts]]) -> list[int]:
+    """Return what SAs carry in one piece, in bytes; each path is asked for once."""
+    paths: dict[tuple[IpAddress, IpAddress], int] = {}
+    found = []
+    for sa, at in sas:
+        way = (at.source, at.destination)
+        if way not in paths:
+            paths[way] = _path_mtu(at)
+        found.append(effective_mtu(sa, paths[way]))
+    return found
 
 
 class KernelSas:
@@ -223,6 +242,7 @@ class KernelSas:
             reqid=self._sad.reqid(serves),
             tag=self._tag,
             knows_direction=self.ability.knows_direction,
+            knows_cpu=self.ability.cpus > 0,
             offload=offload,
             mark=self._mark,
         )
@@ -274,7 +294,7 @@ class KernelSas:
         for serves in dict.fromkeys(held.serves for held in gone):
             refusal = await self._policies.follow(serves) or refusal
         try:
-            await ask(self._thread, lambda xfrm: delete_sas(xfrm, [held.kernel_id for held in gone]))
+            await ask(self._thread, lambda xfrm: delete_sas(xfrm, map(_name, gone)))
         except DatapathError as error:
             refusal = error
         return refusal
@@ -319,6 +339,20 @@ class KernelSas:
             await self._thread.run(lambda xfrm: xfrm.update_sa(info, attributes))
         self._note(held)
 
+    async def measure_paths(self) -> tuple[SecurityAssociation, ...]:
+        """Return the outbound SAs that carry more or less in one piece than before, and note how much.
+
+        The kernel learns the MTU of a path from routers, and tells nobody.
+        """
+        outbound = [held for held in self._sad if not held.is_inbound]
+        measured = await asyncio.to_thread(_carried, [(held.sa, held.at) for held in outbound])
+        changed = []
+        for held, mtu_bytes in zip(outbound, measured, strict=True):
+            if mtu_bytes != held.mtu_bytes and self._sad.get(held.sa.sa_id) is held:
+                self._sad.refit(held, mtu_bytes)
+                changed.append(held.sa)
+        return tuple(changed)
+
     async def find_worn(self) -> tuple[SoftExpire, ...]:
         """Find offloaded SAs whose sequence numbers run out (RFC 4303 §3.3.3).
 
@@ -328,9 +362,8 @@ class KernelSas:
         for held in self._sad:
             if held.is_inbound or held.sa.esn or held.offload is None or held.is_worn:
                 continue
-            kernel_id = held.kernel_id
             try:
-                attributes = (await self._thread.run(partial(_get_sa, kernel_id=kernel_id))).attributes
+                attributes = (await self._thread.run(partial(_get_sa, name=_name(held)))).attributes
             except XfrmError:
                 # Gone, as the kernel will tell or `find_lost` find.
                 continue
@@ -362,5 +395,9 @@ class KernelSas:
         )
 
 
-def _get_sa(xfrm: XfrmSocket, kernel_id: r.SaId) -> Sa:
-    return xfrm.sa(kernel_id)
+def _name(held: Held) -> KernelName:
+    return kernel_name(held.kernel_id, held.sa)
+
+
+def _get_sa(xfrm: XfrmSocket, name: KernelName) -> Sa:
+    return xfrm.sa(name.id, name.attributes)

@@ -61,7 +61,7 @@ def meaning_of(message: r.Message[r.Body], sad: Sad, spd: Spd) -> Meaning:
 
 def _acquire(message: r.Message[r.Acquire], _sad: Sad, spd: Spd) -> Meaning:
     body, if_id = message.body, message.attributes.if_id or 0
-    entry = spd.owner(Key(PolicyDirection.OUT, body.policy.selector, if_id))
+    entry = spd.owner(Key(PolicyDirection.OUT, body.policy.selector, if_id, message.attributes.mark))
     packet = body.selector
     if entry is None or packet.source is None or packet.destination is None:
         return _NOTHING

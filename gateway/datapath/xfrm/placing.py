@@ -13,6 +13,7 @@ from gateway.datapath.backend import DatapathError, ErrorReason
 from gateway.datapath.select import our_address
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.errors import KernelRefusedError, XfrmError
+from gateway.datapath.xfrm.installation import KernelName
 from gateway.datapath.xfrm.kernel import Placed, delete_sas, put_sa
 from gateway.datapath.xfrm.netlink import Sa, XfrmSocket
 from gateway.datapath.xfrm.numbers import OffloadFlag
@@ -87,7 +88,7 @@ def place(xfrm: XfrmSocket, request: Request) -> Sa:
     if request.sa.direction is Direction.OUTBOUND:
         trial = replace(request, info=replace(request.info, reqid=UNUSED_REQID))
         _check_offloaded(xfrm, trial, _put(xfrm, trial))
-        delete_sas(xfrm, [trial.info.id])
+        delete_sas(xfrm, [KernelName(trial.info.id, trial.attributes.mark)])
         # Between trial and installation another SA may take the last place: then it is told where it is.
         return _put(xfrm, replace(request, replaces_larval=False)).sa
     placed = _put(xfrm, request)
@@ -114,7 +115,7 @@ def _check_offloaded(xfrm: XfrmSocket, request: Request, placed: Placed) -> None
     if found is request.engine:
         return
     said = f": {placed.said}" if placed.said else ""
-    delete_sas(xfrm, [request.info.id])
+    delete_sas(xfrm, [KernelName(request.info.id, request.attributes.mark)])
     assert request.device is not None
     raise _unavailable(
         PlacementReason.KERNEL_IGNORED_OFFLOAD,

@@ -1,8 +1,9 @@
 """What this kernel's XFRM can do, by trying: SAs that nothing uses are installed, read back and removed."""
 
 import errno
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -39,6 +40,8 @@ class KernelAbility:
     """XFRMA_SA_DIR; Linux 6.10."""
     versions: tuple[int, ...]
     """IP versions that have ESP."""
+    cpus: int = 0
+    """How many CPUs can have an outbound SA each (XFRMA_SA_PCPU, Linux 6.13); 0: none can."""
 
 
 def missing_option(protocol: IpsecProtocol, version: int) -> str:
@@ -82,6 +85,7 @@ def probe_kernel(xfrm: XfrmSocket, spi: Callable[[], Spi]) -> KernelAbility:
         protocols=tuple(dict.fromkeys(suite.protocol for suite in taken)),
         knows_direction=_knows_direction(xfrm, plain, address, spi()),
         versions=versions,
+        cpus=len(os.sched_getaffinity(0)) if _knows_cpu(xfrm, plain, address, spi()) else 0,
     )
 
 
@@ -112,6 +116,19 @@ def _knows_direction(xfrm: XfrmSocket, suite: Suite, address: IpAddress, spi: Sp
     xfrm.add_sa(info, attributes)
     try:
         return xfrm.sa(info.id).attributes.direction is SaDirection.OUT
+    finally:
+        xfrm.delete_sa(info.id)
+
+
+def _knows_cpu(xfrm: XfrmSocket, suite: Suite, address: IpAddress, spi: Spi) -> bool:
+    """Return whether the kernel kept the CPU of an outbound SA: an old one ignores or refuses it."""
+    info, attributes = _trial(suite, address, spi, SaDirection.OUT)
+    try:
+        xfrm.add_sa(info, replace(attributes, cpu=0))
+    except KernelRefusedError:
+        return False
+    try:
+        return xfrm.sa(info.id).attributes.cpu == 0
     finally:
         xfrm.delete_sa(info.id)
 

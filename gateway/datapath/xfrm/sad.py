@@ -32,7 +32,7 @@ class Held:
     device: str = ""
     """Its name."""
     mtu_bytes: int = 0
-    """What an outbound SA carries in one piece, as its path was when it was installed."""
+    """What an outbound SA carries in one piece, as its path was when it was last measured."""
     is_worn: bool = False
     """Whether it was told that its sequence numbers run out."""
 
@@ -136,6 +136,14 @@ class Sad:
     def narrowest_bytes(self) -> int | None:
         """Return what the narrowest outbound SA carries in one piece; `None` without any."""
         return min(self._mtus, default=None)
+
+    def refit(self, held: Held, mtu_bytes: int) -> None:
+        """Note that an outbound SA carries more or less in one piece now."""
+        self._mtus[held.mtu_bytes] -= 1
+        if not self._mtus[held.mtu_bytes]:
+            del self._mtus[held.mtu_bytes]
+        self._mtus[mtu_bytes] += 1
+        held.mtu_bytes = mtu_bytes
 
     def move(self, held: Held, at: Whereabouts) -> None:
         """Note that an SA is elsewhere now."""

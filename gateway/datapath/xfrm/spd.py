@@ -16,7 +16,9 @@ ACQUIRE outbound and is dropped inbound:
 The kernel has room for one policy of each selector, and a policy that a device has goes with the device. So
 beneath those of packet offload the rest stands under another tag (`closed_tag`): it is there when they go.
 
-An entry with an interface id is only about the traffic of the XFRM interface that has it.
+An entry with an interface id is only about the traffic of the XFRM interface that has it. One with marks is
+only about outbound packets that have the one, and about decrypted packets that have the other; clear packets
+from outside are dropped all the same.
 
 So it is closed before the first SA and after the last. IPv6 lives on without SAs too: neighbour and multicast
 listener discovery, and what this machine says to itself, pass before everything else, as long as any entry
@@ -36,6 +38,7 @@ from gateway.datapath.xfrm.numbers import Mode, PolicyAction, PolicyDirection
 from gateway.datapath.xfrm.order import Order, OrderFullError
 from gateway.datapath.xfrm.selectors import Cell, Ports, cells, common, hidden_cells, meet
 from gateway.ipsec import sa as ipsec
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
 
@@ -47,6 +50,8 @@ _TOO_BIG: Final = 0
 _CARRIED: Final = 1
 _TRAPPED: Final = 2
 _THROUGH: Final = 3
+_BEHIND_ALL: Final = 1 << 31
+"""Not counted from a label, and behind the last of them."""
 
 #: By IP version: protocol, type and code of what a router says about a packet that is too big.
 _ICMP_TOO_BIG: Final = {4: (1, 3, 4), 6: (58, 2, 0)}
@@ -67,6 +72,7 @@ class Key:
     direction: PolicyDirection
     selector: r.Selector
     if_id: int = 0
+    mark: r.Mark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +136,28 @@ def kernel_policies(policy: Policy, carriers: Carriers, tag: int) -> dict[Key, K
         )
     found: dict[Key, KernelPolicy] = {}
     for key, made in _every_policy(policy, carriers, tag):
-        found.setdefault(replace(key, if_id=policy.interface_id), made)
+        found.setdefault(*_marked(policy, replace(key, if_id=policy.interface_id), made))
     return found
+
+
+def kernel_mark(mark: Mark | None) -> r.Mark | None:
+    """Return a mark as the kernel wants it."""
+    return None if mark is None else r.Mark(value=mark.value, mask=mark.mask)
+
+
+def _marked(policy: Policy, key: Key, made: KernelPolicy) -> tuple[Key, KernelPolicy]:
+    """Return a kernel policy as it is with the marks of its entry.
+
+    What comes in in clear has no mark of ours. So that it is dropped and other entries with these selectors
+    and other marks get theirs, what drops it comes behind all entries.
+    """
+    if key.direction is PolicyDirection.OUT:
+        return replace(key, mark=kernel_mark(policy.mark_out)), made
+    if policy.mark_in is not None and made.priority == _CARRIED:
+        return replace(key, mark=kernel_mark(policy.mark_in)), made
+    if policy.mark_in is not None and made.priority == _TRAPPED:
+        return key, replace(made, priority=_BEHIND_ALL)
+    return key, made
 
 
 def _every_policy(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tuple[Key, KernelPolicy]]:
@@ -464,6 +490,8 @@ class Spd:
         if owner is None:
             return None
         claim = owner.claims[key]
+        if claim.priority >= _BEHIND_ALL:
+            return claim
         return replace(claim, priority=claim.priority + self._order.label(owner.place))
 
     def note(self, key: Key, policy: KernelPolicy | None) -> None:

@@ -69,6 +69,9 @@ CHILD_EFFECTS: Final[Mapping[str, Effect]] = {
     "copy_df": Effect.REKEY,
     "placement": Effect.REKEY,
     "interface": Effect.RESTART,
+    "marks": Effect.RESTART,
+    # Agreed on with the peer for each new Child SA.
+    "per_cpu_sas": Effect.RESTART,
     # Of the SPD entry only.
     "priority": Effect.NONE,
     "dpd_action": Effect.NONE,

@@ -5,16 +5,17 @@ Offers, choices and checks of answers, without any state: what comes out is an `
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gateway.ike.crypto.kex import KeyExchange, generate
 from gateway.ike.crypto.keymat import derive_child_keymat
 from gateway.ike.errors import InvalidSyntax
 from gateway.ike.events import ChildSaId, Failure, FailureReason
-from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, Origin, child_lifetime, make_pair
+from gateway.ike.v2.child_sa import ChildSa, ChildSaParameters, Origin, Resource, child_lifetime, make_pair
 from gateway.ike.v2.exchange import ChildRefusedByPeer, ChildRejected
 from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.resources import FOR_ALL, cpus_of, proposals_like, resource_notify, says_resource
 from gateway.ike.wire.notify import NotifyType, encode_ke_method
 from gateway.ike.wire.payloads import (
     KePayload,
@@ -70,6 +71,7 @@ class Agreement:
     remote_ts: Selectors
     number: int = 1
     """Of the proposal that was chosen."""
+    resource: Resource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,7 @@ def make_child_sa(
         path=ike_sa.path,
         is_encapsulated=ike_sa.nat.is_present,
         lifetime=child_lifetime(agreement.child, esn=proposal.esn, draw=context.draw()),
+        resource=agreement.resource,
     )
     old = None if replaces is None else ike_sa.children.get(replaces)
     made_here = Origin(is_ours=is_initiator, lowest_nonce=min(nonces.nonce_i, nonces.nonce_r))
@@ -225,15 +228,21 @@ class Offer:
     mode: Mode
     key_exchange: KeyExchange | None = None
     """Our half, where the first proposal has a key exchange method (PFS)."""
+    resource: Resource | None = None
+    is_first: bool = False
+    """Whether the peer has to say SA_RESOURCE_INFO too, or there will be no others beside it."""
 
     @property
     def protocol(self) -> ProtocolId:
         """Return ESP or AH."""
         return self.child.protocol
 
-    def mode_notify(self) -> list[Payload]:
-        """Return what asks for the mode: nothing for tunnel mode (RFC 7296 §1.3.1)."""
-        return [NotifyPayload(NotifyType.USE_TRANSPORT_MODE)] if self.mode is Mode.TRANSPORT else []
+    def notifies(self) -> list[Payload]:
+        """Return [N(USE_TRANSPORT_MODE)] (RFC 7296 §1.3.1), [N(SA_RESOURCE_INFO)] (RFC 9611 §3)."""
+        mode: list[Payload] = []
+        if self.mode is Mode.TRANSPORT:
+            mode.append(NotifyPayload(NotifyType.USE_TRANSPORT_MODE))
+        return [*mode, *resource_notify(self.resource)]
 
     def sa_payload(self) -> SaPayload:
         """Return SA with our SPI in every proposal."""
@@ -279,6 +288,22 @@ def make_offer(
         remote_ts=remote_ts,
         mode=child.mode if may_be_transport(ike_sa, local_ts, remote_ts) else Mode.TUNNEL,
         key_exchange=key_exchange,
+        resource=FOR_ALL if cpus_of(ike_sa, child) else None,
+        is_first=True,
+    )
+
+
+def offer_beside(offer: Offer, first: ChildSa, cpu: int) -> Offer:
+    """Return the offer of a Child SA for a CPU: exactly like the one for all, beside it (RFC 9611 §3)."""
+    given = first.parameters
+    return replace(
+        offer,
+        proposals=proposals_like(given.proposal, offer.proposals),
+        local_ts=given.local_ts,
+        remote_ts=given.remote_ts,
+        mode=given.mode,
+        resource=Resource(cpu=cpu),
+        is_first=False,
     )
 
 
@@ -332,6 +357,7 @@ def check_answer(offer: Offer, payloads: tuple[Payload, ...], *, with_ke: bool) 
         spi_out=parse_spi(wire.spi),
         local_ts=tsi.selectors,
         remote_ts=tsr.selectors,
+        resource=offer.resource if says_resource(payloads) or not offer.is_first else None,
     )
 
 
@@ -398,11 +424,15 @@ def choose(
     raise rejection
 
 
-def answer_payloads(agreement: Agreement, spi_in: Spi) -> tuple[list[Payload], SaPayload, list[Payload]]:
-    """Return [N(USE_TRANSPORT_MODE)]; SA; TSi, TSr of a responder's answer."""
+def answer_payloads(
+    agreement: Agreement, spi_in: Spi, asked: tuple[Payload, ...]
+) -> tuple[list[Payload], SaPayload, list[Payload]]:
+    """Return [N(USE_TRANSPORT_MODE)], [N(SA_RESOURCE_INFO)]; SA; TSi, TSr of a responder's answer."""
     mode: list[Payload] = []
     if agreement.mode is Mode.TRANSPORT:
         mode.append(NotifyPayload(NotifyType.USE_TRANSPORT_MODE))
+    if says_resource(asked):
+        mode += resource_notify(agreement.resource)
     sa = SaPayload((wire_proposal(agreement.proposal, agreement.number, encode_spi(spi_in)),))
     return mode, sa, [TsiPayload(agreement.remote_ts), TsrPayload(agreement.local_ts)]
 

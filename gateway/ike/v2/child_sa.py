@@ -16,6 +16,7 @@ from gateway.ike.v2.states import ChildSaState, ChildSaTrigger, next_child_state
 from gateway.ipsec.algorithms import Encr, Integ
 from gateway.ipsec.connection import Child
 from gateway.ipsec.lifetime import SEQUENCE_SOFT_FRACTION, Lifetime, Limit, jittered
+from gateway.ipsec.mark import Mark, Marks
 from gateway.ipsec.proposal import Proposal, ProtocolId
 from gateway.ipsec.sa import Direction, IpsecProtocol, Mode, SaId, SecurityAssociation, Spi, UdpEncapsulation
 from gateway.ipsec.secret import Secret
@@ -56,6 +57,14 @@ def _at_most(limit: Limit, packets: int) -> Limit:
 # --- the pair -----------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """That a Child SA is one among several for the same traffic, as SA_RESOURCE_INFO says (RFC 9611 §3)."""
+
+    cpu: int | None
+    """The CPU of ours that it is for; `None`: all, the one to fall back to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildSaParameters:
     """Everything agreed about a Child SA but its keys."""
@@ -77,6 +86,8 @@ class ChildSaParameters:
     is_encapsulated: bool
     """Whether ESP goes over UDP, on the ports of `path` (RFC 7296 §2.23); AH never does."""
     lifetime: Lifetime
+    resource: Resource | None = None
+    """Of one among several for the same traffic (RFC 9611)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +170,17 @@ def _direction(
         child_sa_id=parameters.child_sa_id,
         placement=child.placement,
         interface_id=child.interface_id,
+        cpu=None if parameters.resource is None else parameters.resource.cpu,
+        mark=_mark(child.marks, direction),
+        set_mark=child.marks.set_inbound if is_inbound else child.marks.set_outbound,
     )
+
+
+def _mark(marks: Marks, direction: Direction) -> Mark | None:
+    """Return the mark that the packets of an SA have."""
+    if direction is Direction.OUTBOUND:
+        return marks.outbound
+    return marks.inbound if marks.on_inbound_sa else None
 
 
 # --- the record ---------------------------------------------------------------------------------
@@ -191,6 +212,8 @@ class ChildSa:
     established_at: float | None = None
     rekey_at: float | None = None
     expires_at: float | None = None
+    peer_has_enough: bool = False
+    """The peer said TS_MAX_QUEUE: it wants no more Child SAs beside this one (RFC 9611 §5.2)."""
 
     @property
     def child_sa_id(self) -> ChildSaId:
@@ -219,10 +242,22 @@ class ChildSa:
         outbound = (self.pair.outbound.sa_id,) if self.is_outbound_installed else ()
         return inbound + outbound
 
-    def carries_same(self, other: "ChildSa") -> bool:
-        """Tell whether another Child SA is for the same traffic of the same Child."""
+    @property
+    def cpu(self) -> int | None:
+        """Return the CPU it is for, or None: for all (RFC 9611)."""
+        resource = self.parameters.resource
+        return None if resource is None else resource.cpu
+
+    @property
+    def is_for_all_cpus(self) -> bool:
+        """Return whether there may be others beside it, for one CPU each (RFC 9611)."""
+        resource = self.parameters.resource
+        return resource is not None and resource.cpu is None
+
+    def is_carried_by(self, other: "ChildSa") -> bool:
+        """Tell whether another Child SA is for the same traffic of the same Child, of all CPUs or of ours."""
         ours, theirs = self.parameters, other.parameters
-        return (ours.child.name, ours.local_ts, ours.remote_ts) == (
+        return other.cpu in (None, self.cpu) and (ours.child.name, ours.local_ts, ours.remote_ts) == (
             theirs.child.name,
             theirs.local_ts,
             theirs.remote_ts,
@@ -265,4 +300,5 @@ class ChildSa:
             established_at=self.established_at,
             rekey_at=self.rekey_at,
             expires_at=self.expires_at,
+            cpu=self.cpu,
         )

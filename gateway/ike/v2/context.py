@@ -24,6 +24,7 @@ class Context:
         "_requests",
         "authenticated",
         "child_owners",
+        "cpus",
         "entropy",
         "half_open",
         "lingering",
@@ -37,6 +38,8 @@ class Context:
         self.entropy = entropy
         self.options = options
         self.timers = TimerTable()
+        self.cpus = 0
+        """How many CPUs of ours can have an outbound SA each for the same traffic (RFC 9611)."""
         self.now = 0.0
         """The time of the input or command that is being worked on."""
         self.authenticated: Counter[str] = Counter()

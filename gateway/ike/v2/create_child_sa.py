@@ -11,7 +11,7 @@ its answer leaves; the initiator's inbound, then outbound SA when the answer cam
 SA last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.ike.crypto.kex import generate
 from gateway.ike.errors import PeerError
@@ -26,6 +26,7 @@ from gateway.ike.v2.child_negotiation import (
     encode_spi,
     make_child_sa,
     make_offer,
+    offer_beside,
 )
 from gateway.ike.v2.child_sa import ChildSa
 from gateway.ike.v2.exchange import (
@@ -45,6 +46,7 @@ from gateway.ike.v2.exchange import (
     request,
 )
 from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.resources import assign
 from gateway.ike.v2.states import ChildSaState, RekeyAnswer
 from gateway.ike.wire.header import ExchangeType
 from gateway.ike.wire.notify import NotifyType, parse_ke_method
@@ -131,6 +133,15 @@ def abandon_child(ike_sa: IkeSa, child_sa: ChildSa, failure: Failure) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A Child SA for one CPU, beside the one for all (RFC 9611)."""
+
+    child_sa: ChildSa
+    """The one for all."""
+    cpu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
     """What CREATE_CHILD_SA made: agreed on and derived, with nothing installed yet."""
 
@@ -138,21 +149,29 @@ class Made:
     nonces: ChildNonces
 
 
-def initiate(ike_sa: IkeSa, child: Child, attempt: int) -> Steps[None]:
-    """Make a new Child SA; tell what became of it."""
+def initiate(ike_sa: IkeSa, child: Child, attempt: int, first: Beside | None = None) -> Steps[None]:
+    """Make a new Child SA, perhaps for a CPU beside the one for all; tell what became of it."""
+    cpu = None if first is None else first.cpu
     try:
-        made = yield from offer_child(ike_sa, child)
+        made = yield from offer_child(ike_sa, child, beside=first)
     except ChildRefusedByPeer as error:
-        if error.failure.notify == NotifyType.TEMPORARY_FAILURE.name and attempt < MAX_TEMPORARY_FAILURES:
-            retry = Plan(kind=PlanKind.NEW_CHILD, child=child.name, attempt=attempt + 1)
+        notify = error.failure.notify
+        if notify == NotifyType.TEMPORARY_FAILURE.name and attempt < MAX_TEMPORARY_FAILURES:
+            retry = Plan(kind=PlanKind.NEW_CHILD, child=child.name, cpu=cpu, attempt=attempt + 1)
             ike_sa.delay(retry, temporary_failure_wait_s(ike_sa, attempt))
             return
-        ike_sa.child_failed(child.name, error.failure)
+        if first is not None and notify in _ENOUGH:
+            first.child_sa.peer_has_enough = True
+        ike_sa.child_failed(child.name, error.failure, cpu=cpu)
         return
     except (PeerError, Denied, IkeSaGone) as error:
-        ike_sa.child_failed(child.name, failure_of(error))
+        ike_sa.child_failed(child.name, failure_of(error), cpu=cpu)
         return
     yield from complete(ike_sa, made)
+
+
+_ENOUGH = frozenset({NotifyType.TS_MAX_QUEUE.name, NotifyType.NO_ADDITIONAL_SAS.name})
+"""What a peer says that wants no more Child SAs (RFC 9611 §5.2, RFC 7296 §1.3.1)."""
 
 
 def rekey_answer(failure: Failure) -> RekeyAnswer:
@@ -176,7 +195,9 @@ def temporary_failure_wait_s(ike_sa: IkeSa, attempt: int) -> float:
     )
 
 
-def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) -> Steps[Made]:
+def offer_child(
+    ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None, beside: Beside | None = None
+) -> Steps[Made]:
     """Negotiate a Child SA as initiator, again with another key exchange method if the peer wants one.
 
     Raises:
@@ -186,7 +207,7 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
         IkeSaGone: The IKE SA ended.
     """
     spi_in = yield from allocate_spi(ike_sa.connection.name, child.name)
-    offer = make_offer(ike_sa, child, spi_in, with_ke=True)
+    offer = _in_place(make_offer(ike_sa, child, spi_in, with_ke=True), replaced, beside)
     ike_sa.early_deletes.clear()
     tried: set[Ke] = set()
     while True:
@@ -200,6 +221,7 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
         if replaced is not None and replaced.child_sa_id not in ike_sa.children:
             raise ChildRefusedByPeer(WITHDRAWN)
         offer = make_offer(ike_sa, child, spi_in, with_ke=True, ke_method=method)
+        offer = _in_place(offer, replaced, beside)
     try:
         return _derive(ike_sa, offer, response, nonce_i, replaced)
     except ChildRefusedByPeer:
@@ -210,19 +232,28 @@ def offer_child(ike_sa: IkeSa, child: Child, replaced: ChildSa | None = None) ->
         raise
 
 
+def _in_place(offer: Offer, replaced: ChildSa | None, beside: Beside | None) -> Offer:
+    """Return the offer of a Child SA that is made for the CPU of another one, or beside one (RFC 9611 §3)."""
+    if beside is not None:
+        return offer_beside(offer, beside.child_sa, beside.cpu)
+    if replaced is not None:
+        return replace(offer, resource=replaced.parameters.resource, is_first=False)
+    return offer
+
+
 def delete_spi(spi_in: Spi, protocol: ProtocolId) -> Steps[None]:
     """Have the peer delete a Child SA of which we keep nothing."""
     yield from request(ExchangeType.INFORMATIONAL, [DeletePayload(protocol, (encode_spi(spi_in),))])
 
 
 def _request_payloads(offer: Offer, nonce_i: bytes, replaced: ChildSa | None) -> list[Payload]:
-    # HDR, SK {[N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], SA, Ni, [KEi], TSi, TSr}
+    # HDR, SK {[N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], [N(SA_RESOURCE_INFO)], SA, Ni, [KEi], TSi, TSr}
     payloads: list[Payload] = []
     if replaced is not None:
         payloads.append(
             NotifyPayload(NotifyType.REKEY_SA, protocol=replaced.protocol, spi=encode_spi(replaced.spi_in))
         )
-    payloads += [*offer.mode_notify(), offer.sa_payload(), NoncePayload(nonce_i)]
+    payloads += [*offer.notifies(), offer.sa_payload(), NoncePayload(nonce_i)]
     if offer.key_exchange is not None:
         payloads.append(KePayload(offer.key_exchange.method, offer.key_exchange.public))
     return [*payloads, *offer.ts_payloads()]
@@ -339,11 +370,16 @@ def answer_offer(
     """
     payloads = received.payloads
     agreement = choose(ike_sa, payloads, children, with_ke=True)
+    old = None if replaces is None else ike_sa.children.get(replaces)
+    if old is not None:
+        agreement = replace(agreement, resource=old.parameters.resource)
+    else:
+        agreement = with_resource(ike_sa, agreement, payloads)
     nonce_i = get_payload(payloads, NoncePayload).data
     spi_in = yield from allocate_spi(ike_sa.connection.name, agreement.child.name)
     nonces = ChildNonces(nonce_i=nonce_i, nonce_r=ike_sa.context.new_nonce())
-    mode, sa, selectors = answer_payloads(agreement, spi_in)
-    # HDR, SK {[N(USE_TRANSPORT_MODE)], SA, Nr, [KEr], TSi, TSr}
+    mode, sa, selectors = answer_payloads(agreement, spi_in, payloads)
+    # HDR, SK {[N(USE_TRANSPORT_MODE)], [N(SA_RESOURCE_INFO)], SA, Nr, [KEr], TSi, TSr}
     answer: list[Payload] = [*mode, sa, NoncePayload(nonces.nonce_r)]
     shared_secret: Secret | None = None
     if agreement.proposal.ke is not Ke.NONE:
@@ -366,6 +402,25 @@ def answer_offer(
             ike_sa.end_child(child_sa, denied.failure())
         raise
     return Answered(child_sa=child_sa, nonces=nonces, payloads=[*answer, *selectors])
+
+
+def with_resource(ike_sa: IkeSa, agreement: Agreement, payloads: tuple[Payload, ...]) -> Agreement:
+    """Return what was agreed on with the CPU that it is for, if it is one of several (RFC 9611).
+
+    Raises:
+        ChildRejected: There are enough, or it is unlike the others.
+    """
+    try:
+        resource = assign(
+            ike_sa,
+            agreement.child,
+            payloads,
+            (agreement.proposal, agreement.mode, agreement.local_ts, agreement.remote_ts),
+        )
+    except ChildRejected as rejection:
+        rejection.child = agreement.child.name
+        raise
+    return replace(agreement, resource=resource)
 
 
 def rejection_notify(error: PeerError | Denied, *, in_auth: bool = False) -> NotifyPayload:

@@ -12,6 +12,7 @@ from gateway.ike.v2 import create_child_sa, ike_auth, ike_sa_init, informational
 from gateway.ike.v2.collision import reply_in
 from gateway.ike.v2.exchange import IkeSaGone, Plan, PlanKind, Received, SendResponse, Steps
 from gateway.ike.v2.ike_sa import IkeSa
+from gateway.ike.v2.resources import find_fallback
 from gateway.ike.v2.states import (
     AUTHENTICATED_STATES,
     SERVING_STATES,
@@ -43,7 +44,15 @@ def begin(ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
 
 def _begin_new_child(ike_sa: IkeSa, plan: Plan) -> Steps[None] | None:
     child = next((c for c in ike_sa.connection.children if c.name == plan.child), None)
-    if child is None or ike_sa.state not in SERVING_STATES or ike_sa.find_carrying(plan.child) is not None:
+    if child is None or ike_sa.state not in SERVING_STATES:
+        return None
+    if plan.cpu is not None:
+        first = find_fallback(ike_sa, child, plan.cpu)
+        if first is None:
+            return None
+        beside = create_child_sa.Beside(child_sa=first, cpu=plan.cpu)
+        return create_child_sa.initiate(ike_sa, child, plan.attempt, beside)
+    if ike_sa.find_carrying(plan.child) is not None:
         return None
     return create_child_sa.initiate(ike_sa, child, plan.attempt)
 

@@ -359,6 +359,8 @@ class Plan:
     kind: PlanKind
     child: str = ""
     """Name of the configured Child, for `NEW_CHILD`."""
+    cpu: int | None = None
+    """The CPU that the new Child SA is for, beside the one for all (RFC 9611)."""
     child_sa_id: ChildSaId | None = None
     """The Child SA it is about."""
     failure: Failure | None = None

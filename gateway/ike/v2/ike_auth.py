@@ -35,6 +35,7 @@ from gateway.ike.v2.create_child_sa import (
     install_inbound,
     install_outbound,
     rejection_notify,
+    with_resource,
 )
 from gateway.ike.v2.exchange import (
     CheckUnique,
@@ -146,7 +147,7 @@ def initiate(ike_sa: IkeSa, child: Child | None) -> Steps[None]:
         payloads.append(IdrPayload.of(expected_id))
     payloads.append(proof.auth)
     if offer is not None:
-        payloads += [*offer.mode_notify(), offer.sa_payload(), *offer.ts_payloads()]
+        payloads += [*offer.notifies(), offer.sa_payload(), *offer.ts_payloads()]
     response = yield from request(ExchangeType.IKE_AUTH, payloads)
     yield from _authenticate_responder(ike_sa, response, proof.psk, key_id)
     ike_sa.establish()
@@ -391,6 +392,7 @@ def _take_connection(ike_sa: IkeSa, connection: Connection) -> None:
 
 def _first_child_as_responder(ike_sa: IkeSa, received: Received) -> Steps[tuple[ChildSa, list[Payload]]]:
     agreement = choose(ike_sa, received.payloads, ike_sa.connection.children, with_ke=False)
+    agreement = with_resource(ike_sa, agreement, received.payloads)
     spi_in = yield from allocate_spi(ike_sa.connection.name, agreement.child.name)
     child_sa = make_child_sa(
         ike_sa,
@@ -405,5 +407,5 @@ def _first_child_as_responder(ike_sa: IkeSa, received: Received) -> Steps[tuple[
     except Denied as denied:
         ike_sa.end_child(child_sa, denied.failure())
         raise
-    mode, sa, selectors = answer_payloads(agreement, spi_in)
+    mode, sa, selectors = answer_payloads(agreement, spi_in, received.payloads)
     return child_sa, [*mode, sa, *selectors]

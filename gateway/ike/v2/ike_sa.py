@@ -324,14 +324,14 @@ class IkeSa:
     def find_twin(self, child_sa: ChildSa) -> ChildSa | None:
         """Return another Child SA here that carries the same traffic."""
         for other in self.children.values():
-            if other is not child_sa and other.state in CARRYING_STATES and other.carries_same(child_sa):
+            if other is not child_sa and other.state in CARRYING_STATES and child_sa.is_carried_by(other):
                 return other
         return None
 
-    def find_carrying(self, child: str) -> ChildSa | None:
-        """Return the Child SA that carries this configured Child's traffic, or is about to."""
+    def find_carrying(self, child: str, cpu: int | None = None) -> ChildSa | None:
+        """Return the Child SA that carries this Child's traffic, for all CPUs or for one, or is about to."""
         for child_sa in self.children.values():
-            if child_sa.parameters.child.name == child and (
+            if (child_sa.parameters.child.name, child_sa.cpu) == (child, cpu) and (
                 child_sa.state in CARRYING_STATES or child_sa.state is ChildSaState.CREATING
             ):
                 return child_sa
@@ -522,6 +522,9 @@ class IkeSa:
         twin = self.find_twin(child_sa)
         if twin is None or twin.origin.is_ours is child_sa.origin.is_ours:
             return
+        if child_sa.cpu is not None:
+            # The peer counts its CPUs otherwise: to it they may be no twins (RFC 9611 §4).
+            return
         loser = min((child_sa, twin), key=lambda one: one.origin.lowest_nonce)
         if loser.origin.is_ours:
             plan = Plan(kind=PlanKind.DELETE_CHILD, child_sa_id=loser.child_sa_id, failure=TWIN)
@@ -535,6 +538,9 @@ class IkeSa:
             timers.set(TimerKey(number, Timer.CHILD_REKEY), child_sa.rekey_at)
         if child_sa.expires_at is not None:
             timers.set(TimerKey(number, Timer.CHILD_EXPIRE), child_sa.expires_at)
+        if child_sa.is_for_all_cpus:
+            wait_s = 0.0 if child_sa.origin.is_ours else self.context.options.per_cpu_wait_s
+            self.set_child_timer(Timer.CHILD_SPREAD, child_sa, wait_s)
 
     def set_child_timer(self, timer: Timer, child_sa: ChildSa, wait_s: float) -> None:
         """Start or move a timer of a Child SA; it stays with the Child SA at an IKE rekey."""
@@ -576,8 +582,10 @@ class IkeSa:
         self.context.child_owners.pop(number, None)
         self.context.timers.cancel_owner(number)
 
-    def child_failed(self, child: str, failure: Failure, replaces: ChildSaId | None = None) -> None:
-        """Tell that a Child SA did not come up, or that a rekey failed."""
+    def child_failed(
+        self, child: str, failure: Failure, replaces: ChildSaId | None = None, *, cpu: int | None = None
+    ) -> None:
+        """Tell that a Child SA did not come up, for all CPUs or for one, or that a rekey failed."""
         self.context.emit(
             ChildSaFailed(
                 ike_sa_id=self.id,
@@ -585,6 +593,7 @@ class IkeSa:
                 child=child,
                 failure=failure,
                 replaces=replaces,
+                cpu=cpu,
             )
         )
 
@@ -611,7 +620,8 @@ _CHILD_PLANS = frozenset(
 
 
 def _is_same(plan: Plan, other: Plan) -> bool:
-    return (plan.kind, plan.child, plan.child_sa_id) == (other.kind, other.child, other.child_sa_id)
+    ours, theirs = (plan.kind, plan.child, plan.cpu), (other.kind, other.child, other.cpu)
+    return ours == theirs and plan.child_sa_id == other.child_sa_id
 
 
 def unresponsive(ike_sa: IkeSa, sent: int, waited_s: float) -> Failure:

@@ -49,6 +49,11 @@ class EndpointOptions:
     """The responder of a Child SA whose traffic another one carries, not as its rekey, sends on it after this
     long, whatever the peer shows: long enough for the peer to get our answer and to install its half.
     """
+    per_cpu_wait_s: float = 10.0
+    """The responder of a Child SA for all CPUs asks for those of single CPUs that it lacks after this long.
+
+    The peer asks at once, and mostly that is enough (RFC 9611 §4).
+    """
     delete_grace_s: float = 30.0
     """How long the peer has to delete what a rekey replaced or made twice, before we do it."""
     duplicate_grace_s: float = 5.0

@@ -421,7 +421,7 @@ class Runner:
         if ike_sa.established_at is not None:
             for plan in (*ike_sa.plans, *ike_sa.delayed.values()):
                 if plan.kind is PlanKind.NEW_CHILD:
-                    ike_sa.child_failed(plan.child, failure)
+                    ike_sa.child_failed(plan.child, failure, cpu=plan.cpu)
         ike_sa.plans.clear()
         ike_sa.delayed.clear()
         ike_sa.fragments.clear()

@@ -18,6 +18,7 @@ from gateway.ike.v2.ike_sa import IkeSa, Task, unresponsive
 from gateway.ike.v2.ike_sa_table import IkeSaTable
 from gateway.ike.v2.nat import KEEPALIVE
 from gateway.ike.v2.opening import Opener
+from gateway.ike.v2.resources import cpus_of
 from gateway.ike.v2.runner import Runner
 from gateway.ike.v2.states import SERVING_STATES, ChildSaState, IkeSaState
 from gateway.ike.v2.window import GiveUp, Incoming, Retransmit
@@ -278,6 +279,10 @@ class Scheduler:
                 self.rekey_child(ike_sa, child_sa)
             case Timer.CHILD_EXPIRE:
                 self.expire_child(ike_sa, child_sa, "its lifetime in seconds")
+            case Timer.CHILD_SPREAD:
+                for cpu in range(cpus_of(ike_sa, ike_sa.configured(child_sa))):
+                    plan = Plan(kind=PlanKind.NEW_CHILD, child=child_sa.parameters.child.name, cpu=cpu)
+                    self._runner.ask(ike_sa, plan)
             case Timer.CHILD_SWITCH:
                 self._runner.start_chore(ike_sa, rekey_child_sa.switch_outbound(ike_sa, child_sa))
             case _:
@@ -319,6 +324,7 @@ _CHILD_TIMERS = frozenset(
     {
         Timer.CHILD_REKEY,
         Timer.CHILD_EXPIRE,
+        Timer.CHILD_SPREAD,
         Timer.CHILD_SWITCH,
         Timer.CHILD_LINGER,
         Timer.REMOVE_INBOUND,

@@ -106,7 +106,7 @@ class Takeovers:
         for owner in self._owners(ike_sa):
             for child_sa in owner.children.values():
                 is_new = child_sa.state is ChildSaState.CREATING and child_sa.replaces is None
-                if is_new and any(map(child_sa.carries_same, step.child_sas)):
+                if is_new and any(going.is_carried_by(child_sa) for going in step.child_sas):
                     yield child_sa
 
     def _owners(self, ike_sa: IkeSa) -> tuple[IkeSa, ...]:

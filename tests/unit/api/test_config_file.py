@@ -262,7 +262,8 @@ def with_child(line: str) -> str:
 
 CHILD_KEYS = (
     "name, local_ts, remote_ts, mode, action, esp, start, rekey, rekey_bytes, rekey_packets, over_fraction, "
-    "jitter, replay_window, copy_dscp, copy_df, priority, placement, ah, dpd_action, close_action, interface"
+    "jitter, replay_window, copy_dscp, copy_df, priority, placement, ah, dpd_action, close_action, "
+    "interface, per_cpu_sas, mark_out, mark_in, mark_in_sa, set_mark_out, set_mark_in"
 )
 CHILD = "connections[0].children[0]"
 

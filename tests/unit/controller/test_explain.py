@@ -130,3 +130,28 @@ def test_directions_that_fared_differently_are_told_apart() -> None:
 
 def test_every_reason_has_advice() -> None:
     assert set(PLACEMENT_ADVICE) == set(PlacementReason)
+
+
+def test_a_child_without_sas_for_its_cpus_is_told_with_the_reason() -> None:
+    child = Child(name="lan", per_cpu_sas=None)
+    status = replace(STATUS, last_failure=None, connection=replace(STATUS.connection, children=(child,)))
+    one = ChildSaStatus(info=make_child_sa(1, child="lan"))
+    beside = ChildSaStatus(info=replace(make_child_sa(2, child="lan"), cpu=3))
+
+    def told(cpus: int, *child_sas: ChildSaStatus) -> list[str]:
+        facts = explain_connection(
+            status=status,
+            ike_sas=(),
+            child_sas=child_sas,
+            datapath_problem="",
+            policy_problems={},
+            next_attempt_in_s=None,
+            cpus=cpus,
+            now=100.0,
+        )
+        return [fact.text for fact in facts if fact.topic == "cpus"]
+
+    assert told(0, one) == ["lan has one SA for all CPUs: the datapath cannot give each CPU one"]
+    assert told(4, one) == ["lan has one SA for all CPUs: the peer did not agree to more (RFC 9611)"]
+    assert told(4, one, beside) == []
+    assert any("lan for CPU 3 is " in fact.text for fact in explained(status, one, beside))

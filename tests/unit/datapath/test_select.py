@@ -10,6 +10,7 @@ from gateway.datapath.ability import Ability, Closed, backend_abilities, nic_abi
 from gateway.datapath.backend import Capabilities, DatapathError, ErrorReason, first_wanted
 from gateway.datapath.select import CHECKS, Link, Surroundings, choose, first_engines
 from gateway.ipsec.algorithms import Encr, Integ
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.placement import (
     DEFAULT_PREFERENCE,
     Engine,
@@ -312,7 +313,12 @@ def test_every_check_has_a_sentence_that_names_what_was_asked() -> None:
     )
     selectors = (TrafficSelector.parse("10.1.0.0/16[udp]"),)
     sa = inbound(
-        esn=True, encapsulation=UDP, local_ts=selectors, integrity=Integ.HMAC_SHA1_160, interface_id=42
+        esn=True,
+        encapsulation=UDP,
+        local_ts=selectors,
+        integrity=Integ.HMAC_SHA1_160,
+        interface_id=42,
+        mark=Mark(1),
     )
 
     unmet = [check for check in CHECKS if not check.is_met(sa, nothing)]
@@ -341,3 +347,20 @@ def test_capabilities_without_engines_of_nics_have_no_ability_of_a_nic() -> None
     capabilities: Capabilities = replace(KERNEL, engines=(Engine.KERNEL,))
 
     assert nic_abilities(capabilities, [nic("eth0", "mlx5_core")], surroundings_of_nics("6.12")) == ()
+
+
+# --- marks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marks", [{"mark": Mark(1)}, {"set_mark": Mark(1)}], ids=["compared", "set"])
+def test_marks_are_for_the_kernel_alone(marks: dict[str, Any]) -> None:
+    machine = here("")
+    sa = outbound(placement=Placement(prefer=(Engine.SOFTWARE, Engine.KERNEL)), **marks)
+
+    found = choose(sa, machine)
+
+    assert found.ability is not None
+    assert found.ability.engine is Engine.KERNEL
+    (refusal,) = found.refusals
+    assert str(refusal) == "software: SELECTOR: the software datapath does not know marks of packets"
+    assert first_engines(sa.placement.wanted, machine, has_marks=True) == (Engine.KERNEL,)

@@ -246,7 +246,7 @@ class Ike(_message.Message):
     def __init__(self, proposals: _Optional[_Iterable[str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., over_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., jitter: _Optional[float] = ..., dpd_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retransmit_base: _Optional[float] = ..., retransmit_tries: _Optional[int] = ..., encapsulation: _Optional[bool] = ..., fragmentation: _Optional[_Union[Fragmentation, str]] = ..., fragment_size: _Optional[int] = ..., unique: _Optional[_Union[Unique, str]] = ..., ike_sas_per_peer: _Optional[int] = ..., childless: _Optional[_Union[Childless, str]] = ..., reauth: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Child(_message.Message):
-    __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement", "ah", "dpd_action", "close_action", "interface")
+    __slots__ = ("name", "local_ts", "remote_ts", "mode", "action", "esp", "start", "rekey", "rekey_bytes", "rekey_packets", "over_fraction", "jitter", "replay_window", "copy_dscp", "copy_df", "priority", "placement", "ah", "dpd_action", "close_action", "interface", "per_cpu_sas", "mark_out", "mark_in", "mark_in_sa", "set_mark_out", "set_mark_in")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
     REMOTE_TS_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +268,12 @@ class Child(_message.Message):
     DPD_ACTION_FIELD_NUMBER: _ClassVar[int]
     CLOSE_ACTION_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    PER_CPU_SAS_FIELD_NUMBER: _ClassVar[int]
+    MARK_OUT_FIELD_NUMBER: _ClassVar[int]
+    MARK_IN_FIELD_NUMBER: _ClassVar[int]
+    MARK_IN_SA_FIELD_NUMBER: _ClassVar[int]
+    SET_MARK_OUT_FIELD_NUMBER: _ClassVar[int]
+    SET_MARK_IN_FIELD_NUMBER: _ClassVar[int]
     name: str
     local_ts: _containers.RepeatedScalarFieldContainer[str]
     remote_ts: _containers.RepeatedScalarFieldContainer[str]
@@ -289,7 +295,13 @@ class Child(_message.Message):
     dpd_action: LossAction
     close_action: LossAction
     interface: _ipsec_pb2.TunnelInterface
-    def __init__(self, name: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., action: _Optional[_Union[_ipsec_pb2.Action, str]] = ..., esp: _Optional[_Union[Esp, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rekey_bytes: _Optional[int] = ..., rekey_packets: _Optional[int] = ..., over_fraction: _Optional[float] = ..., jitter: _Optional[float] = ..., replay_window: _Optional[int] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., ah: _Optional[_Union[Ah, _Mapping]] = ..., dpd_action: _Optional[_Union[LossAction, str]] = ..., close_action: _Optional[_Union[LossAction, str]] = ..., interface: _Optional[_Union[_ipsec_pb2.TunnelInterface, _Mapping]] = ...) -> None: ...
+    per_cpu_sas: str
+    mark_out: str
+    mark_in: str
+    mark_in_sa: bool
+    set_mark_out: str
+    set_mark_in: str
+    def __init__(self, name: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., action: _Optional[_Union[_ipsec_pb2.Action, str]] = ..., esp: _Optional[_Union[Esp, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., rekey: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., rekey_bytes: _Optional[int] = ..., rekey_packets: _Optional[int] = ..., over_fraction: _Optional[float] = ..., jitter: _Optional[float] = ..., replay_window: _Optional[int] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., priority: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., ah: _Optional[_Union[Ah, _Mapping]] = ..., dpd_action: _Optional[_Union[LossAction, str]] = ..., close_action: _Optional[_Union[LossAction, str]] = ..., interface: _Optional[_Union[_ipsec_pb2.TunnelInterface, _Mapping]] = ..., per_cpu_sas: _Optional[str] = ..., mark_out: _Optional[str] = ..., mark_in: _Optional[str] = ..., mark_in_sa: _Optional[bool] = ..., set_mark_out: _Optional[str] = ..., set_mark_in: _Optional[str] = ...) -> None: ...
 
 class Ah(_message.Message):
     __slots__ = ("proposals",)

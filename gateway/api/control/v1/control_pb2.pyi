@@ -461,7 +461,7 @@ class ChildSaHalf(_message.Message):
     def __init__(self, sa_id: _Optional[str] = ..., spi: _Optional[str] = ..., packets: _Optional[int] = ..., bytes: _Optional[int] = ..., placement: _Optional[_Union[_ipsec_pb2.Engine, str]] = ..., placement_reason: _Optional[str] = ..., requested: _Optional[_Union[_ipsec_pb2.Placement, _Mapping]] = ..., refusals: _Optional[_Iterable[_Union[_ipsec_pb2.PlacementRefusal, _Mapping]]] = ...) -> None: ...
 
 class ChildSa(_message.Message):
-    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol", "node", "owner", "generation", "interface_id")
+    __slots__ = ("child_sa_id", "ike_sa_id", "connection", "child", "state", "mode", "proposal", "local_ts", "remote_ts", "udp_encapsulation", "inbound", "outbound", "effective_mtu", "established_time", "rekey_time", "expire_time", "protocol", "node", "owner", "generation", "interface_id", "cpu")
     CHILD_SA_ID_FIELD_NUMBER: _ClassVar[int]
     IKE_SA_ID_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_FIELD_NUMBER: _ClassVar[int]
@@ -483,6 +483,7 @@ class ChildSa(_message.Message):
     OWNER_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_ID_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
     child_sa_id: int
     ike_sa_id: int
     connection: str
@@ -504,7 +505,8 @@ class ChildSa(_message.Message):
     owner: str
     generation: int
     interface_id: int
-    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ..., node: _Optional[str] = ..., owner: _Optional[str] = ..., generation: _Optional[int] = ..., interface_id: _Optional[int] = ...) -> None: ...
+    cpu: int
+    def __init__(self, child_sa_id: _Optional[int] = ..., ike_sa_id: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., state: _Optional[str] = ..., mode: _Optional[_Union[_ipsec_pb2.Mode, str]] = ..., proposal: _Optional[str] = ..., local_ts: _Optional[_Iterable[str]] = ..., remote_ts: _Optional[_Iterable[str]] = ..., udp_encapsulation: _Optional[bool] = ..., inbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., outbound: _Optional[_Union[ChildSaHalf, _Mapping]] = ..., effective_mtu: _Optional[int] = ..., established_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., rekey_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., protocol: _Optional[_Union[_ipsec_pb2.IpsecProtocol, str]] = ..., node: _Optional[str] = ..., owner: _Optional[str] = ..., generation: _Optional[int] = ..., interface_id: _Optional[int] = ..., cpu: _Optional[int] = ...) -> None: ...
 
 class ListChildSasRequest(_message.Message):
     __slots__ = ("connection", "page_size", "page_token", "filter", "read_mask")

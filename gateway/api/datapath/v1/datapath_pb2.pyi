@@ -25,7 +25,7 @@ class EncryptionCapability(_message.Message):
     def __init__(self, algorithm: _Optional[_Union[_ipsec_pb2.EncryptionAlgorithm, str]] = ..., key_bits: _Optional[int] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("name", "engines", "encryption", "integrity", "protocols", "modes", "esn", "udp_encapsulation", "max_replay_window", "counters_survive_restart", "max_sas")
+    __slots__ = ("name", "engines", "encryption", "integrity", "protocols", "modes", "esn", "udp_encapsulation", "max_replay_window", "counters_survive_restart", "max_sas", "cpus")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class Capabilities(_message.Message):
     MAX_REPLAY_WINDOW_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_SURVIVE_RESTART_FIELD_NUMBER: _ClassVar[int]
     MAX_SAS_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
     name: str
     engines: _containers.RepeatedScalarFieldContainer[_ipsec_pb2.Engine]
     encryption: _containers.RepeatedCompositeFieldContainer[EncryptionCapability]
@@ -48,7 +49,8 @@ class Capabilities(_message.Message):
     max_replay_window: int
     counters_survive_restart: bool
     max_sas: int
-    def __init__(self, name: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[_ipsec_pb2.Engine, str]]] = ..., encryption: _Optional[_Iterable[_Union[EncryptionCapability, _Mapping]]] = ..., integrity: _Optional[_Iterable[_Union[_ipsec_pb2.IntegrityAlgorithm, str]]] = ..., protocols: _Optional[_Iterable[_Union[_ipsec_pb2.IpsecProtocol, str]]] = ..., modes: _Optional[_Iterable[_Union[_ipsec_pb2.Mode, str]]] = ..., esn: _Optional[bool] = ..., udp_encapsulation: _Optional[bool] = ..., max_replay_window: _Optional[int] = ..., counters_survive_restart: _Optional[bool] = ..., max_sas: _Optional[int] = ...) -> None: ...
+    cpus: int
+    def __init__(self, name: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[_ipsec_pb2.Engine, str]]] = ..., encryption: _Optional[_Iterable[_Union[EncryptionCapability, _Mapping]]] = ..., integrity: _Optional[_Iterable[_Union[_ipsec_pb2.IntegrityAlgorithm, str]]] = ..., protocols: _Optional[_Iterable[_Union[_ipsec_pb2.IpsecProtocol, str]]] = ..., modes: _Optional[_Iterable[_Union[_ipsec_pb2.Mode, str]]] = ..., esn: _Optional[bool] = ..., udp_encapsulation: _Optional[bool] = ..., max_replay_window: _Optional[int] = ..., counters_survive_restart: _Optional[bool] = ..., max_sas: _Optional[int] = ..., cpus: _Optional[int] = ...) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
     __slots__ = ("capabilities",)

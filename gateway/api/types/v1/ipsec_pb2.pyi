@@ -263,7 +263,7 @@ class UdpEncapsulation(_message.Message):
     def __init__(self, source_port: _Optional[int] = ..., destination_port: _Optional[int] = ...) -> None: ...
 
 class SecurityAssociation(_message.Message):
-    __slots__ = ("spi", "direction", "protocol", "mode", "source", "destination", "encapsulation", "encryption", "encryption_key", "key_bits", "integrity", "integrity_key", "esn", "replay_window", "local_ts", "remote_ts", "lifetime", "copy_dscp", "copy_df", "tfc_padding", "connection", "child", "child_sa_id", "placement", "interface_id")
+    __slots__ = ("spi", "direction", "protocol", "mode", "source", "destination", "encapsulation", "encryption", "encryption_key", "key_bits", "integrity", "integrity_key", "esn", "replay_window", "local_ts", "remote_ts", "lifetime", "copy_dscp", "copy_df", "tfc_padding", "connection", "child", "child_sa_id", "placement", "interface_id", "cpu", "mark", "set_mark")
     SPI_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -289,6 +289,9 @@ class SecurityAssociation(_message.Message):
     CHILD_SA_ID_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_ID_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MARK_FIELD_NUMBER: _ClassVar[int]
+    SET_MARK_FIELD_NUMBER: _ClassVar[int]
     spi: int
     direction: Direction
     protocol: IpsecProtocol
@@ -314,7 +317,10 @@ class SecurityAssociation(_message.Message):
     child_sa_id: int
     placement: Placement
     interface_id: int
-    def __init__(self, spi: _Optional[int] = ..., direction: _Optional[_Union[Direction, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., encapsulation: _Optional[_Union[UdpEncapsulation, _Mapping]] = ..., encryption: _Optional[_Union[EncryptionAlgorithm, str]] = ..., encryption_key: _Optional[bytes] = ..., key_bits: _Optional[int] = ..., integrity: _Optional[_Union[IntegrityAlgorithm, str]] = ..., integrity_key: _Optional[bytes] = ..., esn: _Optional[bool] = ..., replay_window: _Optional[int] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., lifetime: _Optional[_Union[Lifetime, _Mapping]] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., tfc_padding: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., child_sa_id: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ...) -> None: ...
+    cpu: int
+    mark: str
+    set_mark: str
+    def __init__(self, spi: _Optional[int] = ..., direction: _Optional[_Union[Direction, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., mode: _Optional[_Union[Mode, str]] = ..., source: _Optional[str] = ..., destination: _Optional[str] = ..., encapsulation: _Optional[_Union[UdpEncapsulation, _Mapping]] = ..., encryption: _Optional[_Union[EncryptionAlgorithm, str]] = ..., encryption_key: _Optional[bytes] = ..., key_bits: _Optional[int] = ..., integrity: _Optional[_Union[IntegrityAlgorithm, str]] = ..., integrity_key: _Optional[bytes] = ..., esn: _Optional[bool] = ..., replay_window: _Optional[int] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., lifetime: _Optional[_Union[Lifetime, _Mapping]] = ..., copy_dscp: _Optional[bool] = ..., copy_df: _Optional[bool] = ..., tfc_padding: _Optional[int] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., child_sa_id: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ..., cpu: _Optional[int] = ..., mark: _Optional[str] = ..., set_mark: _Optional[str] = ...) -> None: ...
 
 class TunnelInterface(_message.Message):
     __slots__ = ("name", "id", "mtu", "addresses", "routes", "vrf")
@@ -333,7 +339,7 @@ class TunnelInterface(_message.Message):
     def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., mtu: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., routes: _Optional[_Iterable[str]] = ..., vrf: _Optional[str] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child", "placement", "interface_id", "interface")
+    __slots__ = ("name", "action", "local_ts", "remote_ts", "priority", "mode", "protocol", "local_address", "remote_address", "acquire", "connection", "child", "placement", "interface_id", "interface", "mark_in", "mark_out")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     LOCAL_TS_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +355,8 @@ class Policy(_message.Message):
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_ID_FIELD_NUMBER: _ClassVar[int]
     INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    MARK_IN_FIELD_NUMBER: _ClassVar[int]
+    MARK_OUT_FIELD_NUMBER: _ClassVar[int]
     name: str
     action: Action
     local_ts: _containers.RepeatedCompositeFieldContainer[TrafficSelector]
@@ -364,4 +372,6 @@ class Policy(_message.Message):
     placement: Placement
     interface_id: int
     interface: TunnelInterface
-    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ..., interface: _Optional[_Union[TunnelInterface, _Mapping]] = ...) -> None: ...
+    mark_in: str
+    mark_out: str
+    def __init__(self, name: _Optional[str] = ..., action: _Optional[_Union[Action, str]] = ..., local_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., remote_ts: _Optional[_Iterable[_Union[TrafficSelector, _Mapping]]] = ..., priority: _Optional[int] = ..., mode: _Optional[_Union[Mode, str]] = ..., protocol: _Optional[_Union[IpsecProtocol, str]] = ..., local_address: _Optional[str] = ..., remote_address: _Optional[str] = ..., acquire: _Optional[bool] = ..., connection: _Optional[str] = ..., child: _Optional[str] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., interface_id: _Optional[int] = ..., interface: _Optional[_Union[TunnelInterface, _Mapping]] = ..., mark_in: _Optional[str] = ..., mark_out: _Optional[str] = ...) -> None: ...

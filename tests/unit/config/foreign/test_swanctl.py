@@ -132,6 +132,12 @@ def test_options_of_the_ike_sa(tmp_path: Path, lines: str, options: dict[str, An
         ("esp_proposals = aes128-sha256-esn", {"esp": {"proposals": ["aes128-sha256-esn"]}}),
         ("copy_dscp = no\n copy_df = no", {"copy_dscp": False, "copy_df": False}),
         ("priority = 0", {}),
+        ("mark_in = 0x10/0xff\n mark_in_sa = yes", {"mark_in": "0x10/0xff", "mark_in_sa": True}),
+        ("mark_out = 42\n mark_in = 42", {"mark_out": "0x2a", "mark_in": "0x2a"}),
+        ("set_mark_in = 1\n set_mark_out = 2/0xf", {"set_mark_in": "0x1", "set_mark_out": "0x2/0xf"}),
+        ("mark_out = 0/0x00000000", {}),
+        ("per_cpu_sas = yes", {"per_cpu_sas": "auto"}),
+        ("per_cpu_sas = no", {}),
         ("mode = drop", {"action": "discard"}),
     ],
 )  # fmt: skip

@@ -11,6 +11,7 @@ from gateway.datapath.xfrm.installation import (
     SEQUENCE_SOFT_PACKETS,
     Placing,
     counters_of,
+    kernel_name,
     kernel_sa,
     reached_limit,
     whereabouts_of,
@@ -20,6 +21,7 @@ from gateway.ipsec import sa as ipsec
 from gateway.ipsec.algorithms import ENCR, INTEG, Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.lifetime import Lifetime, Limit
+from gateway.ipsec.mark import ALL_BITS, Mark
 from gateway.ipsec.sa import Direction, IpsecProtocol, SecurityAssociation, UdpEncapsulation
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
@@ -250,3 +252,30 @@ def test_counters_are_those_of_the_kernel() -> None:
 
 def test_mode_names_are_those_of_the_kernel() -> None:
     assert made(outbound(mode=ipsec.Mode.TRANSPORT))[0].mode is Mode.TRANSPORT
+
+
+# --- marks and CPUs -------------------------------------------------------------------------------
+
+
+def test_marks_of_an_sa_are_those_it_compares_and_those_it_sets() -> None:
+    _, attributes = made(outbound(mark=Mark(42, 255), set_mark=Mark(7)))
+
+    assert attributes.mark == r.Mark(value=42, mask=255)
+    assert (attributes.set_mark, attributes.set_mark_mask) == (7, ALL_BITS)
+    assert kernel_name(whereabouts_of(outbound()).id_of(outbound()), outbound(mark=Mark(42))).mark is not None
+
+
+def test_the_operators_mark_takes_the_place_of_ours_on_what_an_interface_sends() -> None:
+    placing = replace(PLACING, mark=99)
+
+    assert made(outbound(interface_id=5), placing)[1].set_mark == 99
+    assert made(outbound(interface_id=5, set_mark=Mark(7)), placing)[1].set_mark == 7
+
+
+def test_only_an_outbound_sa_is_bound_to_its_cpu_and_only_where_the_kernel_knows_of_that() -> None:
+    knows = replace(PLACING, knows_cpu=True)
+
+    assert made(outbound(cpu=3), knows)[1].cpu == 3
+    assert made(outbound(cpu=None), knows)[1].cpu is None
+    assert made(inbound(cpu=3), knows)[1].cpu is None
+    assert made(outbound(cpu=3), PLACING)[1].cpu is None

@@ -46,10 +46,10 @@ class Kernel:
         self._maybe_refuse("SA")
         self.there[info.id] = r.Message(type=MessageType.NEWSA, body=info, attributes=attributes)
 
-    def sa(self, kernel_id: r.SaId) -> r.Message[r.SaInfo]:
+    def sa(self, kernel_id: r.SaId, _attributes: r.Attributes) -> r.Message[r.SaInfo]:
         return self.there[kernel_id]
 
-    def delete_sa(self, kernel_id: r.SaId) -> None:
+    def delete_sa(self, kernel_id: r.SaId, *, attributes: r.Attributes) -> None:
         del self.there[kernel_id]
 
     def update_policy(self, _info: r.PolicyInfo, _attributes: r.Attributes) -> None:

@@ -19,6 +19,7 @@ from gateway.datapath.xfrm.spd import (
     kernel_policies,
 )
 from gateway.ipsec import sa as ipsec
+from gateway.ipsec.mark import ALL_BITS, Mark
 from gateway.ipsec.policy import Action, Policy
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.sas import OURS, PEER, policy
@@ -56,6 +57,49 @@ def shown(found: dict[Key, KernelPolicy]) -> list[tuple[str, str, str, str, int 
 
 
 # --- one entry ------------------------------------------------------------------------------------
+
+
+def test_entry_with_marks_is_about_packets_that_have_them_and_clear_ones_from_outside_are_dropped() -> None:
+    there = replace(NO_SA, inbound=(carrier(inbound=True),), outbound=(carrier(),))
+
+    found = kernel_policies(policy(mark_in=Mark(1, 255), mark_out=Mark(42)), there, TAG)
+
+    marks = {
+        (key.direction.name, made.templates[0].reqid if made.templates else None): (
+            key.mark and (key.mark.value, key.mark.mask)
+        )
+        for key, made in found.items()
+    }
+    assert marks == {
+        ("OUT", REQID): (42, ALL_BITS),
+        ("IN", REQID): (1, 255),
+        ("FORWARD", REQID): (1, 255),
+        ("IN", TRAP): None,
+        ("FORWARD", TRAP): None,
+        ("FORWARD", None): None,
+    }
+
+
+def test_what_drops_clear_packets_leaves_those_of_other_marks_to_other_entries() -> None:
+    spd = Spd(TAG)
+    for number in (1, 2):
+        spd.put(
+            policy(name=f"c/{number}", child=str(number), mark_in=Mark(number)),
+            0,
+            replace(NO_SA, reqid=number, inbound=(carrier(inbound=True),)),
+        )
+
+    puts = [change for change in spd.changes() if change.policy is not None]
+
+    inbound = [change for change in puts if change.key.direction is IN]
+    of_sas = [change for change in inbound if change.key.mark is not None]
+    closed = [change for change in inbound if change.key.mark is None]
+    assert [change.key.mark and change.key.mark.value for change in of_sas] == [1, 2]
+    (only,) = closed
+    assert only.policy is not None
+    for change in of_sas:
+        assert change.policy is not None
+        assert change.policy.priority < only.policy.priority
 
 
 def test_protect_is_closed_in_every_direction_before_the_first_sa() -> None:
