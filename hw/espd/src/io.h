@@ -40,9 +40,10 @@ struct gw_pool {
 	uint32_t frame_bytes; /* 2048 or 4096 where AF_XDP is used; a power of two */
 	uint32_t frame_shift; /* its logarithm */
 	uint32_t free_count;
-	uint32_t *free; /* numbers of unused frames, the newest last */
-	int fd;         /* whose memory it is: a memfd of ours, or -1: of a map */
-	bool is_map;    /* the memory is a BPF map's: gw_pool_init_map() */
+	uint32_t *free;     /* numbers of unused frames, the newest last */
+	uint32_t receivers; /* AF_XDP sockets that receive into frames of this pool */
+	int fd;             /* whose memory it is: a memfd of ours, or -1: of a map */
+	bool is_map;        /* the memory is a BPF map's: gw_pool_init_map() */
 	/* Before a hand-over: receive() brings what it has at hand, and takes nothing more. */
 	bool is_draining;
 };

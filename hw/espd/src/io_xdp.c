@@ -52,6 +52,7 @@ struct gw_io_xdp {
 	bool receives;
 	bool sends;
 	bool counts_link; /* what the link dropped: each while it is opened, then the first queue */
+	uint16_t queues;  /* of the device */
 	int error;        /* what ended sending, or 0 */
 	uint32_t entries; /* of each ring */
 	struct gw_xsk_ring rx, tx, fill, completion;
@@ -94,12 +95,29 @@ static uint32_t gw_xdp_regain(struct gw_io_xdp *xdp, uint64_t address)
 	return (uint32_t)frame;
 }
 
+/*
+ * How many frames the kernel may have to receive into: as many as its ring has entries, but all
+ * sockets together three quarters of the pool, or nothing would be left to send. The sockets that a
+ * worker opens next are not known; two devices with as many queues are expected.
+ */
+static uint32_t gw_xdp_share(const struct gw_io_xdp *xdp)
+{
+	const struct gw_pool *pool = xdp->io.pool;
+	uint32_t expected = 2u * xdp->queues;
+	uint32_t share =
+		pool->frames / 4 * 3 / (pool->receivers > expected ? pool->receivers : expected);
+
+	return share < xdp->fill.size ? share : xdp->fill.size;
+}
+
 /* Give the kernel frames to receive into. */
 static void gw_xdp_refill(struct gw_io_xdp *xdp)
 {
 	struct gw_pool *pool = xdp->io.pool;
 	uint32_t room = gw_ring_room(&xdp->fill, xdp->fill.size);
-	uint32_t count = room < pool->free_count ? room : pool->free_count;
+	uint32_t has = xdp->fill.size - room, share = gw_xdp_share(xdp);
+	uint32_t wanted = has < share ? share - has : 0;
+	uint32_t count = wanted < pool->free_count ? wanted : pool->free_count;
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t frame = gw_pool_take(pool);
@@ -478,6 +496,7 @@ static void gw_xdp_close(struct gw_io *io)
 	for (uint32_t frame = 0; xdp->lent && frame < io->pool->frames; frame++)
 		if (xdp->lent[frame])
 			gw_pool_return(io->pool, frame);
+	io->pool->receivers -= xdp->receives;
 	free(xdp->lent);
 	free(xdp);
 }
@@ -532,11 +551,13 @@ static int gw_xdp_new(const struct gw_io_method *method, const struct gw_io_opti
 		.is_zero_copy = method == &gw_io_xdp,
 		.receives = options->receives,
 		.sends = options->sends,
+		.queues = options->device->queues,
 		.counts_link = true,
 		.entries = gw_xdp_ring_entries(pool),
 		.lent = calloc(pool->frames, 1),
 	};
 	memcpy(xdp->name, options->device->name, sizeof(xdp->name));
+	options->pool->receivers += xdp->receives;
 	if (!xdp->lent) {
 		gw_xdp_close(&xdp->io);
 		return -ENOMEM;

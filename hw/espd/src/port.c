@@ -91,6 +91,18 @@ static int open_receiver(struct gw_thread *thread, struct gw_port *port)
 	return error;
 }
 
+static bool is_xdp(unsigned int kind)
+{
+	return kind == GW_IO_XDP_ZERO_COPY || kind == GW_IO_XDP_COPY;
+}
+
+/* A queue has room for one AF_XDP socket: what receives by one kind cannot send by the other. */
+static bool has_no_room(const struct gw_port *port, unsigned int kind)
+{
+	return is_xdp(kind) && port->receiver && is_xdp(port->receiver->method->kind) &&
+	       port->receiver->method->kind != kind;
+}
+
 static int open_sender(struct gw_thread *thread, struct gw_port *port)
 {
 	const uint8_t *methods = port->device.send_methods;
@@ -99,6 +111,8 @@ static int open_sender(struct gw_thread *thread, struct gw_port *port)
 	for (; kind_at(methods, port->send_at); port->send_at++) {
 		unsigned int kind = methods[port->send_at];
 
+		if (has_no_room(port, kind))
+			continue;
 		/* What receives by this method can send by it. */
 		if (port->receiver && port->receiver->method->kind == kind)
 			port->sender = port->receiver;
