@@ -87,6 +87,12 @@ def _api(data: Mapping[str, Any]) -> Iterable[Figure]:
             yield Figure(f"{who}, {row['name']}, p99", row["p99_ms"], "ms")
 
 
+def _installs(data: Mapping[str, Any]) -> Iterable[Figure]:
+    for engine, rounds in data["rounds"].items():
+        for name, unit in (("rate", "SAs/s"), ("agent_us", "CPU µs"), ("removed_rate", "SAs/s")):
+            yield Figure(f"{engine}, {name}", median(row[name] for row in rounds), unit)
+
+
 def _engine(data: Mapping[str, Any]) -> Iterable[Figure]:
     for row in data["results"]:
         suite = f"{row['suite']} by {row['library']}"
@@ -118,7 +124,7 @@ def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
     for row in results.rows:
         case = row.case
         what = (
-            f"{case.placement} {case.direction.value}, {case.size} bytes, {case.sas} SAs, {case.flows} flows"
+            f"{case.who} {case.direction.value}, {case.size} bytes, {case.sas} SAs, {case.flows} flows"
         )
         yield Figure(what, row.delivered_per_s.median, "packets/s")
         yield Figure(f"{what}, per CPU", row.packets_per_cpu_s.median, "packets/CPU s")
@@ -127,6 +133,7 @@ def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
 _SUBJECTS: Final[dict[str, Callable[[Mapping[str, Any]], Iterable[Figure]]]] = {
     "ike": _ike,
     "api": _api,
+    "installs": _installs,
     "crypto": _engine,
     "engine": _engine,
     "steering": _steering,

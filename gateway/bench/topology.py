@@ -71,6 +71,8 @@ class Link:
     right_device: str
     right_addresses: tuple[str, ...]
     mtu: int = 1500
+    queues: int = 1
+    """Of each end, to receive and to send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,10 +136,12 @@ def delete_namespace(namespace: Namespace) -> None:
 
 def connect(link: Link) -> None:
     """Make a veth pair between two namespaces, address both ends and bring them up."""
-    mtu = str(link.mtu)
+    queues = str(link.queues)
+    many = ("numrxqueues", queues, "numtxqueues", queues) if link.queues > 1 else ()
+    shape = ("mtu", str(link.mtu), *many)
     _ip(
-        *("link", "add", link.left_device, "netns", link.left.name, "mtu", mtu, "type", "veth"),
-        *("peer", "name", link.right_device, "netns", link.right.name, "mtu", mtu),
+        *("link", "add", link.left_device, "netns", link.left.name, *shape, "type", "veth"),
+        *("peer", "name", link.right_device, "netns", link.right.name, *shape),
     )
     for namespace, device, addresses in (
         (link.left, link.left_device, link.left_addresses),

@@ -15,9 +15,12 @@ from gateway.bench.path.gateway import MAX_SAS
 from gateway.bench.path.plan import (
     FORWARDING,
     IMIX,
+    IO,
     MAX_BYTES,
     MIN_BYTES,
+    PEERS,
     PLACEMENTS,
+    RAW,
     SIZES,
     Direction,
     Wanted,
@@ -29,7 +32,8 @@ from gateway.cli.bench_output import deliver
 from gateway.cli.bench_rig import add_rig_arguments, check_rig
 from gateway.ipsec.placement import DEFAULT_PREFERENCE
 
-_DEFAULT_PLACEMENTS: Final = (FORWARDING, *(engine.value for engine in DEFAULT_PREFERENCE))
+_ALL: Final = "all"
+_DEFAULT_PLACEMENTS: Final = (FORWARDING, RAW, *(engine.value for engine in DEFAULT_PREFERENCE))
 _DEFAULT_KEY_BITS: Final = 256
 _MAX_FLOWS: Final = 1 << 16
 _GATEWAY: Final = ("lan", "outer")
@@ -43,8 +47,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=PLACEMENTS,
         metavar="ENGINE",
-        help=f"measure SAs on this engine, or {FORWARDING} without any: one of {', '.join(PLACEMENTS)}; "
-        "repeatable (default: all but xdp)",
+        help=f"measure SAs on this engine, or {FORWARDING} or {RAW} without any: one of "
+        f"{', '.join(PLACEMENTS)}; repeatable (default: all but xdp)",
+    )
+    parser.add_argument(
+        "--io",
+        action="append",
+        choices=IO,
+        metavar="METHOD",
+        help=f"how the native engine, and {RAW}, send: one of {', '.join(IO)}; they receive by AF_XDP, or by "
+        "TUN; repeatable (all)",
+    )
+    parser.add_argument(
+        "--workers",
+        action="append",
+        type=_workers,
+        metavar="N",
+        help="of the native engine, with a receive queue for each on veth; repeatable (1)",
+    )
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=(*PEERS, _ALL),
+        metavar="NAME",
+        help=f"measure another program beside, with the same packets: {', '.join(PEERS)}, or {_ALL}; "
+        "repeatable (none)",
     )
     parser.add_argument(
         "--size",
@@ -120,8 +147,12 @@ def measure(options: argparse.Namespace) -> int:
             return 0 if holds else 1
         options.placement = options.placement or rig.placements
         options.key_bits = options.key_bits or rig.key_bits
+    peers = PEERS if _ALL in (options.peer or ()) else tuple(options.peer or ())
+    placements = tuple(options.placement or _DEFAULT_PLACEMENTS)
     wanted = Wanted(
-        placements=tuple(dict.fromkeys(options.placement or _DEFAULT_PLACEMENTS)),
+        placements=tuple(dict.fromkeys((*placements, *peers))),
+        io=tuple(dict.fromkeys(options.io or IO)),
+        workers=tuple(dict.fromkeys(options.workers or (1,))),
         sizes=tuple(dict.fromkeys(options.size or SIZES)),
         sas=tuple(dict.fromkeys(options.sas or (1,))),
         flows=tuple(dict.fromkeys(options.flows or (1,))),
@@ -144,7 +175,7 @@ def _bed(options: argparse.Namespace) -> Iterator[Bed]:
     names = {name: getattr(options, name) for name in _GATEWAY + _GENERATOR}
     prefix = f"ipsecgw-path{os.getpid()}"
     if options.generator is None and not any(names.values()):
-        with veth_bed(prefix) as bed:
+        with veth_bed(prefix, max(options.workers or (1,))) as bed:
             yield bed
         return
     missing = [f"--{name.replace('_', '-')}" for name in needed if not names[name]]
@@ -170,6 +201,10 @@ def _size(text: str) -> str:
 
 def _at_least_one(text: str) -> int:
     return _between(text, 1 << 31)
+
+
+def _workers(text: str) -> int:
+    return _between(text, os.cpu_count() or 1)
 
 
 def _sas(text: str) -> int:

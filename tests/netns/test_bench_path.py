@@ -13,7 +13,7 @@ import pytest
 from gateway.api.generator import GeneratorError, Load
 from gateway.bench.path.bed import veth_bed
 from gateway.bench.path.generator import LocalGenerator
-from gateway.bench.path.plan import FORWARDING, Direction, Wanted
+from gateway.bench.path.plan import FORWARDING, PEERS, RAW_IO, Direction, Wanted
 from gateway.bench.path.results import read_results
 from gateway.bench.path.run import run as measure
 from gateway.bench.topology import Namespace, delete_namespace, make_namespace
@@ -62,6 +62,93 @@ def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) ->
     assert "ESP" in left_out.reason or "offload" in left_out.reason
     assert "<svg" in page.read_text()
     assert "ipsecgw-path" not in namespaces()
+
+
+@pytest.mark.parametrize("io", RAW_IO)
+def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path: Path) -> None:
+    file = tmp_path / "path.json"
+    words = {"live": "live frames", "af_xdp": "AF_XDP copy", "af_packet": "AF_PACKET"}[io]
+
+    done = run(
+        *("--placement", "engine", "--placement", "raw", "--io", io, "--size", "512"),
+        *("--rounds", "1", "--seconds", "0.2", "--json", str(file)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_results(file.read_text())
+    assert [(row.case.who, row.case.direction.value) for row in found.rows] == [
+        (f"engine by {io}", "out"),
+        (f"engine by {io}", "in"),
+        (f"raw by {io}", "out"),
+        (f"raw by {io}", "in"),
+    ]
+    engine, raw = found.rows[:2], found.rows[2:]
+    for row in engine:
+        assert f"lan in by AF_XDP copy and out by {words}" in row.io
+        assert f"outer in by AF_XDP copy and out by {words}" in row.io
+        assert found.beside_raw(row) is not None
+        assert found.beside_crypto(row) is not None
+    for row in raw:
+        assert row.io == f"in by AF_XDP copy and out by {words}"
+    for row in found.rows:
+        assert row.placement_found == row.case.placement
+        assert row.delivered_per_s.median > 0
+        assert sum(each.bad_samples + each.clear_samples for each in (*row.overload, *row.half)) == 0
+    assert "ipsecgw-path" not in namespaces()
+
+
+def test_one_worker_has_all_queues_and_two_have_one_each(tmp_path: Path) -> None:
+    """Four sockets on one pool of frames leave frames to send with."""
+    file = tmp_path / "path.json"
+
+    done = run(
+        *("--placement", "engine", "--io", "af_xdp", "--size", "64", "--sas", "4", "--flows", "8"),
+        *("--workers", "1", "--workers", "2", "--rounds", "1", "--seconds", "0.2", "--json", str(file)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_results(file.read_text())
+    assert found.left_out == []
+    assert [row.case.who for row in found.rows] == [
+        *["engine by af_xdp"] * 2,
+        *["engine by af_xdp, 2 workers"] * 2,
+    ]
+    assert all(row.delivered_per_s.median > 0 for row in found.rows)
+
+
+PROGRAMS = {
+    "ipsec-secgw": ("/usr/share/dpdk/examples/ipsec-secgw", "dpdk-doc"),
+    "testpmd": ("/usr/bin/dpdk-testpmd", "dpdk-dev"),
+    "libipsec": ("/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "libcharon-extra-plugins"),
+    "wireguard-go": ("/usr/bin/wireguard-go", "wireguard-go"),
+}
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_carries_the_same_packets_or_is_left_out_with_the_reason(peer: str, tmp_path: Path) -> None:
+    file = tmp_path / "path.json"
+    needed, package = PROGRAMS[peer]
+
+    done = run(
+        *("--placement", "forwarding", "--peer", peer, "--size", "512", "--flows", "2"),
+        *("--rounds", "1", "--seconds", "0.2", "--json", str(file)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = read_results(file.read_text())
+    assert "ipsecgw-path" not in namespaces()
+    if not Path(needed).exists():
+        (left_out,) = found.left_out
+        assert left_out.placement == peer
+        assert package in left_out.reason
+        return
+    assert found.left_out == []
+    rows = [row for row in found.rows if row.case.placement == peer]
+    assert [row.case.direction.value for row in rows] == ["out", "in"]
+    for row in rows:
+        assert row.delivered_per_s.median > 0
+        assert sum(each.bad_samples + each.clear_samples for each in (*row.overload, *row.half)) == 0
+    assert found.beside_peer(found.rows[0], peer) is not None
 
 
 def test_a_placement_that_cannot_be_had_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -78,6 +78,33 @@ secrets {{
 """
 
 
+_SITE_CONF: Final = """
+connections {{
+  site {{
+    version = 2
+    local_addrs = {address}
+    remote_addrs = {peer}
+    proposals = aes256gcm16-prfsha256-x25519
+    mobike = no
+    local {{ auth = psk }}
+    remote {{ auth = psk }}
+    children {{
+      lan {{
+        local_ts = {network}
+        remote_ts = {peer_network}
+        esp_proposals = aes256gcm16
+      }}
+    }}
+  }}
+}}
+secrets {{
+  ike-all {{
+    secret = "{psk}"
+  }}
+}}
+"""
+
+
 class CharonError(GatewayError):
     """charon did not start."""
 
@@ -121,24 +148,65 @@ def charon(
     Raises:
         CharonError: It did not start.
     """
-    swanctl = state / "swanctl"
-    swanctl.mkdir(parents=True)
     if pki is not None:
-        _give(swanctl, pki)
+        _give(state / "swanctl", pki)
     own_auth, peer_auth = _WITH_PSK if pki is None else _WITH_KEYS
-    (swanctl / "swanctl.conf").write_text(
-        _SWANCTL_CONF.format(
-            address=address,
-            ike=suite.ike,
-            esp=suite.esp,
-            responder_id=RESPONDER,
-            own_auth=own_auth,
-            peer_auth=peer_auth,
-            lan=RESPONDER_LAN,
-            remote_lan=INITIATORS_LAN,
-            psk=PSK,
-        )
+    connections = _SWANCTL_CONF.format(
+        address=address,
+        ike=suite.ike,
+        esp=suite.esp,
+        responder_id=RESPONDER,
+        own_auth=own_auth,
+        peer_auth=peer_auth,
+        lan=RESPONDER_LAN,
+        remote_lan=INITIATORS_LAN,
+        psk=PSK,
     )
+    with _running(namespace, state, connections, dos_protection=dos_protection) as pid:
+        yield pid
+
+
+@contextmanager
+def charon_site(
+    namespace: Namespace, state: Path, *, address: str, peer: str, network: str, peer_network: str
+) -> Iterator[int]:
+    """Run charon as one of two gateways with AES-256-GCM between two networks; yields its PID.
+
+    Args:
+        namespace: Where it runs.
+        state: A directory for its configuration, socket and log.
+        address: Its own outer address.
+        peer: The other's.
+        network: Behind it; one address of it is this machine's.
+        peer_network: Behind the other.
+
+    Raises:
+        CharonError: It did not start.
+    """
+    connections = _SITE_CONF.format(
+        address=address, peer=peer, network=network, peer_network=peer_network, psk=PSK
+    )
+    with _running(namespace, state, connections, dos_protection=True) as pid:
+        yield pid
+
+
+def initiate_site(namespace: Namespace, state: Path) -> None:
+    """Have one of two `charon_site`s bring the Child SA up.
+
+    Raises:
+        CharonError: It did not come up.
+    """
+    command = (str(SWANCTL), "--initiate", "--child", "lan", "--uri", f"unix://{state}/vici.sock")
+    done = subprocess.run(namespace.command(*command), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CharonError(f"charon brings no Child SA up: {done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _running(namespace: Namespace, state: Path, connections: str, *, dos_protection: bool) -> Iterator[int]:
+    swanctl = state / "swanctl"
+    swanctl.mkdir(parents=True, exist_ok=True)
+    (swanctl / "swanctl.conf").write_text(connections)
     plugins = [name for name in _WANTED.split() if (_PLUGINS / f"libstrongswan-{name}.so").exists()]
     (state / "strongswan.conf").write_text(
         _STRONGSWAN_CONF.format(
@@ -162,6 +230,7 @@ def charon(
 
 
 def _give(swanctl: Path, pki: Pki) -> None:
+    swanctl.mkdir(parents=True)
     for folder, name in (
         ("x509ca", f"{AUTHORITY}.pem"),
         ("x509", f"{RESPONDER}.pem"),

@@ -11,7 +11,8 @@ no addresses: what it would answer is entered as permanent neighbours.
 """
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -35,6 +36,8 @@ LOCAL_NETWORK: Final = IPv4Network("10.1.0.0/16")
 REMOTE_NETWORK: Final = IPv4Network("10.128.0.0/9")
 _LAN_ADDRESS: Final = "198.51.100.1/30"
 _LAN_HOST: Final = IPv4Address("198.51.100.2")
+_FAR_ADDRESS: Final = "198.51.100.5/30"
+_FAR_HOST: Final = IPv4Address("198.51.100.6")
 _OUTER_ADDRESS: Final = f"{GATEWAY_OUTER}/24"
 _LAN, _OUTER = "lan", "outer"
 
@@ -60,6 +63,8 @@ class Device:
 class Bed:
     """A gateway's namespace with its interfaces up, and a generator at their other ends."""
 
+    prefix: str
+    """Of the names of its namespaces."""
     gateway: Namespace
     lan: Device
     outer: Device
@@ -71,28 +76,89 @@ class Bed:
         return f"{self.lan.name} ({self.lan.driver}), {self.outer.name} ({self.outer.driver})"
 
 
+def generator_cpu() -> int | None:
+    """Return the CPU that the generator has on veth, or `None` where there is only one: the first."""
+    cpus = sorted(os.sched_getaffinity(0))
+    return cpus[0] if len(cpus) > 1 else None
+
+
+def gateway_cpus(workers: int) -> tuple[int, ...]:
+    """Return the CPUs of a gateway's workers: the last ones, and the generator's after all others."""
+    cpus = sorted(os.sched_getaffinity(0), reverse=True)
+    return tuple(cpus[number % len(cpus)] for number in range(workers))
+
+
+def pinned(command: Callable[..., Sequence[str]], cpu: int | None) -> Callable[..., Sequence[str]]:
+    """Return what makes the same command lines, for one CPU alone where there is one to choose."""
+    if cpu is None:
+        return command
+    return lambda *argv: command("taskset", "-c", str(cpu), *argv)
+
+
 @contextmanager
-def veth_bed(prefix: str) -> Iterator[Bed]:
+def veth_bed(prefix: str, queues: int = 1) -> Iterator[Bed]:
     """Make everything, and take it away at the end.
+
+    Args:
+        prefix: Of the namespaces.
+        queues: Receive queues of each of the gateway's interfaces.
 
     Raises:
         TopologyError: Not root, or the kernel refuses.
     """
     with _namespaces(prefix) as (gateway, generator):
         for device, addresses in ((_LAN, (_LAN_ADDRESS,)), (_OUTER, (_OUTER_ADDRESS,))):
-            connect(
-                Link(
-                    left=gateway,
-                    left_device=device,
-                    left_addresses=addresses,
-                    right=generator,
-                    right_device=device,
-                    right_addresses=(),
-                )
-            )
-            # Only then does a veth device poll, and take frames that an XDP program has redirected to it.
-            gateway.run("ethtool", "-K", device, "gro", "on")
-        yield _complete(gateway, _LAN, _OUTER, LocalGenerator(generator.command, lan=_LAN, outer=_OUTER))
+            _cable(gateway, device, to=generator, far=device, addresses=addresses, queues=queues)
+        yield _complete(prefix, gateway, _LAN, _OUTER, _near(generator))
+
+
+@contextmanager
+def pair_bed(prefix: str) -> Iterator[tuple[Bed, Namespace]]:
+    """Make a bed with a second gateway, where the generator would be the peer: yields its namespace too.
+
+        generator: lan ──── lan  gateway  outer ──── outer  far  lan ──── outer :generator
+
+    Packets go through both gateways, and are plaintext at both ends.
+
+    Raises:
+        TopologyError: Not root, or the kernel refuses.
+    """
+    with _namespaces(prefix) as (gateway, generator), _namespaces(f"{prefix}-2") as (far, _):
+        _cable(gateway, _LAN, to=generator, far=_LAN, addresses=(_LAN_ADDRESS,))
+        _cable(gateway, _OUTER, to=far, far=_OUTER, addresses=(_OUTER_ADDRESS,))
+        far.run("ip", "address", "add", f"{PEER}/24", "dev", _OUTER)
+        _cable(far, _LAN, to=generator, far=_OUTER, addresses=(_FAR_ADDRESS,))
+        near = _near(generator)
+        near.aim(gateway_lan=_mac(gateway, _LAN), gateway_outer=_mac(far, _LAN))
+        ports = near.ports()
+        _lead(gateway, _LAN, _LAN_HOST, ports[0].mac, LOCAL_NETWORK)
+        _lead(far, _LAN, _FAR_HOST, ports[1].mac, REMOTE_NETWORK)
+        devices = [Device(name=name, driver="veth") for name in (_LAN, _OUTER)]
+        yield Bed(prefix=prefix, gateway=gateway, lan=devices[0], outer=devices[1], generator=near), far
+
+
+def _cable(
+    gateway: Namespace, device: str, *, to: Namespace, far: str, addresses: tuple[str, ...], queues: int = 1
+) -> None:
+    """Connect two namespaces by veth devices that can do all that is measured."""
+    connect(
+        Link(
+            left=gateway,
+            left_device=device,
+            left_addresses=addresses,
+            right=to,
+            right_device=far,
+            right_addresses=(),
+            queues=queues,
+        )
+    )
+    # Only then does a veth device poll, and take frames that an XDP program has redirected to it.
+    for namespace, end in ((gateway, device), (to, far)):
+        namespace.run("ethtool", "-K", end, "gro", "on")
+
+
+def _near(generator: Namespace) -> LocalGenerator:
+    return LocalGenerator(pinned(generator.command, generator_cpu()), lan=_LAN, outer=_OUTER)
 
 
 @contextmanager
@@ -117,9 +183,8 @@ def named_bed(prefix: str, lan: str, outer: str, near: Cables) -> Iterator[Bed]:
         ):
             stack.enter_context(borrowed_link(device, namespace))
             _bring_up(namespace, device, address)
-        yield _complete(
-            gateway, lan, outer, LocalGenerator(generator.command, lan=near.lan, outer=near.outer)
-        )
+        far = LocalGenerator(generator.command, lan=near.lan, outer=near.outer)
+        yield _complete(prefix, gateway, lan, outer, far)
 
 
 @contextmanager
@@ -133,7 +198,7 @@ def remote_bed(prefix: str, lan: str, outer: str, generator: Generator) -> Itera
         for device, address in ((lan, _LAN_ADDRESS), (outer, _OUTER_ADDRESS)):
             stack.enter_context(borrowed_link(device, gateway))
             _bring_up(gateway, device, address)
-        yield _complete(gateway, lan, outer, generator)
+        yield _complete(prefix, gateway, lan, outer, generator)
 
 
 @contextmanager
@@ -154,25 +219,28 @@ def _bring_up(namespace: Namespace, device: str, address: str | None) -> None:
     namespace.run("ip", "link", "set", device, "up")
 
 
-def _complete(gateway: Namespace, lan: str, outer: str, generator: Generator) -> Bed:
+def _complete(prefix: str, gateway: Namespace, lan: str, outer: str, generator: Generator) -> Bed:
     """Lead both networks through the gateway to the generator, which answers no ARP."""
     generator.aim(gateway_lan=_mac(gateway, lan), gateway_outer=_mac(gateway, outer))
     ports = generator.ports()
-    for device, neighbour, port, network in (
-        (lan, _LAN_HOST, ports[0], LOCAL_NETWORK),
-        (outer, PEER, ports[1], REMOTE_NETWORK),
-    ):
-        gateway.run(
-            *("ip", "neighbour", "replace", str(neighbour), "lladdr", port.mac),
-            *("dev", device, "nud", "permanent"),
-        )
-        gateway.run("ip", "route", "add", str(network), "via", str(neighbour), "dev", device)
+    _lead(gateway, lan, _LAN_HOST, ports[0].mac, LOCAL_NETWORK)
+    _lead(gateway, outer, PEER, ports[1].mac, REMOTE_NETWORK)
     return Bed(
+        prefix=prefix,
         gateway=gateway,
         lan=Device(name=lan, driver=_driver(gateway, lan)),
         outer=Device(name=outer, driver=_driver(gateway, outer)),
         generator=generator,
     )
+
+
+def _lead(gateway: Namespace, device: str, neighbour: IPv4Address, mac: str, network: IPv4Network) -> None:
+    """Lead a network to a neighbour who answers no ARP."""
+    gateway.run(
+        *("ip", "neighbour", "replace", str(neighbour), "lladdr", mac),
+        *("dev", device, "nud", "permanent"),
+    )
+    gateway.run("ip", "route", "add", str(network), "via", str(neighbour), "dev", device)
 
 
 def _mac(namespace: Namespace, device: str) -> str:

@@ -37,7 +37,7 @@ _START_S: Final = 60.0
 _STOP_S: Final = 15.0
 _SALT_BYTES: Final = 4
 #: Of the sizes that the profiles of NICs have, the largest that all of them take.
-_REPLAY_WINDOW_PACKETS: Final = 256
+REPLAY_WINDOW_PACKETS: Final = 256
 _CONNECTION: Final = "bench"
 
 
@@ -95,11 +95,12 @@ class Gateway:
         Raises:
             NotPlaced: The agent refuses, with its reason.
         """
-        pairs = [_new_pair(index, key_bits) for index in range(count)]
+        tunnel = new_tunnel(count, key_bits)
+        pairs = tunnel.sas
         for index in range(0, count, _BATCH):
             batch = range(index, min(index + _BATCH, count))
             self._runner.run(self._install_batch(engine, [(i, pairs[i]) for i in batch], key_bits))
-        return Tunnel(gateway=GATEWAY_OUTER, peer=PEER, key_bits=key_bits, sas=pairs)
+        return tunnel
 
     def whereabouts(self) -> Whereabouts:
         """Read back where the SAs are now."""
@@ -148,9 +149,23 @@ class Gateway:
         await self._client.remove_policies([policy.name for policy in await self._client.list_policies()])
 
 
+def new_tunnel(count: int, key_bits: int) -> Tunnel:
+    """Return pairs of SAs with new keys."""
+    pairs = [_new_pair(index, key_bits) for index in range(count)]
+    return Tunnel(gateway=GATEWAY_OUTER, peer=PEER, key_bits=key_bits, sas=pairs)
+
+
 @contextmanager
-def running_gateway(namespace: Namespace, directory: Path, engine: Engine) -> Iterator[Gateway]:
+def running_gateway(
+    namespace: Namespace, directory: Path, engine: Engine, options: Sequence[str] = ()
+) -> Iterator[Gateway]:
     """Run an agent with the backend that drives an engine; nothing of it is left at the end.
+
+    Args:
+        namespace: Where it runs.
+        directory: For its sockets and its log.
+        engine: Which.
+        options: More of `ipsecgw agent`'s.
 
     Raises:
         NotPlaced: There is no such backend, or it cannot run here; the text has its reason.
@@ -163,7 +178,7 @@ def running_gateway(namespace: Namespace, directory: Path, engine: Engine) -> It
             namespace.command(
                 *(sys.executable, "-m", "gateway.app.agent", "--backend", backend, "--teardown"),
                 *("--run-dir", str(directory), "--listen", f"unix:{directory}/datapath.sock"),
-                *("--group-id", "0"),
+                *("--group-id", "0", *options),
             ),
             stdout=log,
             stderr=log,
@@ -216,9 +231,9 @@ def _sa(
         encryption=Encr.AES_GCM_16,
         encryption_key=pair.outbound_key if is_out else pair.inbound_key,
         key_bits=key_bits,
-        replay_window_packets=_REPLAY_WINDOW_PACKETS,
+        replay_window_packets=REPLAY_WINDOW_PACKETS,
         local_ts=_selectors(LOCAL_NETWORK),
-        remote_ts=_selectors(_remote_network(index)),
+        remote_ts=_selectors(remote_network(index)),
         connection=_CONNECTION,
         child=str(index),
         child_sa_id=index + 1,
@@ -231,7 +246,7 @@ def _policy(index: int, engine: Engine) -> Policy:
         name=f"{_CONNECTION}/{index}",
         action=Action.PROTECT,
         local_ts=_selectors(LOCAL_NETWORK),
-        remote_ts=_selectors(_remote_network(index)),
+        remote_ts=_selectors(remote_network(index)),
         local_address=GATEWAY_OUTER,
         remote_address=PEER,
         connection=_CONNECTION,
@@ -240,7 +255,7 @@ def _policy(index: int, engine: Engine) -> Policy:
     )
 
 
-def _remote_network(index: int) -> IPv4Network:
+def remote_network(index: int) -> IPv4Network:
     """Return the network behind one pair of SAs, as the generator numbers them too."""
     return IPv4Network((int(REMOTE_NETWORK.network_address) + (index << 8), 24))
 

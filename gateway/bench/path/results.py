@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median, quantiles
 from typing import Any, Final
 
-from gateway.bench.path.plan import FORWARDING, Case, Direction, mean_bytes
+from gateway.bench.path.plan import FORWARDING, PEERS, RAW, Case, Direction, mean_bytes
 from gateway.ipsec.errors import GatewayError
 
 SCHEMA: Final = "ipsecgw-bench-path/1"
@@ -95,6 +95,14 @@ class Row:
         return Spread.of([each.packets_per_cpu_s for each in self.overload])
 
     @property
+    def gateway_ns(self) -> float:
+        """Return the CPU time of the gateway's own processes for one packet, in ns, at that rate.
+
+        Beside what the kernel does for it in the name of others, on veth of the generator.
+        """
+        return median(each.gateway_cpu_s / max(1.0, each.delivered_per_s) * 1e9 for each in self.overload)
+
+    @property
     def gigabits_per_s(self) -> float:
         """Return the rate in Gb/s of inner packets."""
         return self.delivered_per_s.median * mean_bytes(self.case.sizes_bytes) * 8 / 1e9
@@ -111,6 +119,8 @@ class LeftOut:
 
     placement: str
     sas: int
+    io: str = ""
+    workers: int = 1
     case: str = ""
     """Which case: `in, 64 bytes, 4 flows`; empty for all of them."""
     reason: str
@@ -126,28 +136,64 @@ class Results:
     """Why none of the figures is a speed; empty where they are."""
     seconds: float
     rounds: int
+    crypto_per_s: dict[str, list[float]] = field(default_factory=dict)
+    """Packets of each size that the crypto library alone seals on one CPU, a round each."""
     rows: list[Row] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
     def beside_forwarding(self, row: Row) -> float | None:
         """Return the rate beside that of the same packets without SAs, round by round; `None` without any."""
-        base = self._forwarding(row.case)
-        if base is None or base is row:
-            return None
-        pairs = zip(row.overload, base.overload, strict=False)
-        return median(r.delivered_per_s / b.delivered_per_s for r, b in pairs if b.delivered_per_s)
+        return _ratio(row, self._find(row.case, FORWARDING))
 
-    def _forwarding(self, case: Case) -> Row | None:
-        wanted = (FORWARDING, case.direction, case.size, case.flows)
-        for row in self.rows:
-            found = row.case
-            if (found.placement, found.direction, found.size, found.flows) == wanted:
-                return row
-        return None
+    def beside_raw(self, row: Row) -> float | None:
+        """Return it beside frames forwarded by the same I/O method."""
+        return _ratio(row, self._find(row.case, RAW, io=row.case.io))
+
+    def beside_crypto(self, row: Row) -> float | None:
+        """Return it beside what the crypto library alone seals on one CPU; `None` where nothing is sealed."""
+        rates = self.crypto_per_s.get(row.case.size, [])
+        pairs = zip(row.overload, rates, strict=False)
+        ratios = [each.delivered_per_s / rate for each, rate in pairs if rate]
+        return median(ratios) if ratios and row.case.sas else None
+
+    @property
+    def peers(self) -> list[str]:
+        """Return the programs of others that were measured, in order."""
+        found = {row.case.placement for row in self.rows}
+        return [peer for peer in PEERS if peer in found]
+
+    def beside_peer(self, row: Row, peer: str) -> tuple[float, float] | None:
+        """Return rate, and packets for a second of CPU time, beside a peer's with the same packets."""
+        base = self._find(row.case, peer)
+        rate = _ratio(row, base)
+        per_cpu = _ratio(row, base, per_cpu=True)
+        return None if rate is None or per_cpu is None else (rate, per_cpu)
+
+    def _find(self, case: Case, placement: str, io: str = "") -> Row | None:
+        """Return the row of the same packets by something else; with as many SAs, where there is a choice."""
+        wanted = (placement, io, case.direction, case.size, case.flows)
+        found = [
+            row
+            for row in self.rows
+            if (row.case.placement, row.case.io, row.case.direction, row.case.size, row.case.flows) == wanted
+        ]
+        return next((row for row in found if row.case.sas == case.sas), found[0] if found else None)
 
     def to_json(self) -> str:
         """Return everything, each round included."""
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, default=lambda item: item.value)
+
+
+def _ratio(row: Row, base: Row | None, *, per_cpu: bool = False) -> float | None:
+    """Return one row beside another, the median of the rounds' ratios; `None` where there is none."""
+    if base is None or base is row:
+        return None
+    rates = [
+        [each.packets_per_cpu_s if per_cpu else each.delivered_per_s for each in side.overload]
+        for side in (row, base)
+    ]
+    ratios = [ours / theirs for ours, theirs in zip(*rates, strict=False) if theirs]
+    return median(ratios) if ratios else None
 
 
 def read_results(text: str) -> Results:

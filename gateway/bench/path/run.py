@@ -3,21 +3,27 @@
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 from gateway.api.generator import Load, Traffic
 from gateway.bench.cpu import CpuReading, CpuUse, cpu_between, read_cpu
-from gateway.bench.path.bed import Bed
+from gateway.bench.engine.plan import SUITES, crypto_measures
+from gateway.bench.engine.run import Effort
+from gateway.bench.engine.run import run as measure_crypto
+from gateway.bench.path.bed import Bed, gateway_cpus
+from gateway.bench.path.carriers import Carrier, carrying
 from gateway.bench.path.devices import counted_between, read_counters
-from gateway.bench.path.gateway import Gateway, NotPlaced, running_gateway
-from gateway.bench.path.plan import FORWARDING, Case, Direction, Setup, Wanted
+from gateway.bench.path.gateway import NotPlaced
+from gateway.bench.path.plan import Case, Direction, Setup, Wanted, sizes_bytes
 from gateway.bench.path.results import LeftOut, Measured, Results, Row
+from gateway.datapath.engine.core import Crypto, EngineError
 from gateway.hardware.cpu import parse_cpu
 from gateway.hardware.readings import read_text
 from gateway.hardware.setting import find_setting
@@ -33,16 +39,10 @@ _SAMPLE: Final = 64
 """At full load: one packet in so many is opened."""
 _SAMPLES_PER_S: Final = 20_000
 """At half load: about so many are timed."""
+_CRYPTO_PACKETS: Final = 20_480
+_CRYPTO_BURST: Final = 64
 #: Drivers whose NIC is not there, and what that means.
 _PLAYED: Final = {"netdevsim": "netdevsim only plays a NIC: it encrypts nothing"}
-_KERNEL: Final = "kernel forwarding"
-#: How packets come in and go out where that is always the same; espd says by which methods it does it.
-_IO: Final = {
-    Engine.NIC_PACKET.value: _KERNEL,
-    Engine.NIC_CRYPTO.value: _KERNEL,
-    Engine.KERNEL.value: _KERNEL,
-    Engine.SOFTWARE.value: "TUN, raw sockets",
-}
 
 
 class NothingCameThrough(GatewayError):
@@ -78,14 +78,22 @@ def run(bed: Bed, wanted: Wanted, say: Progress) -> Results:
         bench = _Bench(bed, wanted, Path(directory))
         left_out: dict[Setup, LeftOut] = {}
         for number in range(1, wanted.rounds + 1):
+            for size, rate in crypto_rates(wanted).items():
+                results.crypto_per_s.setdefault(size, []).append(rate)
             for setup in wanted.setups():
                 if setup in left_out:
                     continue
                 try:
                     bench.measure(setup, partial(_say_round, say, number))
                 except NotPlaced as error:
-                    left_out[setup] = LeftOut(placement=setup.placement, sas=setup.sas, reason=str(error))
-                    say(f"{setup.placement} is left out: {error}")
+                    left_out[setup] = LeftOut(
+                        placement=setup.placement,
+                        sas=setup.sas,
+                        io=setup.io,
+                        workers=setup.workers,
+                        reason=str(error),
+                    )
+                    say(f"{setup.placement} {setup.io} is left out: {error}")
     results.left_out = [*left_out.values(), *bench.silent()]
     results.rows = bench.rows()
     return results
@@ -132,7 +140,14 @@ class _Bench:
     def silent(self) -> list[LeftOut]:
         """Return the cases that nothing came through, with the reason as far as it is known."""
         return [
-            LeftOut(placement=case.placement, sas=case.sas, case=case.words, reason=reason)
+            LeftOut(
+                placement=case.placement,
+                sas=case.sas,
+                io=case.io,
+                workers=case.workers,
+                case=case.words,
+                reason=reason,
+            )
             for case, reason in self._silent.items()
         ]
 
@@ -142,45 +157,31 @@ class _Bench:
         Raises:
             NotPlaced: It cannot be made.
         """
-        with self._installed(setup) as gateway:
+        directory = self._directory / "-".join(filter(None, (setup.placement, setup.io)))
+        with carrying(setup, self._bed, directory, self._wanted.key_bits) as carrier:
             for case in self._wanted.cases(setup):
                 if case in self._silent:
                     continue
-                say(f"{case.placement}, {case.sas} SAs: {case.words}")
+                say(f"{case.who}, {case.sas} SAs: {case.words}")
                 try:
-                    self._measure_case(gateway, case)
+                    self._measure_case(carrier, case)
                 except NothingCameThrough as error:
                     self._silent[case] = str(error)
                     say(f"left out: {error}")
 
-    @contextmanager
-    def _installed(self, setup: Setup) -> Iterator[Gateway | None]:
-        """Run the gateway of a set-up, none for forwarding, with the generator as its peer."""
-        with ExitStack() as stack:
-            stack.callback(self._bed.generator.close)
-            if setup.placement == FORWARDING:
-                self._bed.generator.configure(None)
-                yield None
-                return
-            engine = Engine(setup.placement)
-            directory = self._directory / setup.placement
-            gateway = stack.enter_context(running_gateway(self._bed.gateway, directory, engine))
-            self._bed.generator.configure(gateway.install(engine, setup.sas, self._wanted.key_bits))
-            yield gateway
-
-    def _measure_case(self, gateway: Gateway | None, case: Case) -> None:
-        bed, seconds = self._bed, self._wanted.seconds
+    def _measure_case(self, carrier: Carrier, case: Case) -> None:
+        bed, seconds = carrier.bed, self._wanted.seconds
         devices = (bed.lan.name, bed.outer.name)
-        before, drops_before = read_counters(bed.gateway, devices), _drops(gateway)
-        found, io = _where(gateway)
-        warm_up, _ = self._run(gateway, _load(case, rate=_WARM_UP_PER_S, seconds=_WARM_UP_S, sample=1))
+        carrier.turn(case.direction)
+        before, drops_before = read_counters(bed.gateway, devices), carrier.drops()
+        found, io = carrier.where()
+        warm_up, _ = self._run(carrier, case, rate=_WARM_UP_PER_S, seconds=_WARM_UP_S, sample=1)
         if not warm_up.received or warm_up.bad_samples or (warm_up.clear_samples and not self._is_played):
-            raise NothingCameThrough(_explain(warm_up, counted_between(drops_before, _drops(gateway))))
-        full = _measured(*self._run(gateway, _load(case, rate=0, seconds=seconds, sample=_SAMPLE)))
+            raise NothingCameThrough(_explain(warm_up, counted_between(drops_before, carrier.drops())))
+        full = _measured(*self._run(carrier, case, rate=0, seconds=seconds, sample=_SAMPLE))
         rate = max(1.0, full.delivered_per_s / 2)
-        load = _load(case, rate=rate, seconds=seconds, sample=_sampling(rate))
-        half = _measured(*self._run(gateway, load))
-        found_after, io_after = _where(gateway)
+        half = _measured(*self._run(carrier, case, rate=rate, seconds=seconds, sample=_sampling(rate)))
+        found_after, io_after = carrier.where()
         if found_after != found:
             found = f"{found}, then {found_after}"
         if io_after != io:
@@ -190,29 +191,46 @@ class _Bench:
         row.overload.append(full)
         row.half.append(half)
         _add(row.counters, counted_between(before, read_counters(bed.gateway, devices)))
-        _add(row.drops, counted_between(drops_before, _drops(gateway)))
+        _add(row.drops, counted_between(drops_before, carrier.drops()))
 
-    def _run(self, gateway: Gateway | None, load: Load) -> tuple[Traffic, CpuUse]:
-        generator = self._bed.generator
+    def _run(
+        self, carrier: Carrier, case: Case, *, rate: float, seconds: float, sample: int
+    ) -> tuple[Traffic, CpuUse]:
+        generator = carrier.bed.generator
         groups: dict[str, tuple[int, ...]] = {
-            "gateway": () if gateway is None else (gateway.pid,),
+            "gateway": carrier.pids(),
             "generator": () if generator.pid is None else (generator.pid,),
         }
+        load = Load(
+            is_out=case.direction is Direction.OUT,
+            is_esp=carrier.is_esp,
+            packets_per_s=rate,
+            seconds=seconds,
+            flows=case.flows,
+            sample=sample,
+            sizes_bytes=case.sizes_bytes,
+        )
         readings: list[CpuReading] = []
         traffic = generator.run(load, lambda _: readings.append(read_cpu(groups)))
         return traffic, cpu_between(*readings)
 
 
-def _load(case: Case, *, rate: float, seconds: float, sample: int) -> Load:
-    return Load(
-        is_out=case.direction is Direction.OUT,
-        is_esp=case.placement != FORWARDING,
-        packets_per_s=rate,
-        seconds=seconds,
-        flows=case.flows,
-        sample=sample,
-        sizes_bytes=case.sizes_bytes,
-    )
+def crypto_rates(wanted: Wanted) -> dict[str, float]:
+    """Return packets a second that the crypto library alone seals on a gateway's CPU, by size.
+
+    Empty where the native engine is not measured, or not built.
+    """
+    if Engine.ENGINE.value not in wanted.placements:
+        return {}
+    suite = next(each for each in SUITES if each.name == f"aes{wanted.key_bits}gcm16")
+    each = {bytes_ for size in wanted.sizes for bytes_ in sizes_bytes(size)}
+    effort = Effort(rounds=1, packets=_CRYPTO_PACKETS, burst=_CRYPTO_BURST, cpu=gateway_cpus(1)[0])
+    for library in (Crypto.IPSECMB, Crypto.OPENSSL):
+        with suppress(EngineError):
+            found = measure_crypto(crypto_measures([suite], [library], sorted(each)), effort)
+            times = {result.measure.packet_bytes: found.nanoseconds(result) for result in found.results}
+            return {size: 1e9 / fmean(times[each] for each in sizes_bytes(size)) for size in wanted.sizes}
+    return {}
 
 
 def _measured(traffic: Traffic, cpu: CpuUse) -> Measured:
@@ -238,18 +256,6 @@ def _sampling(rate: float) -> int:
     while rate / sample > _SAMPLES_PER_S:
         sample *= 2
     return sample
-
-
-def _where(gateway: Gateway | None) -> tuple[str, str]:
-    """Return where SAs are now, and how packets come in and go out there."""
-    if gateway is None:
-        return FORWARDING, _KERNEL
-    there = gateway.whereabouts()
-    return there.name, _IO.get(there.name, there.words)
-
-
-def _drops(gateway: Gateway | None) -> dict[str, int]:
-    return {} if gateway is None else gateway.drops()
 
 
 def _add(totals: dict[str, int], more: dict[str, int]) -> None:

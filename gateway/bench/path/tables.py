@@ -1,14 +1,19 @@
 """The results of `bench path` as a report."""
 
+from collections.abc import Callable
+
 from rich.table import Table
 
-from gateway.bench.path.results import LeftOut, Results, Row
+from gateway.bench.path.plan import IMIX
+from gateway.bench.path.results import LeftOut, Results, Row, Spread
 from gateway.bench.report import Bar, Chart, Report
 
 _NOTES = (
     "packets/s: what came through while the generator sent all it can; median and quartiles of rounds",
     "packets per CPU s: for a second of CPU time of all CPUs, the generator's included, other programs' not",
-    "÷ fwd: the rate beside that of the same packets forwarded without an SA, in the same round",
+    "÷: the rate beside that of the same packets in the same round: forwarded by the kernel without an SA",
+    "(fwd), as frames by the same I/O method (raw), sealed by the library alone (crypto), or by a peer, with",
+    "packets for a second of CPU time in brackets",
     "latency and its loss: at half that rate, from the sender's system call to the generator's kernel",
 )
 _LONG = ("I/O", "counted")
@@ -21,7 +26,7 @@ def report(results: Results) -> Report:
     return Report(
         subject="path",
         facts={**results.machine, "interfaces": results.interfaces},
-        tables=(_rates(results), _loads(results), _counters(results)),
+        tables=(_rates(results), _ratios(results), _loads(results), _counters(results)),
         charts=_charts(results),
         notes=_NOTES,
         left_out=[_left_out(item) for item in results.left_out],
@@ -31,9 +36,11 @@ def report(results: Results) -> Report:
 
 
 def _left_out(item: LeftOut) -> str:
+    io = f" by {item.io}" if item.io else ""
+    workers = f", {item.workers} workers" if item.workers > 1 else ""
     sas = f" with {item.sas} SAs" if item.sas else ""
     case = f", {item.case}" if item.case else ""
-    return f"{item.placement}{sas}{case}: {item.reason}"
+    return f"{item.placement}{io}{workers}{sas}{case}: {item.reason}"
 
 
 def _rates(results: Results) -> Table:
@@ -43,12 +50,12 @@ def _rates(results: Results) -> Table:
     table = _table(
         title,
         ("asked", "found", "way", "bytes"),
-        ("SAs", "flows", "packets/s", "quartiles", "Gb/s", "per CPU s", "÷ fwd", *_PERCENTILES),
+        ("SAs", "flows", "packets/s", "quartiles", "Gb/s", "per CPU s", *_PERCENTILES),
     )
     for row in results.rows:
-        rate, ratio = row.delivered_per_s, results.beside_forwarding(row)
+        rate = row.delivered_per_s
         table.add_row(
-            row.case.placement,
+            row.case.who,
             row.placement_found,
             row.case.direction.value,
             row.case.size,
@@ -58,15 +65,31 @@ def _rates(results: Results) -> Table:
             f"{rate.first_quartile:,.0f}…{rate.third_quartile:,.0f}",
             f"{row.gigabits_per_s:.3g}",
             f"{row.packets_per_cpu_s.median:,.0f}",
-            "" if ratio is None else f"{ratio:.2f}",
             *(_microseconds(row.latency_us(percentile)) for percentile in _PERCENTILES),
         )
     return table
 
 
+def _ratios(results: Results) -> Table:
+    table = _table(
+        "Beside others", ("row",), ("÷ fwd", "÷ raw", "÷ crypto", *(f"÷ {p}" for p in results.peers))
+    )
+    for row in results.rows:
+        plain = (results.beside_forwarding(row), results.beside_raw(row), results.beside_crypto(row))
+        peers = [results.beside_peer(row, peer) for peer in results.peers]
+        if any(ratio is not None for ratio in (*plain, *peers)):
+            table.add_row(
+                _label(row),
+                *("" if ratio is None else _quotient(ratio) for ratio in plain),
+                *("" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f})" for pair in peers),
+            )
+    return table
+
+
 def _loads(results: Results) -> Table:
     table = _table(
-        "The load of each row (medians; CPUs busy: of all CPUs, and what of it which process took)",
+        "The load of each row (medians; CPUs busy: of all CPUs, and which process took what; gateway ns: "
+        "of its processes for a packet)",
         ("row", "sent by"),
         (
             "offered/s",
@@ -75,6 +98,7 @@ def _loads(results: Results) -> Table:
             "CPUs busy",
             "generator",
             "gateway",
+            "gateway ns",
             "others",
             "bad",
             "sink lost",
@@ -91,6 +115,7 @@ def _loads(results: Results) -> Table:
             f"{full.busy_cpu_s:.2f}",
             f"{full.generator_cpu_s:.2f}",
             f"{full.gateway_cpu_s:.2f}",
+            f"{row.gateway_ns:,.0f}",
             f"{full.others_cpu_s:.2f}",
             str(sum(each.bad_samples + each.clear_samples for each in (*row.overload, *row.half))),
             str(sum(each.sink_drops for each in (*row.overload, *row.half))),
@@ -107,15 +132,26 @@ def _counters(results: Results) -> Table:
 
 
 def _charts(results: Results) -> list[Chart]:
-    rates: list[Bar] = []
-    per_cpu: list[Bar] = []
-    for row in results.rows:
-        for bars, spread in ((rates, row.delivered_per_s), (per_cpu, row.packets_per_cpu_s)):
-            bars.append(Bar(_label(row), spread.median, spread.first_quartile, spread.third_quartile))
-    return [
-        Chart("Packets through the gateway", "/s", rates),
-        Chart("For each second of CPU time", "", per_cpu),
-    ]
+    """Return two charts for each kind of packets: the rates, and for each second of CPU time."""
+    charts = []
+    for kind in dict.fromkeys((row.case.direction, row.case.size) for row in results.rows):
+        rows = [row for row in results.rows if (row.case.direction, row.case.size) == kind]
+        what = f"{kind[0].value}, {kind[1]}" + ("" if kind[1] == IMIX else " bytes")
+        charts += [
+            Chart(f"Packets through the gateway: {what}", "/s", _bars(rows, lambda row: row.delivered_per_s)),
+            Chart(f"For each second of CPU time: {what}", "", _bars(rows, lambda row: row.packets_per_cpu_s)),
+        ]
+    return charts
+
+
+def _bars(rows: list[Row], figure: Callable[[Row], Spread]) -> list[Bar]:
+    bars = []
+    for row in rows:
+        spread = figure(row)
+        bars.append(
+            Bar(f"{row.case.who}{_amounts(row)}", spread.median, spread.first_quartile, spread.third_quartile)
+        )
+    return bars
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
@@ -129,9 +165,18 @@ def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Tabl
 
 def _label(row: Row) -> str:
     case = row.case
-    sas = f", {case.sas:,} SAs" if case.sas > 1 else ""
-    flows = f", {case.flows:,} flows" if case.flows > 1 else ""
-    return f"{case.placement} {case.direction.value} {case.size}{sas}{flows}"
+    return f"{case.who} {case.direction.value} {case.size}{_amounts(row)}"
+
+
+def _amounts(row: Row) -> str:
+    sas = f", {row.case.sas:,} SAs" if row.case.sas > 1 else ""
+    flows = f", {row.case.flows:,} flows" if row.case.flows > 1 else ""
+    return f"{sas}{flows}"
+
+
+def _quotient(value: float) -> str:
+    """Return it with two digits at least: beside crypto alone most are small."""
+    return f"{value:.2f}" if value >= 0.095 else f"{value:.2g}"
 
 
 def _microseconds(value: float | None) -> str:

@@ -11,11 +11,27 @@ from rich.console import Console
 
 from gateway.api.generator import Traffic
 from gateway.bench.compare import CompareError, compare
-from gateway.bench.path.plan import FORWARDING, IMIX, Case, Direction, Setup, Wanted, mean_bytes, sizes_bytes
+from gateway.bench.path.dpdk import secgw_config
+from gateway.bench.path.gateway import new_tunnel
+from gateway.bench.path.plan import (
+    FORWARDING,
+    IMIX,
+    IO,
+    LIBIPSEC,
+    RAW,
+    RAW_IO,
+    SECGW,
+    Case,
+    Direction,
+    Setup,
+    Wanted,
+    mean_bytes,
+    sizes_bytes,
+)
 from gateway.bench.path.results import LeftOut, Measured, Results, ResultsError, Row, read_results
 from gateway.bench.path.tables import report
 
-RATE = {"software": 10_000.0, FORWARDING: 100_000.0}
+RATE = {"software": 10_000.0, FORWARDING: 100_000.0, RAW: 80_000.0, "engine": 60_000.0, SECGW: 30_000.0}
 
 
 def measured(rate: float, **changes: Any) -> Measured:
@@ -36,15 +52,16 @@ def measured(rate: float, **changes: Any) -> Measured:
     return Measured(**{**values, **changes})
 
 
-def row(placement: str = "software", direction: Direction = Direction.OUT) -> Row:
+def row(placement: str = "software", direction: Direction = Direction.OUT, io: str = "") -> Row:
     rates = [RATE[placement] * factor for factor in (0.9, 1.0, 1.2)]
     return Row(
         case=Case(
             placement=placement,
             direction=direction,
             size="1420",
-            sas=int(placement != FORWARDING),
+            sas=int(placement not in (FORWARDING, RAW)),
             flows=4,
+            io=io,
         ),
         placement_found=placement,
         io="kernel forwarding",
@@ -82,6 +99,20 @@ def test_forwarding_has_no_sas_and_every_other_placement_each_number_of_them() -
         (1, "in"),
         (8, "out"),
         (8, "in"),
+    ]
+
+
+def test_the_engine_is_measured_by_each_method_with_each_number_of_workers_and_sas() -> None:
+    wanted = Wanted(placements=("engine", RAW, LIBIPSEC), sas=(1, 100), workers=(1, 2))
+
+    setups = wanted.setups()
+
+    engine = [setup for setup in setups if setup.placement == "engine"]
+    assert len(set(engine)) == len(IO) * 2 * 2
+    assert wanted.cases(engine[-1])[0].who == f"engine by {IO[-1]}, 2 workers"
+    assert [setup for setup in setups if setup.placement != "engine"] == [
+        *(Setup(placement=RAW, sas=0, io=io) for io in RAW_IO),
+        Setup(placement=LIBIPSEC, sas=1),
     ]
 
 
@@ -132,8 +163,72 @@ def test_a_row_is_compared_with_the_same_packets_forwarded() -> None:
     assert run.beside_forwarding(run.rows[2]) is None, "there is no forwarding in that direction"
 
 
+def test_a_row_is_compared_with_raw_frames_by_the_same_method_only() -> None:
+    rows = [row(RAW, io="live"), row("engine", io="live"), row("engine", io="af_xdp")]
+    run = results(rows=rows)
+
+    assert run.beside_raw(rows[1]) == pytest.approx(0.75)
+    assert run.beside_raw(rows[2]) is None
+    assert run.beside_raw(rows[0]) is None
+
+
+def test_a_row_is_compared_with_peers_by_rate_and_by_cpu_time() -> None:
+    theirs = row(SECGW)
+    idle = replace(theirs, overload=tuple(replace(each, busy_cpu_s=1.5) for each in theirs.overload))
+    run = results(rows=[row("engine", io="live"), idle])
+
+    assert run.peers == [SECGW]
+    assert run.beside_peer(run.rows[0], SECGW) == (pytest.approx(2.0), pytest.approx(6.0))
+    assert run.beside_peer(run.rows[0], LIBIPSEC) is None
+    assert run.beside_peer(idle, SECGW) is None
+    assert "2.00 (6.00)" in shown(run)
+
+
+def test_a_row_with_sas_is_compared_with_the_crypto_library_round_by_round() -> None:
+    rows = [row("engine", io="live"), row(RAW, io="live")]
+    run = results(rows=rows, crypto_per_s={"1420": [540_000.0, 600_000.0, 720_000.0]})
+
+    assert run.beside_crypto(rows[0]) == pytest.approx(0.1)
+    assert run.beside_crypto(rows[1]) is None
+
+
+def test_gateway_time_of_a_packet_is_that_of_its_own_processes() -> None:
+    assert row("engine").gateway_ns == pytest.approx(0.25 / 60_000 * 1e9)
+
+
+def test_charts_are_one_pair_for_each_kind_of_packets() -> None:
+    rows = [row("engine", io="live"), row(SECGW), row("engine", Direction.IN, io="live")]
+
+    charts = report(results(rows=rows)).charts
+
+    assert [(chart.title.partition(": ")[2], len(chart.bars)) for chart in charts] == [
+        ("out, 1420 bytes", 2),
+        ("out, 1420 bytes", 2),
+        ("in, 1420 bytes", 1),
+        ("in, 1420 bytes", 1),
+    ]
+    assert charts[0].bars[0].label == "engine by live, 4 flows"
+
+
+def test_secgw_gets_the_keys_and_networks_of_each_pair() -> None:
+    tunnel = new_tunnel(2, 128)
+
+    lines = secgw_config(tunnel, ["02:00:00:00:00:01", "02:00:00:00:00:02"]).splitlines()
+
+    pair = tunnel.sas[1]
+    assert (
+        f"sp ipv4 out esp protect {pair.outbound_spi} pri 1 dst 10.128.1.0/24 sport 0:65535 dport 0:65535"
+        in lines
+    )
+    assert (
+        f"sa in {pair.inbound_spi} aead_algo aes-128-gcm aead_key {pair.inbound_key.reveal().hex(':')} "
+        "mode ipv4-tunnel src 192.0.2.2 dst 192.0.2.1 type cpu-crypto"
+    ) in lines
+    assert lines[-2:] == ["neigh port 0 02:00:00:00:00:01", "neigh port 1 02:00:00:00:00:02"]
+
+
 def test_the_json_file_is_read_back_whole() -> None:
-    run = results()
+    run = results(rows=[row("engine", io="live")], crypto_per_s={"1420": [1.5, 2.5]})
 
     assert read_results(run.to_json()) == run
 
