@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.datapath.backend import SasLost
-from gateway.datapath.xfrm import forwarding
+from gateway.datapath.xfrm import forwarding, forwarding_paths
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.netlink import Policy as PolicyMessage
 from gateway.datapath.xfrm.netlink import XfrmSocket
@@ -66,7 +66,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> FakeXdpForwarder:
     made = FakeXdpForwarder()
     monkeypatch.setattr(forwarding, "XdpForwarder", lambda: made)
     # netdevsim has no ndo_xdp_xmit.
-    monkeypatch.setattr(forwarding, "_why_not_sent_by", lambda _index: "")
+    monkeypatch.setattr(forwarding_paths, "why_not_sent_by", lambda _index: "")
     return made
 
 

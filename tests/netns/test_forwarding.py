@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP
@@ -180,6 +181,29 @@ async def test_a_nic_that_goes_down_has_no_entries_when_that_is_told(gateway: Ri
     assert xdp_sas(gateway.forwarder) == []
     send(gateway, *range(10))
     assert seen(gateway.wire) == []
+
+
+async def test_an_sa_may_go_while_xdp_is_being_told_of_it(gateway: Rig) -> None:
+    followed, sas = gateway.backend._forwarding, gateway.backend._sas
+    (held,) = [held for held in gateway.backend._sad if held.sa.spi == 0x2001]
+    look = followed._forwarded
+
+    async def look_and_lose(around: Any) -> Any:
+        found = await look(around)
+        followed.forget(held)
+        sas.forget(held)
+        return found
+
+    followed._forwarded = look_and_lose  # type: ignore[method-assign]
+    followed.note_change()
+    await gateway.until_changes_are_seen()
+    followed._forwarded = look  # type: ignore[method-assign]
+    followed.note_change()
+    await gateway.until_changes_are_seen()
+
+    assert xdp_sas(gateway.forwarder) == []
+    await gateway.backend.install_sas([outbound(0x2002, placement=NIC_PACKET)])
+    await gateway.until("XDP forwards", 0x2002)
 
 
 async def test_a_route_that_leads_elsewhere_ends_it(gateway: Rig) -> None:

@@ -406,6 +406,7 @@ class XfrmBackend:
 
     async def list_sas(self) -> tuple[InstalledSa, ...]:
         """Return every SA that was installed here."""
+        forwarded = self._forwarding.words()
         return tuple(
             [
                 InstalledSa(
@@ -417,7 +418,7 @@ class XfrmBackend:
                             (
                                 in_words(held.refusals),
                                 await self._spread_words(held),
-                                self._forwarding.words(held),
+                                forwarded.get(held.sa.sa_id, ""),
                             ),
                         )
                     ),

@@ -20,15 +20,19 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
-
-from pyroute2 import IPRoute
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.errors import XfrmError
+from gateway.datapath.xfrm.forwarding_paths import (
+    PathKey,
+    Surroundings,
+    path_of,
+    ports_of,
+    read_surroundings,
+    sysctl_of,
+)
 from gateway.datapath.xfrm.kernel import read_policies
 from gateway.datapath.xfrm.netlink import XfrmThread
 from gateway.datapath.xfrm.numbers import OffloadFlag, PolicyDirection
@@ -37,13 +41,10 @@ from gateway.datapath.xfrm.selectors import common, meet
 from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
 from gateway.esp.mtu import effective_mtu
-from gateway.hardware.nic_netlink import ask_xdp_features
-from gateway.hardware.readings import Refused
-from gateway.host.bpf.abi import Exit, NextHop, OffloadedSa, Port, PortKey, Side
+from gateway.host.bpf.abi import Exit, NextHop, OffloadedSa, Port, PortKey
 from gateway.host.bpf.grace import wait_for_running_programs
 from gateway.host.errors import HostError
-from gateway.host.network import IpAddress, LocalAddress, Network, probe_path
-from gateway.host.routing_mirror import MirroredLink, MirroredNeighbour, read_neighbourhood, use_neighbours
+from gateway.host.network import Network
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Action, Policy
@@ -60,34 +61,12 @@ _REFRESH_S: Final = 5.0
 _SETTLE_S: Final = 0.1
 _WORK_SHARE: Final = 0.2
 """Of the time may be spent on publishing while SAs come and go."""
+_LONGEST_PAUSE_S: Final = 2.0
+"""Well within a lease."""
 _DRAIN_S: Final = 0.01
 """What is in the queue of a NIC is sent by then: 8192 frames of 1500 bytes take 1 ms at 100 Gb/s."""
 _MAX_NUMBER: Final = (1 << 32) - 1
-_NDO_XMIT: Final = 1 << 2
-"""NETDEV_XDP_ACT_NDO_XMIT of <linux/netdev.h>."""
-_FORWARDING: Final = {
-    4: Path("/proc/sys/net/ipv4/ip_forward"),
-    6: Path("/proc/sys/net/ipv6/conf/all/forwarding"),
-}
-_UNSET: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
-
-#: Source, destination and device of what a NIC sends for an SA.
-_Path = tuple[IpAddress, IpAddress, str]
-
 _INBOUND: Final = "the stack forwards what comes in, because it can tell what was encrypted"
-
-
-@dataclass(frozen=True, slots=True)
-class _Surroundings:
-    """What was read of this machine at one time."""
-
-    links: Mapping[int, MirroredLink]
-    neighbours: Mapping[tuple[int, IpAddress], MirroredNeighbour]
-    addresses: tuple[LocalAddress, ...]
-    forwards: Mapping[int, bool]
-    """By IP version: whether this machine is a router."""
-    sends: Mapping[int, str]
-    """By NIC: why XDP cannot send by it; empty where it can."""
 
 
 class Forwarding:
@@ -229,17 +208,19 @@ class Forwarding:
             self._why_none = ""
             self._is_held = False
             ended = time.monotonic()
-            self._pause_s = max(_SETTLE_S, (ended - began) / _WORK_SHARE)
+            self._pause_s = min(max(_SETTLE_S, (ended - began) / _WORK_SHARE), _LONGEST_PAUSE_S)
             self._refresh_at = ended + _REFRESH_S
         if not self._is_held:
             self._forwarder.lease_until(time.monotonic_ns() + int(LEASE_S * 1e9))
 
     async def _publish(self, forwarder: XdpForwarder) -> None:
         nics = {held.offload.link for held in self._sad if _is_offloaded(held) and held.offload is not None}
-        around = await self._look(nics)
+        around = await read_surroundings(self._network, nics)
         here = {link.name: link.index for link in around.links.values() if link.name in self._interfaces}
         await asyncio.to_thread(forwarder.follow, here)
-        sas = await self._forwarded(around)
+        found = await self._forwarded(around)
+        # The kernel may have told meanwhile that some are gone.
+        sas = {sa_id: sa for sa_id, sa in found.items() if self._sad.get(sa_id) is not None}
         for sa_id in [sa_id for sa_id in self._numbers if sa_id not in sas]:
             self._forget(sa_id)
         for sa_id in sas:
@@ -247,14 +228,14 @@ class Forwarding:
         policies, names = self._policies(sas)
         spd = policies, {name: self._numbers[sa_id] for name, sa_id in names.items()}
         records = {self._numbers[sa_id]: sa for sa_id, sa in sas.items()}
-        ports = _ports(here.values(), around, nics)
+        ports = ports_of(here.values(), around, nics)
         await asyncio.to_thread(self._write, forwarder, ports, around, records, spd)
 
     def _write(
         self,
         forwarder: XdpForwarder,
         ports: Mapping[PortKey, Port],
-        around: _Surroundings,
+        around: Surroundings,
         records: dict[int, OffloadedSa],
         spd: tuple[tuple[Policy, ...], Mapping[str, int]],
     ) -> None:
@@ -277,26 +258,11 @@ class Forwarding:
 
     # --- what is so now -----------------------------------------------------------------------------
 
-    async def _look(self, nics: Collection[int]) -> _Surroundings:
-        def work(netlink: IPRoute) -> _Surroundings:
-            links, neighbours = read_neighbourhood(netlink)
-            use_neighbours(netlink, [item for item in neighbours if item.link in nics])
-            return _Surroundings(
-                links={link.index: link for link in links},
-                neighbours={(item.link, item.address): item for item in neighbours},
-                addresses=(),
-                forwards={version: _is_set(path) for version, path in _FORWARDING.items()},
-                sends={index: _why_not_sent_by(index) for index in nics},
-            )
-
-        around = await self._network.run(work)
-        return replace(around, addresses=await self._network.addresses())
-
-    async def _forwarded(self, around: _Surroundings) -> dict[SaId, OffloadedSa]:
+    async def _forwarded(self, around: Surroundings) -> dict[SaId, OffloadedSa]:
         """Return the SAs that are forwarded to, and note of the others why not."""
         found: dict[SaId, OffloadedSa] = {}
         words: dict[SaId, str] = {}
-        paths: dict[_Path, NextHop | str] = {}
+        paths: dict[PathKey, NextHop | str] = {}
         for held in filter(_is_offloaded, self._sad):
             if held.is_inbound:
                 continue
@@ -304,7 +270,7 @@ class Forwarding:
             if not why:
                 path = held.at.source, held.at.destination, held.device
                 if path not in paths:
-                    paths[path] = await self._path(held, around)
+                    paths[path] = await path_of(held, around, self._network, mark=self._mark)
                 way = paths[path]
                 if isinstance(way, NextHop):
                     found[held.sa.sa_id] = OffloadedSa(
@@ -319,7 +285,7 @@ class Forwarding:
         self._words = words
         return found
 
-    async def _why_not(self, held: Held, around: _Surroundings) -> str:
+    async def _why_not(self, held: Held, around: Surroundings) -> str:
         """Return why nothing is forwarded to an SA that a NIC has; empty where it can be."""
         assert held.offload is not None
         if held.sa.mode is not Mode.TUNNEL:
@@ -328,7 +294,7 @@ class Forwarding:
             return "routes lead into a virtual interface"
         off = [version for version in _versions(held) if not around.forwards[version]]
         if off:
-            return f"this machine is no router for IPv{off[0]} (sysctl {_sysctl(off[0])} is 0)"
+            return f"this machine is no router for IPv{off[0]} (sysctl {sysctl_of(off[0])} is 0)"
         if around.sends[held.offload.link]:
             return around.sends[held.offload.link]
         if held.sa.sa_id in self._numbers:
@@ -356,29 +322,6 @@ class Forwarding:
                     f"the kernel does not say that {held.device} has the policy of {key.selector.destination}"
                 )
         return ""
-
-    async def _path(self, held: Held, around: _Surroundings) -> NextHop | str:
-        """Return where a NIC sends what it encrypts for an SA, with the path MTU, or why that is unknown."""
-        assert held.offload is not None
-        peer = held.at.destination
-        way = await self._network.next_hop(peer, mark=self._mark)
-        if way is None:
-            return f"there is no route to {peer}"
-        link = around.links.get(way.link)
-        if link is None or way.link != held.offload.link:
-            return f"the route to {peer} does not leave by {held.device}, which has the SA"
-        neighbour = around.neighbours.get((link.index, way.gateway or peer))
-        if neighbour is None:
-            return f"the link address of {way.gateway or peer} is not known yet"
-        path = probe_path(peer, source=held.at.source, heeds_policies=False)
-        if path is None:
-            return f"the path MTU to {peer} is not known"
-        return NextHop(
-            ifindex=link.index,
-            mtu=path.mtu_bytes,
-            destination_mac=neighbour.mac,
-            source_mac=link.mac,
-        )
 
     def _policies(self, sas: Mapping[SaId, OffloadedSa]) -> tuple[tuple[Policy, ...], dict[str, SaId]]:
         """Return the SPD in order as XDP is to see it, and by which names of its policies SAs are meant.
@@ -411,28 +354,32 @@ class Forwarding:
 
     # --- for operators ------------------------------------------------------------------------------
 
-    def words(self, held: Held) -> str:
-        """Return what is forwarded past the stack for an SA, or why nothing; empty where nobody asked."""
-        if not self._interfaces or not _is_offloaded(held):
-            return ""
+    def words(self) -> dict[SaId, str]:
+        """Return what is forwarded past the stack for each SA that a NIC has, or why nothing."""
+        if not self._interfaces:
+            return {}
+        forwarded = "" if self._why_none or self._is_held else self._forwarded_words()
+        return {held.sa.sa_id: self._words_of(held, forwarded) for held in self._sad if _is_offloaded(held)}
+
+    def _words_of(self, held: Held, forwarded: str) -> str:
         if held.is_inbound:
             return _INBOUND
-        if self._why_none:
-            return self._why_none
-        if self._is_held or self._numbers.get(held.sa.sa_id) not in self._records:
-            return self._words.get(held.sa.sa_id) or "the stack forwards: XDP is about to be told"
-        assert self._forwarder is not None
-        where = [f"{name} ({item.words})" for name, item in sorted(self._forwarder.attached.items())]
-        missing = [f"{name} (not there)" for name in self._interfaces if name not in self._forwarder.attached]
-        return f"XDP forwards from {', '.join((*where, *missing))}: {self._ends()}"
+        if forwarded and self._numbers.get(held.sa.sa_id) in self._records:
+            return forwarded
+        reason = self._why_none or self._words.get(held.sa.sa_id)
+        return reason or "the stack forwards: XDP is about to be told"
 
-    def _ends(self) -> str:
-        """Return how often the program ended in which way, for all SAs together."""
-        assert self._forwarder is not None
+    def _forwarded_words(self) -> str:
+        """Return from where packets are forwarded, and how often the program ended in which way."""
+        if self._forwarder is None:
+            return ""
+        where = [f"{name} ({item.words})" for name, item in sorted(self._forwarder.attached.items())]
+        where += [f"{name} (not there)" for name in self._interfaces if name not in self._forwarder.attached]
         packets = Counter({end.value: count.packets for end, count in self._forwarder.counters().items()})
         forwarded = packets.pop(Exit.FORWARDED.value, 0)
         others = ", ".join(f"{name} {count}" for name, count in sorted(packets.items()))
-        return f"{forwarded} packets" + (f"; others: {others}" if others else "")
+        said = f"XDP forwards from {', '.join(where)}: {forwarded} packets"
+        return f"{said}; others: {others}" if others else said
 
     def drops(self) -> dict[DropReason, int]:
         """Return what the program dropped, packets by reason."""
@@ -451,42 +398,3 @@ def _versions(held: Held) -> list[int]:
 
 def _is_at(offload: r.Offload | None, wanted: r.Offload) -> bool:
     return offload is not None and offload.link == wanted.link and bool(offload.flags & wanted.flags)
-
-
-def _is_set(sysctl: Path) -> bool:
-    try:
-        return sysctl.read_text().strip() not in ("", "0")
-    except OSError:
-        return False
-
-
-def _sysctl(version: int) -> str:
-    return ".".join(_FORWARDING[version].parts[3:])
-
-
-def _why_not_sent_by(index: int) -> str:
-    """Return why XDP cannot redirect to an interface; empty where it can."""
-    features = ask_xdp_features(index)
-    if isinstance(features, Refused):
-        return f"whether XDP can send by the NIC cannot be told: {features}"
-    if not features & _NDO_XMIT:
-        return "the NIC's driver does not send for XDP now: name the NIC too, or see `ipsecgw hw`"
-    return ""
-
-
-def _ports(interfaces: Iterable[int], around: _Surroundings, nics: Collection[int]) -> dict[PortKey, Port]:
-    """Return what we are on each interface."""
-    found = {}
-    for index in interfaces:
-        ours = {
-            item.address.version: item.address
-            for item in around.addresses
-            if item.link == index and item.is_global
-        }
-        found[PortKey(ifindex=index)] = Port(
-            address4=ours.get(4, _UNSET[4]),
-            address6=ours.get(6, _UNSET[6]),
-            mac=around.links[index].mac,
-            side=Side.OFFLOAD if index in nics else Side.LAN,
-        )
-    return found
