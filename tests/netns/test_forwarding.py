@@ -18,30 +18,41 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 
-from gateway.datapath.backend import SasLost
+from gateway.agent.agent import Agent
+from gateway.agent.dispatcher import Candidate, Dispatcher, Nics
+from gateway.datapath.ability import nic_abilities
+from gateway.datapath.backend import Capabilities, SasLost
+from gateway.datapath.registry import ENGINES
+from gateway.datapath.select import Link
 from gateway.datapath.xfrm import forwarding
+from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.forwarding import LEASE_S
 from gateway.datapath.xfrm.numbers import MessageType
+from gateway.datapath.xfrm.options import XfrmOptions
 from gateway.host.bpf.abi import Exit
 from gateway.host.bpf.attach import attach_xdp, attached_program, program_name
 from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import BpfError
 from gateway.host.bpf.objects import load_object
+from gateway.host.network import Network
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.policy import Action
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.namespace import neighbour
-from tests.conformance.sas import PEER, outbound, policy
+from tests.conformance.sas import OURS, PEER, inbound, outbound, policy
+from tests.fakes.machines import nic, surroundings_of_nics
 from tests.netns.forwarding_rig import (
     LAN,
     NIC,
     NIC_PACKET,
+    WINDOW,
     WIRE,
     Rig,
     be_router,
     frame_of,
     install,
+    mirrored_kernel,
     rig,
     seen,
     wires,
@@ -50,6 +61,7 @@ from tests.netns.forwarding_rig import (
 
 pytestmark = pytest.mark.netns
 
+OFFLOADED = {"placement": NIC_PACKET, "replay_window_packets": WINDOW}
 FORWARDS = "XDP forwards from lan0 (XDP driver)"
 
 
@@ -310,6 +322,34 @@ async def test_a_kernel_that_cannot_be_asked_for_sas_forwards_in_the_stack(
         )
         send(made, 1)
         assert seen(made.wire) == []
+
+
+async def test_the_agent_tells_what_its_backend_says() -> None:
+    with wires(), mirrored_kernel():
+        network = Network()
+
+        async def look(capabilities: Capabilities) -> Nics:
+            around = surroundings_of_nics("6.18")
+            links = {OURS: Link(name=NIC, driver="mlx5_core", is_up=True)}
+            return Nics(abilities=nic_abilities(capabilities, [nic(NIC, "mlx5_core")], around), links=links)
+
+        def make(_: object) -> XfrmBackend:
+            return XfrmBackend(XfrmOptions(forward_interfaces=(LAN,)))
+
+        candidate = Candidate(name="xfrm", make=make, engines=ENGINES["xfrm"])
+        dispatcher = Dispatcher([candidate], look, on_close=network.close)
+        await dispatcher.start()
+        agent = Agent(dispatcher, fingerprint_key=bytes(32))
+        await agent.start()
+        try:
+            await agent.apply_policies([policy()])
+            for result in await agent.install_sas([inbound(**OFFLOADED), outbound(placement=NIC_PACKET)]):
+                assert result.ok, result.error
+            async with asyncio.timeout(20):
+                while FORWARDS not in str([item.placement_reason for item in await agent.list_sas()]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        finally:
+            await agent.close()
 
 
 # --- an agent that is not there any more ----------------------------------------------------------------
