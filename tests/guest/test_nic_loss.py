@@ -26,8 +26,8 @@ from tests.netns.wire import nothing_in_clear_and_no_iv_twice
 
 pytestmark = pytest.mark.guest
 
-WISH = "    placement: {prefer: [nic_crypto, kernel]}\n"
 RATE_PPS = 100
+ENGINES = {"nic_crypto": types.ENGINE_NIC_CRYPTO, "nic_packet": types.ENGINE_NIC_PACKET}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,8 @@ class Pair:
     sites: SiteToSite
     ours: OurGateway
     theirs: OurGateway
+    carries: types.Engine
+    """What the NICs do for the SAs."""
     nics: tuple[Device, Device]
 
     def placements(self) -> set[types.Engine]:
@@ -53,8 +55,9 @@ class Pair:
         return f"{self.ours.log()[-4000:]}\n--- theirs\n{self.theirs.log()[-4000:]}"
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture(params=ENGINES)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    wish = f"    placement: {{prefer: [{request.param}, kernel]}}\n"
     with site_to_site("guest") as sites, ExitStack() as stack:
         ends = ((1, sites.a, sites.b), (2, sites.b, sites.a))
         nics = []
@@ -71,17 +74,18 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         stack.enter_context(nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=10, only_sent=True))
         ours, theirs = (
             stack.enter_context(
-                our_gateway(sites, tmp_path, "auto", at_a=at_a, esp="aes128gcm16-x25519", child_options=WISH)
+                our_gateway(sites, tmp_path, "auto", at_a=at_a, esp="aes128gcm16-x25519", child_options=wish)
             )
             for at_a in (True, False)
         )
-        yield Pair(sites=sites, ours=ours, theirs=theirs, nics=(nics[0], nics[1]))
+        carries = ENGINES[request.param]
+        yield Pair(sites=sites, ours=ours, theirs=theirs, carries=carries, nics=(nics[0], nics[1]))
 
 
 def test_pulled_nics_move_the_child_sa_to_the_kernel(pair: Pair) -> None:
     a, b = pair.sites.a, pair.sites.b
     wait_for_ping(a.host, b.host_address)
-    wait_until(lambda: pair.placements() == {types.ENGINE_NIC_CRYPTO}, "NICs carry the SAs", pair.log)
+    wait_until(lambda: pair.placements() == {pair.carries}, "NICs carry the SAs", pair.log)
     sent_before = pair.nics[0].sent_by_sas()
 
     with two_way_udp(a.host, a.host_address, b.host, b.host_address, rate_pps=RATE_PPS) as flow:

@@ -297,12 +297,14 @@ async def test_without_a_link_address_the_stack_finds_one() -> None:
 async def test_another_xdp_program_is_left_alone_and_named() -> None:
     async with rig(("nowhere0",)) as made:
         await install(made.backend)
-        await made.until("XDP forwards from nowhere0 (not there)")
+        await made.until("the stack forwards: nowhere0 (not there)")
         with load_object(read_program("xdp_sink")) as other, attach_xdp(other.programs["gw_sink"], LAN).link:
             made.backend._forwarding._interfaces = (LAN,)
             made.backend._forwarding.note_change()
 
-            await made.until("XDP forwards from lan0 (no XDP: lan0 has another XDP program already, gw_sink")
+            await made.until(
+                "the stack forwards: lan0 (no XDP: lan0 has another XDP program already, gw_sink"
+            )
 
 
 async def test_a_kernel_that_cannot_be_asked_for_sas_forwards_in_the_stack(

@@ -375,6 +375,8 @@ class Forwarding:
             return ""
         where = [f"{name} ({item.words})" for name, item in sorted(self._forwarder.attached.items())]
         where += [f"{name} (not there)" for name in self._interfaces if name not in self._forwarder.attached]
+        if all(item.attachment is None for item in self._forwarder.attached.values()):
+            return f"the stack forwards: {', '.join(where)}"
         packets = Counter({end.value: count.packets for end, count in self._forwarder.counters().items()})
         forwarded = packets.pop(Exit.FORWARDED.value, 0)
         others = ", ".join(f"{name} {count}" for name, count in sorted(packets.items()))
