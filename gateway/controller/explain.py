@@ -128,7 +128,13 @@ def _cpus(child: Child, child_sas: Sequence[ChildSaStatus], cpus: int) -> list[F
         return []
     if not cpus:
         text = f"{child.name} has one SA for all CPUs: the datapath cannot give each CPU one"
-        return [Fact(topic="cpus", text=text, advice="the kernel's datapath can, from Linux 6.13 on")]
+        return [
+            Fact(
+                topic="cpus",
+                text=text,
+                advice="the kernel's datapath can, from Linux 6.13 on, and Debian's 6.12",
+            )
+        ]
     return [
         Fact(
             topic="cpus",
