@@ -68,14 +68,15 @@ def run(args: argparse.Namespace) -> int:
     own_namespace = Path("/proc/self/ns/net").stat().st_ino
     before = _own_drops(args)
     if before is None:
-        print("the gateway's own counters are not shown: its controller does not answer", file=sys.stderr)
+        print("the gateway's own drops are shown when its controller answers", file=sys.stderr)
     with trace(setting, args.interval) as batches:
         print("counting", file=sys.stderr, flush=True)
         for number, drops in enumerate(batches, 1):
             now = _own_drops(args)
             rows = [*kernel_rows(drops, own_namespace, everywhere=args.all_namespaces)]
-            rows += own_rows(before or {}, now or {})
-            before = now or before
+            if before is not None and now is not None:
+                rows += own_rows(before, now)
+            before = before if now is None else now
             _print(rows, as_json=args.json)
             if number == args.count:
                 break
