@@ -59,6 +59,8 @@ IP_XFRM_POLICY: Final = 17
 IPV6_MTU_DISCOVER: Final = 23
 IPV6_XFRM_POLICY: Final = 35
 UDP_ENCAP: Final = 100
+UDP_GRO: Final = 104
+"""Linux 5.0."""
 UDP_ENCAP_ESPINUDP: Final = 2
 
 _BPF_LD_W_LEN: Final = 0x80
@@ -291,6 +293,15 @@ def _attach_selector(udp: socket.socket, program: Sequence[BpfInstruction]) -> N
 def attach_filter(sock: socket.socket, program: Sequence[BpfInstruction]) -> None:
     """Let a socket receive what a classic BPF program returns a length for, in place of its last filter."""
     _attach(sock, SO_ATTACH_FILTER, program)
+
+
+def mute(udp: socket.socket) -> None:
+    """Have a UDP socket keep nothing of what comes, which others see before it.
+
+    With UDP_GRO the kernel throws a super-frame away whole. Without, it would cut it into packets first.
+    """
+    attach_filter(udp, KEEP_NOTHING)
+    udp.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
 
 
 def _attach(sock: socket.socket, option: int, program: Sequence[BpfInstruction]) -> None:

@@ -70,7 +70,7 @@ from gateway.host.errors import HostError
 from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, Capability, require_capabilities
-from gateway.host.sockets import KEEP_NOTHING, attach_filter
+from gateway.host.sockets import mute
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import (
@@ -187,7 +187,7 @@ class EngineBackend:
                 self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
                 self._journal.begin()
                 for udp in self._esp_sockets:
-                    attach_filter(udp, KEEP_NOTHING)
+                    mute(udp)
                 life = await self._espd.start(None if known is None else known.number)
                 self._is_useless = life.is_new
                 await self._set_up(life)

@@ -252,6 +252,8 @@ class DeviceCounters(ctypes.Structure):
         ("receive_lost", c_uint64),
         ("send_lost", c_uint64),
         ("send_refused", c_uint64),
+        ("sent_bursts", c_uint64),
+        ("received_supers", c_uint64),
     )
 
 

@@ -240,6 +240,8 @@ struct gw_control_device_counters {
 	uint64_t receive_lost; /* in rings, before us */
 	uint64_t send_lost;    /* after the method took them: counted as drops `send_failed` too */
 	uint64_t send_refused; /* not taken by the method: drops `send_failed` */
+	uint64_t sent_bursts;  /* of packets that left as one (UDP_SEGMENT) */
+	uint64_t received_supers; /* super-frames that came, and were cut */
 };
 
 /* --- SAs -------------------------------------------------------------------------------------- */

@@ -39,6 +39,7 @@ struct gw_daemon {
 	_Atomic uint64_t *owners;
 	_Atomic uint64_t generation; /* counts changes of tables, tunnels and outbound SAs */
 	uint32_t inbound_mask;
+	atomic_bool has_agent; /* one said HELLO, and is still there */
 	struct gw_control_configure config;
 	uint32_t thread_count; /* 0: not configured yet; the control thread's */
 	struct gw_thread *threads[GW_MAX_WORKERS];

@@ -231,6 +231,8 @@ static void read_ports(struct gw_thread *thread, void *argument)
 		to->receive_lost += counters.receive_lost;
 		to->send_lost += counters.send_lost;
 		to->send_refused += port->send_refused;
+		to->sent_bursts += counters.sent_bursts;
+		to->received_supers += counters.received_supers;
 	}
 }
 

@@ -18,6 +18,7 @@
 #define GW_IO_H
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -165,6 +166,7 @@ struct gw_io_options {
 	uint32_t mark;   /* SO_MARK of protected packets that leave through sockets */
 	uint32_t clear_mark;        /* and of those with GW_PACKET_CLEAR */
 	const struct gw_live *live; /* of this worker, or NULL where the agent gave none; kept */
+	const atomic_bool *agent;   /* whether there is one, who holds UDP 4500; kept; or NULL */
 };
 
 /* All monotonic. Losses that the caller sees (what `send` did not take) are counted by the caller. */
@@ -175,6 +177,8 @@ struct gw_io_counters {
 	uint64_t sent_bytes;
 	uint64_t receive_lost; /* came, and were lost before us: full rings, no frames, too long */
 	uint64_t send_lost;    /* taken by `send`, and lost behind our back afterwards */
+	uint64_t sent_bursts;  /* of packets that left as one (UDP_SEGMENT) */
+	uint64_t received_supers; /* super-frames, of which packets were cut */
 };
 
 struct gw_io;

@@ -2,7 +2,8 @@
 /*
  * Raw sockets: whole IP packets that the kernel routes, resolves and queues, for what has no next
  * hop in our tables, and for machines that have no table of ours at all. Packets come in by
- * AF_PACKET, without their Ethernet header, from one device or from all.
+ * AF_PACKET, without their Ethernet header, from one device or from all. ESP in UDP leaves in bursts
+ * where it can (udp_burst.h), and what came in as one is cut.
  *
  * A mark tells protected packets from those in clear, for rules of routing and of the firewall.
  */
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "packet_socket.h"
+#include "udp_burst.h"
 
 /* Of IPv4 and of IPv6, protected and in clear. */
 #define SENDERS 4
@@ -30,6 +32,7 @@ struct raw_io {
 	struct gw_io_counters counters;
 	struct gw_packet_receiver receiver;
 	int senders[SENDERS];
+	struct gw_udp_burst burst;
 };
 
 static void raw_close(struct gw_io *io)
@@ -37,6 +40,7 @@ static void raw_close(struct gw_io *io)
 	struct raw_io *raw = (struct raw_io *)io;
 
 	gw_packet_receiver_close(&raw->receiver);
+	gw_udp_burst_close(&raw->burst);
 	for (int i = 0; i < SENDERS; i++)
 		if (raw->senders[i] >= 0)
 			close(raw->senders[i]);
@@ -78,17 +82,20 @@ static int raw_open(const struct gw_io_options *options, struct gw_io **io, char
 		return gw_io_fail(why, "memory");
 	raw->io = (struct gw_io){.method = &gw_io_raw, .pool = options->pool};
 	gw_packet_receiver_init(&raw->receiver, options->pool);
+	gw_udp_burst_init(&raw->burst, options->sends ? options->agent : NULL, options->mark);
 	for (int i = 0; i < SENDERS; i++)
 		raw->senders[i] = -1;
 	if (options->receives)
 		error = gw_packet_receiver_open(&raw->receiver, options, GW_LAYER_IP, why);
 	if (!error && options->sends)
 		error = open_senders(raw, options, why);
-	if (error)
+	if (error) {
 		raw_close(&raw->io);
-	else
-		*io = &raw->io;
-	return error;
+		return error;
+	}
+	gw_udp_burst_follow(&raw->burst);
+	*io = &raw->io;
+	return 0;
 }
 
 static unsigned int raw_receive(struct gw_io *io, struct gw_packet *packets, unsigned int max)
@@ -116,10 +123,17 @@ static socklen_t set_destination(union destination *to, const uint8_t *ip)
 	return sizeof(to->ipv4);
 }
 
-/* Send some for the same socket; return how many are done with, 0 when it takes no more. */
-static unsigned int send_some(struct gw_io *io, const struct gw_packet *packets, unsigned int count)
+static void count_sent(struct raw_io *raw, const struct gw_packet *packets, unsigned int count)
 {
-	struct raw_io *raw = (struct raw_io *)io;
+	for (unsigned int i = 0; i < count; i++)
+		raw->counters.sent_bytes += packets[i].length;
+	raw->counters.sent_packets += count;
+}
+
+/* Send some for the same socket; return how many are done with, 0 when it takes no more. */
+static unsigned int send_each(struct raw_io *raw, const struct gw_packet *packets,
+			      unsigned int count)
+{
 	union destination destinations[GW_SEND_SLOTS];
 	struct mmsghdr messages[GW_SEND_SLOTS];
 	struct iovec pieces[GW_SEND_SLOTS];
@@ -137,9 +151,7 @@ static unsigned int send_some(struct gw_io *io, const struct gw_packet *packets,
 	}
 	sent = sendmmsg(raw->senders[sender], messages, same, MSG_DONTWAIT);
 	if (sent > 0) {
-		for (int i = 0; i < sent; i++)
-			raw->counters.sent_bytes += packets[i].length;
-		raw->counters.sent_packets += (unsigned int)sent;
+		count_sent(raw, packets, (unsigned int)sent);
 		return (unsigned int)sent;
 	}
 	if (errno == EAGAIN || errno == ENOBUFS)
@@ -147,6 +159,20 @@ static unsigned int send_some(struct gw_io *io, const struct gw_packet *packets,
 	/* No route for this one, or a firewall: the next may have another destination. */
 	raw->counters.send_lost++;
 	return 1;
+}
+
+static unsigned int send_some(struct gw_io *io, const struct gw_packet *packets, unsigned int count)
+{
+	struct raw_io *raw = (struct raw_io *)io;
+	int together = gw_udp_burst_send(&raw->burst, packets, count);
+
+	if (together < 0)
+		return 0;
+	if (together == 0)
+		return send_each(raw, packets, count);
+	count_sent(raw, packets, (unsigned int)together);
+	raw->counters.sent_bursts++;
+	return (unsigned int)together;
 }
 
 static unsigned int raw_send(struct gw_io *io, struct gw_packet *packets, unsigned int count)
@@ -165,6 +191,14 @@ static void raw_counters(struct gw_io *io, struct gw_io_counters *counters)
 
 	raw->counters.receive_lost += gw_packet_receiver_lost(&raw->receiver);
 	*counters = raw->counters;
+}
+
+static int raw_check(struct gw_io *io, uint64_t now_ns, char *why)
+{
+	(void)now_ns;
+	(void)why;
+	gw_udp_burst_follow(&((struct raw_io *)io)->burst);
+	return 0;
 }
 
 /* --- to another process */
@@ -202,6 +236,8 @@ static int raw_restore(const struct gw_io_options *options, struct gw_io_saved *
 		return error;
 	}
 	memcpy(raw->senders, saved->fds + SAVED_SENDERS, sizeof(raw->senders));
+	/* Its sockets are made anew, with the next check: the old process has its own until it ends. */
+	gw_udp_burst_init(&raw->burst, raw->senders[0] < 0 ? NULL : options->agent, options->mark);
 	*io = &raw->io;
 	return 0;
 }
@@ -216,6 +252,7 @@ const struct gw_io_method gw_io_raw = {
 	.send = raw_send,
 	.descriptors = raw_descriptors,
 	.counters = raw_counters,
+	.check = raw_check,
 	.close = raw_close,
 	.save = raw_save,
 	.restore = raw_restore,

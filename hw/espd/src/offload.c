@@ -76,6 +76,7 @@ bool gw_segments_init(struct gw_segments *segments, const struct virtio_net_hdr 
 		.size = header->gso_size,
 		.is_ipv6 = at[0] >> 4 == 6,
 		.is_tcp = type != GSO_UDP_L4,
+		.has_checksums = true,
 	};
 	if (type != VIRTIO_NET_HDR_GSO_TCPV4 && type != VIRTIO_NET_HDR_GSO_TCPV6 &&
 	    type != GSO_UDP_L4)
@@ -141,11 +142,13 @@ uint32_t gw_segments_next(struct gw_segments *segments, uint8_t *to, uint32_t ro
 	else
 		gw_store16(transport + 4, (uint16_t)transport_bytes);
 	gw_store16(field, 0);
+	segments->offset += payload;
+	segments->number++;
+	if (!segments->has_checksums && !segments->is_tcp)
+		return length;
 	checksum = (uint16_t)~gw_fold(gw_sum(transport, transport_bytes) +
 				      pseudo_sum(ip, protocol, transport_bytes));
 	gw_store16(field, checksum ? checksum : 0xffff);
-	segments->offset += payload;
-	segments->number++;
 	return length;
 }
 

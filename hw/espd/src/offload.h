@@ -31,6 +31,7 @@ struct gw_segments {
 	uint16_t number;
 	bool is_ipv6;
 	bool is_tcp;
+	bool has_checksums; /* else UDP's are zero; may be set after gw_segments_init() */
 };
 
 /**

@@ -143,7 +143,7 @@ static int join_queues(int fd, const struct gw_io_options *options)
 	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value));
 }
 
-static int set_up(int fd, const struct gw_io_options *options, bool has_ethernet)
+static int set_up(int fd, const struct gw_io_options *options)
 {
 	const struct gw_control_device *device = options->device;
 	struct sockaddr_ll address = {
@@ -157,7 +157,8 @@ static int set_up(int fd, const struct gw_io_options *options, bool has_ethernet
 	return attach_filter(fd, device->flags & GW_DEVICE_ALL_FRAMES ||
 					 device->flags & GW_DEVICE_CLEAR) ||
 	       setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) ||
-	       (has_ethernet && setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on))) ||
+	       setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) ||
+	       setsockopt(fd, SOL_PACKET, PACKET_AUXDATA, &on, sizeof(on)) ||
 	       setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) ||
 	       bind(fd, (struct sockaddr *)&address, sizeof(address)) || join_queues(fd, options);
 }
@@ -173,9 +174,11 @@ static void prepare_slots(struct gw_packet_receiver *receiver)
 		/* The part before is for what lies in the frame, so that both become one. */
 		pieces[2].iov_base = receiver->spill + (size_t)i * SPILL_BYTES + pieces[1].iov_len;
 		pieces[2].iov_len = SPILL_BYTES - pieces[1].iov_len;
-		receiver->messages[i].msg_hdr =
-			(struct msghdr){.msg_iov = receiver->header_bytes ? pieces : pieces + 1,
-					.msg_iovlen = receiver->header_bytes ? 3 : 2};
+		receiver->messages[i].msg_hdr = (struct msghdr){
+			.msg_iov = pieces,
+			.msg_iovlen = 3,
+			.msg_control = receiver->controls[i],
+		};
 	}
 }
 
@@ -191,10 +194,7 @@ void gw_packet_receiver_init(struct gw_packet_receiver *receiver, struct gw_pool
 /* Have memory to receive into. */
 static int make_slots(struct gw_packet_receiver *receiver, enum gw_layer layer, char *why)
 {
-	bool has_ethernet = layer == GW_LAYER_ETHERNET;
-
-	receiver->ip = has_ethernet ? ETH_HLEN : 0;
-	receiver->header_bytes = has_ethernet ? sizeof(receiver->headers[0]) : 0;
+	receiver->strips = layer == GW_LAYER_IP;
 	receiver->spill = mmap(NULL, (size_t)GW_RECEIVE_SLOTS * SPILL_BYTES, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (receiver->spill == MAP_FAILED) {
@@ -208,16 +208,16 @@ static int make_slots(struct gw_packet_receiver *receiver, enum gw_layer layer, 
 int gw_packet_receiver_open(struct gw_packet_receiver *receiver,
 			    const struct gw_io_options *options, enum gw_layer layer, char *why)
 {
-	bool has_ethernet = layer == GW_LAYER_ETHERNET;
 	int error;
 
-	receiver->fd = socket(AF_PACKET, (has_ethernet ? SOCK_RAW : SOCK_DGRAM) | SOCK_CLOEXEC, 0);
+	/* The kernel puts a virtio_net_hdr before frames only, so those it is, with links of any kind. */
+	receiver->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (receiver->fd < 0)
 		return gw_io_fail(why, "an AF_PACKET socket");
 	error = make_slots(receiver, layer, why);
 	if (error)
 		return error;
-	if (set_up(receiver->fd, options, has_ethernet))
+	if (set_up(receiver->fd, options))
 		return gw_io_fail(why, "to receive through AF_PACKET");
 	return options->device->flags & GW_DEVICE_PROTECTED ? open_quiet(receiver->quiet, why) : 0;
 }
@@ -271,6 +271,7 @@ static uint32_t refill(struct gw_packet_receiver *receiver, uint32_t wanted)
 			break;
 		receiver->pieces[ready][1].iov_base =
 			gw_frame_start(receiver->pool, *frame) + GW_FRAME_DATA;
+		receiver->messages[ready].msg_hdr.msg_controllen = sizeof(receiver->controls[0]);
 	}
 	return ready;
 }
@@ -294,9 +295,24 @@ static unsigned int cut(struct gw_packet_receiver *receiver, struct gw_packet *p
 			receiver->is_cutting = false;
 			break;
 		}
-		gw_frame_describe(pool, frame, GW_FRAME_DATA, length, &packets[count++]);
+		gw_frame_describe(pool, frame, GW_FRAME_DATA + receiver->cut,
+				  length - receiver->cut, &packets[count++]);
 	}
 	return count;
+}
+
+/* Where the IP header of a frame is; the kernel knows the link. */
+static uint32_t find_ip(struct gw_packet_receiver *receiver, uint32_t slot)
+{
+	struct msghdr *message = &receiver->messages[slot].msg_hdr;
+	struct tpacket_auxdata auxiliary;
+
+	for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at))
+		if (at->cmsg_level == SOL_PACKET && at->cmsg_type == PACKET_AUXDATA) {
+			memcpy(&auxiliary, CMSG_DATA(at), sizeof(auxiliary));
+			return auxiliary.tp_net;
+		}
+	return ETH_HLEN;
 }
 
 /* Take one message: a packet, or a super-frame to cut. Return whether it is one packet. */
@@ -307,20 +323,22 @@ static bool take(struct gw_packet_receiver *receiver, uint32_t slot, struct gw_p
 	uint32_t room = (uint32_t)receiver->pieces[slot][1].iov_len;
 	uint32_t length = receiver->messages[slot].msg_len;
 	uint8_t *frame = receiver->pieces[slot][1].iov_base;
+	uint32_t ip = find_ip(receiver, slot);
 
-	if (length < receiver->header_bytes || length - receiver->header_bytes > SPILL_BYTES) {
+	receiver->cut = receiver->strips ? ip : 0;
+	if (length <= sizeof(*header) + ip || length - sizeof(*header) > SPILL_BYTES) {
 		counters->receive_lost++;
 		return false;
 	}
-	length -= receiver->header_bytes;
-	counters->received_bytes += length;
+	length -= (uint32_t)sizeof(*header);
+	counters->received_bytes += length - receiver->cut;
 	if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE) {
 		if (length > room || !gw_finish_checksum(header, frame, length)) {
 			counters->receive_lost++;
 			return false;
 		}
-		gw_frame_describe(receiver->pool, receiver->frames[slot], GW_FRAME_DATA, length,
-				  packet);
+		gw_frame_describe(receiver->pool, receiver->frames[slot],
+				  GW_FRAME_DATA + receiver->cut, length - receiver->cut, packet);
 		receiver->frames[slot] = GW_NO_FRAME;
 		return true;
 	}
@@ -328,8 +346,10 @@ static bool take(struct gw_packet_receiver *receiver, uint32_t slot, struct gw_p
 		memcpy((uint8_t *)receiver->pieces[slot][2].iov_base - room, frame, room);
 		frame = (uint8_t *)receiver->pieces[slot][2].iov_base - room;
 	}
-	receiver->is_cutting =
-		gw_segments_init(&receiver->segments, header, frame, length, receiver->ip);
+	receiver->is_cutting = gw_segments_init(&receiver->segments, header, frame, length, ip);
+	/* What is encapsulated in UDP has a better checksum than UDP's, and we are its end. */
+	receiver->segments.has_checksums = !receiver->strips;
+	counters->received_supers += receiver->is_cutting;
 	counters->receive_lost += !receiver->is_cutting;
 	return false;
 }

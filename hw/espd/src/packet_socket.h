@@ -9,6 +9,7 @@
 #ifndef GW_PACKET_SOCKET_H
 #define GW_PACKET_SOCKET_H
 
+#include <stdalign.h>
 #include <sys/socket.h>
 
 #include "io.h"
@@ -16,6 +17,8 @@
 
 #define GW_RECEIVE_SLOTS 64u
 #define GW_SEND_SLOTS    64u
+/* CMSG_SPACE of a struct tpacket_auxdata. */
+#define GW_AUXILIARY_BYTES 40
 /* ESP and AH, each over IPv4 and IPv6. */
 #define GW_QUIET_SOCKETS 4
 
@@ -25,13 +28,15 @@ struct gw_packet_receiver {
 	 * take all ESP and AH of this network namespace and throw it away. */
 	int quiet[GW_QUIET_SOCKETS];
 	struct gw_pool *pool;
-	uint32_t ip;           /* where the IP header is: behind the Ethernet header, or at 0 */
-	uint32_t header_bytes; /* of the virtio_net_hdr, which the kernel puts before frames only */
+	bool strips;  /* packets begin with the IP header, wherever that is in a frame */
+	uint32_t cut; /* bytes in front of the packets that are being cut */
 	struct gw_segments segments; /* of a super-frame in `spill` that is still being cut */
 	bool is_cutting;
 	uint32_t frames[GW_RECEIVE_SLOTS]; /* GW_NO_FRAME, or ready to receive into */
 	struct virtio_net_hdr headers[GW_RECEIVE_SLOTS];
 	struct iovec pieces[GW_RECEIVE_SLOTS][3];
+	/* Where the IP header is, whatever the link has in front of it (struct tpacket_auxdata). */
+	alignas(struct cmsghdr) uint8_t controls[GW_RECEIVE_SLOTS][GW_AUXILIARY_BYTES];
 	struct mmsghdr messages[GW_RECEIVE_SLOTS];
 	uint8_t *spill;  /* for each slot, what does not fit a frame */
 	uint32_t next;   /* of the messages at hand, the one to look at */

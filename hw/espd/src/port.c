@@ -20,6 +20,7 @@ struct gw_io_options gw_port_options(struct gw_thread *thread, const struct gw_p
 		.pool = &thread->pool,
 		.queue = port->queue,
 		.steering_fd = port->steering_fd,
+		.agent = &thread->daemon->has_agent,
 		.live = thread->live_fds[0] < 0 ? NULL : &thread->live,
 		.mark = thread->daemon->config.mark,
 		.clear_mark = thread->daemon->config.clear_mark,
@@ -139,6 +140,8 @@ static void add_counters(struct gw_io *io, struct gw_io_counters *sum)
 	sum->sent_bytes += one.sent_bytes;
 	sum->receive_lost += one.receive_lost;
 	sum->send_lost += one.send_lost;
+	sum->sent_bursts += one.sent_bursts;
+	sum->received_supers += one.received_supers;
 }
 
 static void close_io(struct gw_port *port, struct gw_io *io)

@@ -35,6 +35,7 @@ static int hello(struct gw_control *control, const void *message, union gw_any_r
 	if (from->drop_reasons != GW_DROP_REASON_COUNT)
 		return gw_refuse(reply, GW_E_VERSION, "the agent knows other drop reasons");
 	control->is_greeted = true;
+	atomic_store(&control->daemon.has_agent, true);
 	memcpy(to->life, control->life, sizeof(to->life));
 	to->started_ns = control->started_ns;
 	to->process = (uint32_t)getpid();
@@ -283,6 +284,7 @@ int gw_control_init(struct gw_control *control)
 void gw_control_forget(struct gw_control *control)
 {
 	control->is_greeted = false;
+	atomic_store(&control->daemon.has_agent, false);
 	gw_entries_revert(control);
 }
 
