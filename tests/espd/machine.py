@@ -166,8 +166,8 @@ def tell(machine: Machine) -> None:
     print({name: value for name, value in kernel if value != "0" and name[:4] in {"Udp6", "Icmp"}})
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def link_index(device: str) -> int:

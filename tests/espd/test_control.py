@@ -149,9 +149,9 @@ def _methods(*numbers: int) -> p.Device:
 
 INVALID = {
     "device 0": (p.MessageType.DEVICE_SET, _device(device=0)),
-    "device 65": (p.MessageType.DEVICE_SET, _device(device=65)),
+    "a device too many": (p.MessageType.DEVICE_SET, _device(device=p.MAX_DEVICES + 1)),
     "no queues": (p.MessageType.DEVICE_SET, _device(queues=0)),
-    "unknown flag": (p.MessageType.DEVICE_SET, _device(flags=1 << 7)),
+    "unknown flag": (p.MessageType.DEVICE_SET, _device(flags=1 << 9)),
     "a hole among methods": (p.MessageType.DEVICE_SET, _methods(4, 0, 4)),
     "unknown method": (p.MessageType.DEVICE_SET, _methods(7)),
     "no SA has cookie 0": (p.MessageType.SA_ADD, p.SaMessage()),

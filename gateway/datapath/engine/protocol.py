@@ -29,7 +29,7 @@ REPLY: Final = 0x8000
 EVENT_FIRST: Final = 0x4000
 REASON_BYTES: Final = 160
 MAX_WORKERS: Final = 64
-MAX_DEVICES: Final = 64
+MAX_DEVICES: Final = 250
 MAX_METHODS: Final = 6
 MAX_TUNNEL_SAS: Final = 16
 NOTE_BYTES: Final = 256
@@ -110,6 +110,8 @@ class DeviceFlag(IntFlag):
     ALL_FRAMES = 1 << 4
     STEERING = 1 << 5
     OFFLOAD = 1 << 6
+    TUNNEL = 1 << 7
+    ROUTED = 1 << 8
 
 
 class PolicyAction(IntEnum):

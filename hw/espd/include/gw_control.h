@@ -35,7 +35,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define GW_REASON_BYTES 160
 
 #define GW_MAX_WORKERS 64
-#define GW_MAX_DEVICES 64 /* devices are numbered from 1 to this */
+#define GW_MAX_DEVICES 250 /* devices are numbered from 1 to this */
 #define GW_MAX_METHODS 6
 #define GW_NOTE_BYTES  256
 #define GW_NAME_BYTES  16
@@ -193,8 +193,13 @@ enum gw_device_flag {
 	GW_DEVICE_STEERING = 1 << 5,
 	/* TUN: super-frames, by a virtio_net_hdr. AF_PACKET has them always. */
 	GW_DEVICE_OFFLOAD = 1 << 6,
+	/* A TUN device of a route-based tunnel: what comes in here has no entries and SAs but those that
+	 * name this device. It outlives espd, so that the routes into it do. */
+	GW_DEVICE_TUNNEL = 1 << 7,
+	/* TUNNEL: what its SAs bring may go on by the routes here, without the kernel. */
+	GW_DEVICE_ROUTED = 1 << 8,
 };
-#define GW_DEVICE_FLAGS 0x7f
+#define GW_DEVICE_FLAGS 0x1ff
 
 /* Open a device, or open it anew with other methods. Queue q belongs to worker q modulo workers. */
 struct gw_control_device {
@@ -252,8 +257,9 @@ struct gw_control_sa {
 	struct gw_control_header header;
 	uint16_t worker;     /* its owner, or GW_ANY_WORKER */
 	uint16_t note_bytes; /* at most GW_NOTE_BYTES */
-	uint32_t
-		device; /* inbound: decrypted packets go to this one, whatever the routes; 0: by routes */
+	/* Inbound: decrypted packets go to this one, whatever the routes (but see GW_DEVICE_ROUTED), and
+	 * nowhere as long as it is not there. 0: by routes. */
+	uint32_t device;
 	struct gw_sa_params params;
 	uint8_t note
 		[GW_NOTE_BYTES]; /* the agent's, returned in records: what it needs to adopt the SA */
@@ -381,9 +387,9 @@ struct gw_control_route {
 	struct gw_control_header header;
 	uint8_t destination[16];
 	uint8_t gateway[16]; /* zero: the destination itself */
-	uint32_t device;     /* of FORWARD */
-	uint32_t mtu;        /* of FORWARD: of IP packets; 0: the device's */
-	uint8_t family;      /* 4 or 6 */
+	uint32_t device; /* of FORWARD; one with GW_DEVICE_TUNNEL: sealed as if it came in there */
+	uint32_t mtu;    /* of FORWARD: of IP packets; 0: the device's */
+	uint8_t family;  /* 4 or 6 */
 	uint8_t prefix_bits;
 	uint8_t kind; /* enum gw_route_kind */
 	uint8_t reserved[5];

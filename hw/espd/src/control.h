@@ -35,6 +35,7 @@ struct gw_sa_entry {
 struct gw_staged {
 	struct gw_table staged;
 	struct gw_table committed;
+	bool is_changed; /* since the last COMMIT that was in force */
 };
 
 struct gw_control {

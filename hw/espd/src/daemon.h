@@ -16,10 +16,11 @@
 
 struct gw_thread;
 
-/* The SPD and where packets go. */
+/* The SPD and where packets go. What a COMMIT leaves as it was goes on in the next tables. */
 struct gw_tables {
-	struct gw_spd spd;
-	struct gw_routes routes;
+	const struct gw_spd *spd;
+	const struct gw_routes *routes;
+	const struct gw_neighbours *neighbours;
 };
 
 /* The outbound SAs of one tunnel, the newest first. */

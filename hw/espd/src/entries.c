@@ -65,6 +65,7 @@ static int set(struct gw_staged *entries, const void *message, size_t bytes,
 		return gw_refuse(reply, GW_E_MEMORY, "no memory");
 	}
 	drop_staged(entries, replaced);
+	entries->is_changed = true;
 	return GW_OK;
 }
 
@@ -75,6 +76,7 @@ static int remove_entry(struct gw_staged *entries, const void *key, union gw_any
 	if (!item)
 		return gw_refuse(reply, GW_E_NO_ENTRY, "no such entry");
 	drop_staged(entries, item);
+	entries->is_changed = true;
 	return GW_OK;
 }
 
@@ -96,6 +98,8 @@ static bool commit_one(struct gw_staged *entries)
 {
 	struct gw_table old = {.compare = entries->committed.compare};
 
+	if (!entries->is_changed)
+		return true;
 	if (!gw_table_copy(&old, &entries->committed))
 		return false;
 	if (!gw_table_copy(&entries->committed, &entries->staged)) {
@@ -146,50 +150,115 @@ int gw_neighbour_remove(struct gw_control *control, const void *message, union g
 	return remove_entry(&control->neighbours, message, reply);
 }
 
-static void free_tables(struct gw_tables *tables)
+/* --- what threads look at: built anew where it has changed */
+
+static void free_spd(const struct gw_spd *spd)
+{
+	if (spd)
+		gw_spd_clear((struct gw_spd *)(uintptr_t)spd);
+	free((void *)(uintptr_t)spd);
+}
+
+static void free_routes(const struct gw_routes *routes)
+{
+	if (routes)
+		gw_routes_clear((struct gw_routes *)(uintptr_t)routes);
+	free((void *)(uintptr_t)routes);
+}
+
+static void free_neighbours(const struct gw_neighbours *neighbours)
+{
+	if (neighbours)
+		gw_neighbours_clear((struct gw_neighbours *)(uintptr_t)neighbours);
+	free((void *)(uintptr_t)neighbours);
+}
+
+/* Free tables, and what others do not have too. */
+static void free_tables(const struct gw_tables *tables, const struct gw_tables *others)
 {
 	if (!tables)
 		return;
-	gw_spd_clear(&tables->spd);
-	gw_routes_clear(&tables->routes);
-	free(tables);
+	if (!others || tables->spd != others->spd)
+		free_spd(tables->spd);
+	if (!others || tables->routes != others->routes)
+		free_routes(tables->routes);
+	if (!others || tables->neighbours != others->neighbours)
+		free_neighbours(tables->neighbours);
+	free((void *)(uintptr_t)tables);
 }
 
-static struct gw_tables *build(const struct gw_control *control)
+static const struct gw_spd *build_spd(const struct gw_table *policies)
 {
-	const struct gw_table *policies = &control->policies.staged;
-	const struct gw_table *routes = &control->routes.staged;
-	const struct gw_table *neighbours = &control->neighbours.staged;
+	struct gw_spd *spd = calloc(1, sizeof(*spd));
+
+	if (spd && gw_spd_build(spd, (const struct gw_control_policy *const *)policies->items,
+				policies->count))
+		return spd;
+	free(spd);
+	return NULL;
+}
+
+static const struct gw_routes *build_routes(const struct gw_table *routes)
+{
+	struct gw_routes *built = calloc(1, sizeof(*built));
+
+	if (built && gw_routes_build(built, (const struct gw_control_route *const *)routes->items,
+				     routes->count))
+		return built;
+	free(built);
+	return NULL;
+}
+
+static const struct gw_neighbours *build_neighbours(const struct gw_table *neighbours)
+{
+	struct gw_neighbours *built = calloc(1, sizeof(*built));
+
+	if (built && gw_neighbours_build(
+			     built, (const struct gw_control_neighbour *const *)neighbours->items,
+			     neighbours->count))
+		return built;
+	free(built);
+	return NULL;
+}
+
+static const struct gw_tables *build(const struct gw_control *control, const struct gw_tables *old)
+{
 	struct gw_tables *tables = calloc(1, sizeof(*tables));
 
-	if (tables &&
-	    gw_spd_build(&tables->spd, (const struct gw_control_policy *const *)policies->items,
-			 policies->count) &&
-	    gw_routes_build(&tables->routes, (const struct gw_control_route *const *)routes->items,
-			    routes->count,
-			    (const struct gw_control_neighbour *const *)neighbours->items,
-			    neighbours->count))
+	if (!tables)
+		return NULL;
+	*tables = old ? *old : (struct gw_tables){0};
+	if (!old || control->policies.is_changed)
+		tables->spd = build_spd(&control->policies.staged);
+	if (!old || control->routes.is_changed)
+		tables->routes = build_routes(&control->routes.staged);
+	if (!old || control->neighbours.is_changed)
+		tables->neighbours = build_neighbours(&control->neighbours.staged);
+	if (tables->spd && tables->routes && tables->neighbours)
 		return tables;
-	free_tables(tables);
+	free_tables(tables, old);
 	return NULL;
 }
 
 int gw_commit(struct gw_control *control, const void *message, union gw_any_reply *reply)
 {
 	struct gw_daemon *daemon = &control->daemon;
-	struct gw_tables *tables = build(control);
-	const struct gw_tables *old;
+	const struct gw_tables *old = atomic_load(&daemon->tables);
+	const struct gw_tables *tables = build(control, old);
 
 	(void)message;
 	if (!tables || !commit_one(&control->policies) || !commit_one(&control->routes) ||
 	    !commit_one(&control->neighbours)) {
-		free_tables(tables);
+		free_tables(tables, old);
 		return gw_refuse(reply, GW_E_MEMORY, "no memory");
 	}
-	old = atomic_exchange(&daemon->tables, tables);
+	atomic_store(&daemon->tables, tables);
 	atomic_fetch_add(&daemon->generation, 1);
 	gw_quiesce(daemon);
-	free_tables((struct gw_tables *)(uintptr_t)old);
+	free_tables(old, tables);
+	/* Not before all of it is in force: what was not is built at the next COMMIT. */
+	control->policies.is_changed = control->routes.is_changed = control->neighbours.is_changed =
+		false;
 	return GW_OK;
 }
 
@@ -197,6 +266,7 @@ static void clear_staged(struct gw_staged *entries)
 {
 	gw_table_free_others(&entries->staged, &entries->committed);
 	entries->staged.count = 0;
+	entries->is_changed = true;
 }
 
 int gw_clear(struct gw_control *control, const void *message, union gw_any_reply *reply)
@@ -218,7 +288,7 @@ static void clear(struct gw_staged *entries)
 
 void gw_entries_clear(struct gw_control *control)
 {
-	free_tables((struct gw_tables *)(uintptr_t)atomic_load(&control->daemon.tables));
+	free_tables(atomic_load(&control->daemon.tables), NULL);
 	clear(&control->policies);
 	clear(&control->routes);
 	clear(&control->neighbours);

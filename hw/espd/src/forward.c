@@ -13,6 +13,17 @@
 #define MAC_BYTES      6u
 #define TYPE_IPV4      0x0800u
 #define TYPE_IPV6      0x86ddu
+#define IPV6_MIN_MTU   1280u
+
+/* Whether a packet has business beyond the link that it came from only as the kernel says:
+ * multicast and limited broadcast (RFC 1812 §5.3.5), link-local addresses (RFC 4007 §9). */
+static bool is_link_scoped(const uint8_t *ip)
+{
+	if (ip[0] >> 4 == 4)
+		return ip[16] >= 224 || (ip[16] == 169 && ip[17] == 254);
+	return ip[24] == 0xff || (ip[24] == 0xfe && (ip[25] & 0xc0) == 0x80) ||
+	       (ip[8] == 0xfe && (ip[9] & 0xc0) == 0x80);
+}
 
 /* Look up a destination, in what this thread has found before. */
 static const struct gw_next_hop *next_hop(struct gw_thread *thread, const uint8_t *ip)
@@ -28,41 +39,39 @@ static const struct gw_next_hop *next_hop(struct gw_thread *thread, const uint8_
 	if (cached->generation == thread->generation && cached->family == family &&
 	    memcmp(cached->address, address, bytes) == 0)
 		return &cached->hop;
-	if (!thread->tables)
+	if (!thread->tables || is_link_scoped(ip))
 		return &none;
 	cached->generation = thread->generation;
 	cached->family = family;
 	memcpy(cached->address, address, bytes);
-	cached->hop = gw_routes_find(&thread->tables->routes, address, family);
+	cached->hop =
+		gw_find_hop(thread->tables->routes, thread->tables->neighbours, address, family);
 	return &cached->hop;
 }
 
-/* The port to a next hop, or NULL where the kernel knows better. */
+/* The port of a wire to a next hop, or NULL where the kernel knows better: into a TUN device, by
+ * which packets come to us, nothing is sent on. */
 static struct gw_port *port_to(struct gw_thread *thread, const struct gw_next_hop *hop)
 {
 	struct gw_port *port;
 
-	if (hop->kind != GW_ROUTE_FORWARD)
+	if (hop->kind != GW_ROUTE_FORWARD || !hop->is_resolved)
 		return NULL;
 	port = thread->by_device[hop->device];
-	if (!port || !port->sender || (gw_port_sends_ethernet(port) && !hop->is_resolved))
-		return NULL;
-	return port;
+	return port && gw_port_sends_ethernet(port) ? port : NULL;
 }
 
 static void send_to(struct gw_thread *thread, struct gw_port *port, const struct gw_next_hop *hop,
 		    struct gw_packet *packet)
 {
-	if (gw_port_sends_ethernet(port)) {
-		bool is_ipv4 = packet->data[0] >> 4 == 4;
+	bool is_ipv4 = packet->data[0] >> 4 == 4;
 
-		packet->data -= ETHERNET_BYTES;
-		packet->length += ETHERNET_BYTES;
-		packet->headroom = (uint16_t)(packet->headroom - ETHERNET_BYTES);
-		memcpy(packet->data, hop->mac, MAC_BYTES);
-		memcpy(packet->data + MAC_BYTES, port->device.mac, MAC_BYTES);
-		gw_store16(packet->data + 2 * MAC_BYTES, is_ipv4 ? TYPE_IPV4 : TYPE_IPV6);
-	}
+	packet->data -= ETHERNET_BYTES;
+	packet->length += ETHERNET_BYTES;
+	packet->headroom = (uint16_t)(packet->headroom - ETHERNET_BYTES);
+	memcpy(packet->data, hop->mac, MAC_BYTES);
+	memcpy(packet->data + MAC_BYTES, port->device.mac, MAC_BYTES);
+	gw_store16(packet->data + 2 * MAC_BYTES, is_ipv4 ? TYPE_IPV4 : TYPE_IPV6);
 	gw_port_send(thread, port, packet);
 }
 
@@ -83,8 +92,7 @@ void gw_send_clear(struct gw_thread *thread, struct gw_packet *packet)
 	struct gw_port *port = port_to(thread, hop);
 
 	packet->flags |= GW_PACKET_CLEAR;
-	/* Into a TUN device it would come back. */
-	if (port && gw_port_sends_ethernet(port))
+	if (port)
 		send_to(thread, port, hop, packet);
 	else
 		gw_port_send(thread, thread->fallback, packet);
@@ -141,7 +149,8 @@ static void too_big(struct gw_thread *thread, struct gw_port *port, const struct
 		if (length == 0) {
 			if (frame != GW_NO_FRAME)
 				gw_pool_return(&thread->pool, frame);
-			gw_icmp_to_peer(thread, packet, GW_ICMP_TOO_BIG, mtu, hop->device);
+			gw_icmp_to_peer(thread, packet, GW_ICMP_TOO_BIG, mtu, hop->device,
+					packet->reserved);
 			gw_thread_drop(thread, packet, GW_DROP_TOO_BIG);
 			return;
 		}
@@ -151,34 +160,79 @@ static void too_big(struct gw_thread *thread, struct gw_port *port, const struct
 	gw_thread_forget(thread, packet);
 }
 
-static void to_kernel(struct gw_thread *thread, struct gw_packet *packet)
+/* Give a packet to the kernel: out of the tunnel device that it belongs to, or out of ours. */
+static void to_kernel(struct gw_thread *thread, struct gw_packet *packet, uint32_t device)
 {
 	thread->counts.slow_path++;
-	gw_port_send(thread, thread->slow_path, packet);
+	gw_port_send(thread, device ? thread->by_device[device] : thread->slow_path, packet);
+}
+
+/* Whether the tables here say where packets of a tunnel device's SAs go; 0: of no such device. */
+static bool is_routed(const struct gw_thread *thread, uint32_t device)
+{
+	const struct gw_port *port = thread->by_device[device];
+
+	return device == 0 || (port && port->device.flags & GW_DEVICE_ROUTED);
+}
+
+static bool is_tunnel(const struct gw_thread *thread, const struct gw_next_hop *hop)
+{
+	const struct gw_port *port = thread->by_device[hop->device];
+
+	return hop->kind == GW_ROUTE_FORWARD && port && port->device.flags & GW_DEVICE_TUNNEL;
+}
+
+/* Whether the SA that was decided on takes a packet as it is, so that nobody must be told. */
+static bool is_carried(const struct gw_thread *thread, const struct gw_decision *decision,
+		       uint32_t length)
+{
+	uint32_t mtu = IPV6_MIN_MTU; /* what another thread's SA takes for sure */
+
+	if (decision->verdict != GW_VERDICT_SEAL)
+		return false;
+	if (decision->worker == thread->number)
+		mtu = thread->mtus[decision->ref];
+	return mtu == 0 || length <= mtu;
+}
+
+/* Seal what came out of one tunnel for another, to whose device the route leads. Return false where
+ * the kernel must see it: without an SA, or too big, of which the device's MTU tells. */
+static bool into_tunnel(struct gw_thread *thread, struct gw_packet *packet, uint32_t device)
+{
+	struct gw_decision decision;
+	struct gw_flow flow;
+
+	if (gw_parse_flow(packet->data, packet->length, &flow) != GW_DROP_NONE)
+		return false;
+	decision = gw_decide(thread, &flow, device);
+	if (!is_carried(thread, &decision, packet->length) || !gw_count_hop(packet))
+		return false;
+	thread->counts.forwarded++;
+	packet->reserved = (uint16_t)device;
+	gw_seal_by(thread, packet, &decision);
+	return true;
 }
 
 void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t device)
 {
-	struct gw_next_hop hop = {.kind = GW_ROUTE_FORWARD, .device = device};
+	struct gw_next_hop hop = {.kind = GW_ROUTE_UNSPECIFIED};
 	struct gw_port *port;
 	uint32_t mtu;
 
+	packet->reserved = (uint16_t)device;
 	if (gw_may_be_syn(packet->data, packet->length))
 		clamp_by_answer(thread, packet, device);
-	if (device) {
-		/* The kernel behind a tunnel device of its own routes on. */
-		thread->counts.slow_path++;
-		gw_port_send(thread, thread->by_device[device], packet);
+	if (is_routed(thread, device))
+		hop = *next_hop(thread, packet->data);
+	if (is_tunnel(thread, &hop) && into_tunnel(thread, packet, hop.device))
 		return;
-	}
-	hop = *next_hop(thread, packet->data);
 	port = port_to(thread, &hop);
-	if (!port || !gw_port_sends_ethernet(port)) {
-		to_kernel(thread, packet);
+	if (!port) {
+		to_kernel(thread, packet, device);
 		return;
 	}
 	if (!gw_count_hop(packet)) {
-		gw_icmp_to_peer(thread, packet, GW_ICMP_TIME_EXCEEDED, 0, hop.device);
+		gw_icmp_to_peer(thread, packet, GW_ICMP_TIME_EXCEEDED, 0, hop.device, device);
 		gw_thread_drop(thread, packet, GW_DROP_TTL_EXPIRED);
 		return;
 	}

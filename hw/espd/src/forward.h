@@ -16,7 +16,8 @@ void gw_send_protected(struct gw_thread *thread, struct gw_packet *packet);
  * gw_deliver() - forward a packet that was opened, as a router does, or give it to the kernel.
  * @thread: the caller's.
  * @packet: an IP packet.
- * @device: where it must go, whatever the routes say; 0: where they say.
+ * @device: of the tunnel whose SA opened it: it goes out there, unless the device is GW_DEVICE_ROUTED
+ *          and the routes lead to a next hop or another tunnel; 0: where the routes say.
  */
 void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t device);
 

@@ -169,7 +169,7 @@ void gw_icmp_to_our_side(struct gw_thread *thread, const struct gw_packet *packe
 }
 
 void gw_icmp_to_peer(struct gw_thread *thread, const struct gw_packet *packet,
-		     enum gw_icmp_error error, uint32_t mtu, uint32_t device)
+		     enum gw_icmp_error error, uint32_t mtu, uint32_t device, uint32_t tunnel)
 {
 	struct gw_packet message;
 	struct gw_decision decision;
@@ -178,7 +178,7 @@ void gw_icmp_to_peer(struct gw_thread *thread, const struct gw_packet *packet,
 	if (!make(thread, packet, error, mtu, device, &message))
 		return;
 	if (gw_parse_flow(message.data, message.length, &flow) == GW_DROP_NONE) {
-		decision = gw_decide(thread, &flow, device);
+		decision = gw_decide(thread, &flow, tunnel);
 		if (decision.verdict == GW_VERDICT_SEAL) {
 			gw_seal_by(thread, &message, &decision);
 			return;

@@ -45,8 +45,9 @@ void gw_icmp_to_our_side(struct gw_thread *thread, const struct gw_packet *packe
  * @error: which.
  * @mtu: see gw_icmp_write.
  * @device: where the packet should have left: its address is ours in the message.
+ * @tunnel: the device whose SA opened it; 0: one of no device.
  */
 void gw_icmp_to_peer(struct gw_thread *thread, const struct gw_packet *packet,
-		     enum gw_icmp_error error, uint32_t mtu, uint32_t device);
+		     enum gw_icmp_error error, uint32_t mtu, uint32_t device, uint32_t tunnel);
 
 #endif

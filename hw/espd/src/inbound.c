@@ -132,11 +132,13 @@ static void tell_bad_spi(struct gw_thread *thread, const struct gw_packet *packe
 static bool is_foreign(const struct gw_thread *thread, const uint8_t *ip)
 {
 	uint8_t family = ip[0] >> 4;
-	const struct gw_routes *routes = thread->tables ? &thread->tables->routes : NULL;
+	const struct gw_routes *routes = thread->tables ? thread->tables->routes : NULL;
+	const struct gw_route *route;
 
 	if (!routes || !routes->has_local)
 		return false;
-	return gw_routes_find(routes, ip + (family == 4 ? 16 : 24), family).kind != GW_ROUTE_LOCAL;
+	route = gw_routes_match(routes, ip + (family == 4 ? 16 : 24), family);
+	return !route || route->kind != GW_ROUTE_LOCAL;
 }
 
 void gw_open_later(struct gw_thread *thread, struct gw_packet *packet)
@@ -184,7 +186,7 @@ static bool may_enter(struct gw_thread *thread, const struct gw_packet *packet, 
 	*reason = gw_parse_flow(packet->data, packet->length, &flow);
 	if (*reason != GW_DROP_NONE)
 		return false;
-	entry = thread->tables ? gw_spd_inbound(&thread->tables->spd, &flow, device) : NULL;
+	entry = thread->tables ? gw_spd_inbound(thread->tables->spd, &flow, device) : NULL;
 	if (!entry || entry->action == GW_POLICY_BYPASS)
 		return true;
 	*reason =

@@ -4,8 +4,9 @@
  * GW_DEVICE_OFFLOAD one read brings up to 64 KB of a flow, which is cut here and sealed in one
  * burst; and packets of a TCP flow that were opened together go back in one write.
  *
- * The device is this process's: it vanishes with it, and the routes into it too. All queues are
- * opened by the workers, one each or more; the kernel chooses the queue of a flow.
+ * The device is this process's: it vanishes with it, and the routes into it too; but one with
+ * GW_DEVICE_TUNNEL stays, and drops what is routed there. All queues are opened by the workers, one
+ * each or more; the kernel chooses the queue of a flow.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,10 +66,24 @@ static int attach(struct tun_io *tun, const struct gw_control_device *device, ch
 	tun->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (tun->fd < 0)
 		return gw_io_fail(why, "/dev/net/tun");
-	if (ioctl(tun->fd, TUNSETIFF, &request))
+	if (ioctl(tun->fd, TUNSETIFF, &request) == 0)
+		return 0;
+	if (errno != EINVAL)
 		return gw_io_fail(why, "the TUN device");
+	/* Somebody made it for one reader: then one of us may be it. */
+	request.ifr_flags &= ~IFF_MULTI_QUEUE;
+	if (ioctl(tun->fd, TUNSETIFF, &request) == 0)
+		return 0;
+	return gw_io_fail(why, "the TUN device (made by `ip tuntap add mode tun`; for several "
+			       "workers: multi_queue)");
+}
+
+static int set_up(const struct tun_io *tun, const struct gw_control_device *device, char *why)
+{
 	if (tun->has_offload && set_offload(tun->fd))
 		return gw_io_fail(why, "offloads of the TUN device");
+	if (device->flags & GW_DEVICE_TUNNEL && ioctl(tun->fd, TUNSETPERSIST, 1ul))
+		return gw_io_fail(why, "the persistence of the TUN device");
 	return 0;
 }
 
@@ -83,6 +98,8 @@ static int tun_open(const struct gw_io_options *options, struct gw_io **io, char
 	tun->io = (struct gw_io){.method = &gw_io_tun, .pool = options->pool};
 	tun->has_offload = options->device->flags & GW_DEVICE_OFFLOAD;
 	error = attach(tun, options->device, why);
+	if (error == 0)
+		error = set_up(tun, options->device, why);
 	if (error)
 		tun_close(&tun->io);
 	else
@@ -233,6 +250,17 @@ static unsigned int tun_descriptors(const struct gw_io *io, struct pollfd *fds, 
 	return 1;
 }
 
+/* A device that somebody removed leaves descriptors behind that are always ready, for nothing. */
+static int tun_check(struct gw_io *io, uint64_t now_ns, char *why)
+{
+	struct ifreq request;
+
+	(void)now_ns;
+	if (ioctl(((const struct tun_io *)io)->fd, TUNGETIFF, &request))
+		return gw_io_fail(why, "the TUN device is gone");
+	return 0;
+}
+
 static void tun_counters(struct gw_io *io, struct gw_io_counters *counters)
 {
 	*counters = ((const struct tun_io *)io)->counters;
@@ -285,6 +313,7 @@ const struct gw_io_method gw_io_tun = {
 	.send = tun_send,
 	.descriptors = tun_descriptors,
 	.counters = tun_counters,
+	.check = tun_check,
 	.close = tun_close,
 	.save = tun_save,
 	.restore = tun_restore,

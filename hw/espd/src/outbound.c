@@ -59,6 +59,15 @@ static bool choose_sa(struct gw_thread *thread, const struct gw_tunnel_sas *sas,
 	return true;
 }
 
+/* A tunnel's device has entries of its own or none: never those of others. */
+static bool lacks_entries(const struct gw_thread *thread, uint32_t device)
+{
+	const struct gw_port *port = thread->by_device[device];
+
+	return port && port->device.flags & GW_DEVICE_TUNNEL &&
+	       !thread->tables->spd->is_scoped[device];
+}
+
 static struct gw_decision look_up(struct gw_thread *thread, const struct gw_flow *flow,
 				  uint32_t device)
 {
@@ -68,9 +77,10 @@ static struct gw_decision look_up(struct gw_thread *thread, const struct gw_flow
 		[GW_POLICY_DISCARD] = GW_VERDICT_DISCARD,
 	};
 	struct gw_decision decision = {.verdict = GW_VERDICT_NO_ENTRY};
-	const struct gw_spd_entry *entry;
+	const struct gw_spd_entry *entry = NULL;
 
-	entry = thread->tables ? gw_spd_outbound(&thread->tables->spd, flow, device) : NULL;
+	if (thread->tables && !lacks_entries(thread, device))
+		entry = gw_spd_outbound(thread->tables->spd, flow, device);
 	if (!entry)
 		return decision;
 	decision.policy = entry->policy;

@@ -17,8 +17,9 @@ struct gw_port {
 	struct gw_io *receiver;          /* NULL: receives nothing */
 	struct gw_io *sender;            /* NULL: sends nothing */
 	uint16_t queue;
-	uint16_t batch;     /* packets of one round, between batch_low and batch_high */
-	uint8_t receive_at; /* place of the method in the device's list */
+	uint16_t idle_rounds; /* without a packet, up to GW_MANY_ROUNDS */
+	uint16_t batch;       /* packets of one round, between batch_low and batch_high */
+	uint8_t receive_at;   /* place of the method in the device's list */
 	uint8_t send_at;
 	bool owns_queue; /* else: it only sends */
 	int steering_fd; /* ours, or -1 */
@@ -89,6 +90,18 @@ void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters);
  * @port: see there.
  */
 struct gw_io_options gw_port_options(struct gw_thread *thread, const struct gw_port *port);
+
+/* Rounds without a packet after which a TUN device is asked less often, where there are many: every
+ * read in vain costs a system call. A thread that nobody gives anything sleeps, and is woken. */
+#define GW_MANY_ROUNDS 64u
+#define GW_MANY_PORTS  16u
+
+/* Whether it is passed over in this round. */
+static inline bool gw_port_rests(const struct gw_port *port, uint32_t port_count, uint32_t round)
+{
+	return port_count > GW_MANY_PORTS && port->idle_rounds == GW_MANY_ROUNDS &&
+	       port->receiver->method->kind == GW_IO_TUN && round % 8 != 0;
+}
 
 static inline bool gw_port_takes(const struct gw_port *port)
 {

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Routes and neighbours, as the agent mirrors them: the longest prefix wins. Built and published
- * whole, like the SPD; threads keep what they found in a cache of their own.
+ * Routes and neighbours, as the agent mirrors them: the longest prefix wins. Both are built and
+ * published whole, like the SPD; threads keep what they found in a cache of their own.
+ *
+ * Prefixes nest or are apart, so they cut the addresses into at most 2n+1 ranges in each of which
+ * one of them, or none, is the longest. A lookup is a binary search for the range, in the part of
+ * them that an index by the first 16 bits names.
  */
 #ifndef GW_ROUTE_H
 #define GW_ROUTE_H
@@ -9,9 +13,10 @@
 #include "flow.h"
 #include "gw_control.h"
 
+#define GW_ROUTE_INDEX 65536u
+
+/* Where a route leads, whatever its prefix. */
 struct gw_route {
-	struct gw_number first; /* the prefix as a range, so that a lookup compares numbers */
-	struct gw_number last;
 	uint8_t gateway[16];
 	uint32_t device;
 	uint32_t mtu;
@@ -21,6 +26,25 @@ struct gw_route {
 	bool has_gateway;
 };
 
+/* The ranges of one family, from the lowest address on. */
+struct gw_ranges {
+	uint32_t count;                /* 0: no routes */
+	uint32_t *starts;              /* IPv4: the first address of each */
+	struct gw_number *wide_starts; /* IPv6 */
+	uint32_t *routes;              /* number of the route of each, or GW_NO_ROUTE */
+	/* [first 16 bits]: the range of the lowest address with them, and one more for the end. */
+	uint32_t *index;
+};
+
+#define GW_NO_ROUTE UINT32_MAX
+
+struct gw_routes {
+	bool has_local; /* some route is LOCAL: our addresses are known */
+	uint32_t count;
+	struct gw_route *routes;
+	struct gw_ranges ranges[2]; /* IPv4, IPv6 */
+};
+
 struct gw_neighbour {
 	struct gw_number address;
 	uint32_t device;
@@ -28,11 +52,8 @@ struct gw_neighbour {
 	uint8_t mac[6];
 };
 
-struct gw_routes {
-	uint32_t route_count;
-	uint32_t neighbour_count;
-	bool has_local;                  /* some route is LOCAL: our addresses are known */
-	struct gw_route *routes;         /* the longest prefix first */
+struct gw_neighbours {
+	uint32_t count;
 	struct gw_neighbour *neighbours; /* sorted */
 };
 
@@ -46,18 +67,15 @@ struct gw_next_hop {
 };
 
 /**
- * gw_routes_build() - make the tables.
+ * gw_routes_build() - make the table of routes.
  * @tables: filled in; empty on failure.
  * @routes: as the agent set them, checked.
- * @route_count: how many.
- * @neighbours: the same.
- * @neighbour_count: how many.
+ * @count: how many.
  *
  * Return: false without memory.
  */
 bool gw_routes_build(struct gw_routes *tables, const struct gw_control_route *const *routes,
-		     uint32_t route_count, const struct gw_control_neighbour *const *neighbours,
-		     uint32_t neighbour_count);
+		     uint32_t count);
 
 /**
  * gw_routes_clear() - free their memory.
@@ -66,12 +84,42 @@ bool gw_routes_build(struct gw_routes *tables, const struct gw_control_route *co
 void gw_routes_clear(struct gw_routes *tables);
 
 /**
- * gw_routes_find() - look up a destination.
+ * gw_routes_match() - find the route with the longest prefix.
  * @tables: built.
  * @address: as on the wire.
  * @family: 4 or 6.
+ *
+ * Return: the route, or NULL.
  */
-struct gw_next_hop gw_routes_find(const struct gw_routes *tables, const uint8_t *address,
-				  uint8_t family);
+const struct gw_route *gw_routes_match(const struct gw_routes *tables, const uint8_t *address,
+				       uint8_t family);
+
+/**
+ * gw_neighbours_build() - make the table of neighbours.
+ * @tables: filled in; empty on failure.
+ * @neighbours: as the agent set them, checked.
+ * @count: how many.
+ *
+ * Return: false without memory.
+ */
+bool gw_neighbours_build(struct gw_neighbours *tables,
+			 const struct gw_control_neighbour *const *neighbours, uint32_t count);
+
+/**
+ * gw_neighbours_clear() - free their memory.
+ * @tables: built, or all zero.
+ */
+void gw_neighbours_clear(struct gw_neighbours *tables);
+
+/**
+ * gw_find_hop() - look up where packets to a destination go.
+ * @routes: built.
+ * @neighbours: built.
+ * @address: as on the wire.
+ * @family: 4 or 6.
+ */
+struct gw_next_hop gw_find_hop(const struct gw_routes *routes,
+			       const struct gw_neighbours *neighbours, const uint8_t *address,
+			       uint8_t family);
 
 #endif

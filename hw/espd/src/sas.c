@@ -148,8 +148,8 @@ static void fill_record(struct gw_sa_entry *sa, const struct gw_control_sa *from
 }
 
 /* Check what the whole of espd must agree to, and choose the worker. */
-static int place_sa(struct gw_control *control, const struct gw_control_sa *from,
-		    struct gw_sa_entry *sa, struct gw_sa_params *params, union gw_any_reply *reply)
+static int place_sa(struct gw_control *control, struct gw_sa_entry *sa, struct gw_sa_params *params,
+		    union gw_any_reply *reply)
 {
 	struct gw_daemon *daemon = &control->daemon;
 
@@ -157,8 +157,6 @@ static int place_sa(struct gw_control *control, const struct gw_control_sa *from
 		sa->record.worker = (uint16_t)(params->spi % daemon->thread_count);
 	if (sa->record.worker >= daemon->thread_count)
 		return gw_refuse(reply, GW_E_NO_ENTRY, "no such worker");
-	if (from->device && control->devices[from->device].device == 0)
-		return gw_refuse(reply, GW_E_NO_ENTRY, "no such device");
 	if (params->direction == GW_OUTBOUND)
 		return find_place(control, sa->record.worker, &params->index)
 			       ? GW_OK
@@ -187,7 +185,7 @@ static int install(struct gw_control *control, const struct gw_control_sa *from,
 	int error;
 
 	fill_record(sa, from);
-	error = place_sa(control, from, sa, &adding.params, reply);
+	error = place_sa(control, sa, &adding.params, reply);
 	if (error == GW_OK &&
 	    (!gw_selectors_init(&sa->selectors, from->params.selectors,
 				from->params.local_selectors, from->params.remote_selectors) ||

@@ -134,7 +134,7 @@ static uint32_t poll_ports(struct gw_thread *thread)
 		struct gw_port *port = thread->ports[i];
 		uint32_t count;
 
-		if (!port->receiver)
+		if (!port->receiver || gw_port_rests(port, thread->port_count, thread->round + i))
 			continue;
 		count = port->receiver->method->receive(port->receiver, thread->received,
 							port->batch);
@@ -143,6 +143,10 @@ static uint32_t poll_ports(struct gw_thread *thread)
 			gw_open_all(thread);
 			gw_seal_all(thread);
 		}
+		if (count)
+			port->idle_rounds = 0;
+		else if (port->idle_rounds < GW_MANY_ROUNDS)
+			port->idle_rounds++;
 		adapt_batch(thread, port, count);
 		total += count;
 	}
@@ -238,6 +242,7 @@ static void sleep_until_something(struct gw_thread *thread)
 static void begin_round(struct gw_thread *thread)
 {
 	thread->now_ns = monotonic_ns();
+	thread->round++;
 	/* The generation first: what is found in older tables is then never taken for newer. */
 	thread->generation =
 		atomic_load_explicit(&thread->daemon->generation, memory_order_acquire);

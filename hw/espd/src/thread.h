@@ -21,7 +21,7 @@
 #include "ring.h"
 
 #define GW_BATCH         256u
-#define GW_MAX_PORTS     256u
+#define GW_MAX_PORTS     512u
 #define GW_CACHED_FLOWS  2048u
 #define GW_CACHED_HOPS   256u
 #define GW_ACQUIRE_TIMES 256u
@@ -114,6 +114,7 @@ struct gw_thread {
 	const struct gw_tables *tables;
 	struct gw_port *ports[GW_MAX_PORTS];
 	uint32_t port_count;
+	uint32_t round; /* of its loop */
 	uint16_t number;
 	bool ends;
 	/* To send to a device, whatever queue this thread has of it. */

@@ -136,11 +136,13 @@ static void test_routes(void)
 		{"2001:db8::7fff:ffff:ffff:ffff", GW_ROUTE_FORWARD, 3, false},
 		{"2001:db8::8000:0:0:0", GW_ROUTE_FORWARD, 4, false},
 	};
+	struct gw_neighbours around;
 	struct gw_routes tables;
 
 	for (int i = 0; i < 6; i++)
 		list[i] = &routes[i];
-	tap_check(gw_routes_build(&tables, list, 6, neighbours, 1) && tables.has_local,
+	tap_check(gw_routes_build(&tables, list, 6) && tables.has_local &&
+			  gw_neighbours_build(&around, neighbours, 1),
 		  "routes are built");
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uint8_t family = strchr(rows[i].to, ':') ? 6 : 4;
@@ -148,12 +150,167 @@ static void test_routes(void)
 		struct gw_next_hop hop;
 
 		inet_pton(family == 4 ? AF_INET : AF_INET6, rows[i].to, address);
-		hop = gw_routes_find(&tables, address, family);
+		hop = gw_find_hop(&tables, &around, address, family);
 		tap_check(hop.kind == rows[i].kind && hop.device == rows[i].device &&
 				  hop.is_resolved == rows[i].resolved,
 			  rows[i].to);
 	}
 	gw_routes_clear(&tables);
+	gw_neighbours_clear(&around);
+}
+
+/* The end of the addresses, one prefix at both ends of another, and one that is written in two ways. */
+static void test_edges_of_routes(void)
+{
+	const struct gw_control_route routes[] = {
+		route("255.255.255.255", 32, GW_ROUTE_FORWARD, 1, NULL),
+		route("255.255.0.0", 16, GW_ROUTE_FORWARD, 2, NULL),
+		route("255.255.0.0", 24, GW_ROUTE_FORWARD, 3, NULL),
+		route("0.0.0.0", 1, GW_ROUTE_FORWARD, 4, NULL),
+		route("0.0.0.1", 32, GW_ROUTE_FORWARD, 5, NULL),
+		route("10.7.0.0", 16, GW_ROUTE_FORWARD, 6, NULL),
+		route("10.7.0.9", 16, GW_ROUTE_FORWARD, 7, NULL),
+		route("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe", 127, GW_ROUTE_FORWARD, 8, NULL),
+		route("2001:db8:0:1::", 64, GW_ROUTE_FORWARD, 9, NULL),
+		route("2001:db8:0:1:8000::", 65, GW_ROUTE_FORWARD, 10, NULL),
+	};
+	static const struct {
+		const char *to;
+		uint32_t device;
+	} rows[] = {
+		{"255.255.255.255", 1},
+		{"255.255.255.254", 2},
+		{"255.255.0.0", 3},
+		{"255.255.1.0", 2},
+		{"255.254.255.255", 0},
+		{"0.0.0.0", 4},
+		{"0.0.0.1", 5},
+		{"0.0.0.2", 4},
+		{"127.255.255.255", 4},
+		{"128.0.0.0", 0},
+		{"10.7.1.1", 6},
+		{"::", 0},
+		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 8},
+		{"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffd", 0},
+		{"2001:db8:0:1:7fff:ffff:ffff:ffff", 9},
+		{"2001:db8:0:1:8000::", 10},
+		{"2001:db8:0:2::", 0},
+	};
+	const struct gw_control_route *list[sizeof(routes) / sizeof(routes[0])];
+	const uint32_t count = sizeof(routes) / sizeof(routes[0]);
+	struct gw_routes tables;
+
+	for (uint32_t i = 0; i < count; i++)
+		list[i] = &routes[i];
+	tap_check(gw_routes_build(&tables, list, count), "routes at edges are built");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint8_t family = strchr(rows[i].to, ':') ? 6 : 4;
+		const struct gw_route *found;
+		uint8_t address[16];
+
+		inet_pton(family == 4 ? AF_INET : AF_INET6, rows[i].to, address);
+		found = gw_routes_match(&tables, address, family);
+		tap_check((found ? found->device : 0) == rows[i].device, rows[i].to);
+	}
+	gw_routes_clear(&tables);
+	tap_check(gw_routes_build(&tables, NULL, 0) &&
+			  !gw_routes_match(&tables, (const uint8_t[16]){10}, 4) &&
+			  !gw_routes_match(&tables, (const uint8_t[16]){0x20}, 6),
+		  "no routes lead nowhere");
+	gw_routes_clear(&tables);
+}
+
+/* --- a full table */
+
+#define FULL    120000u
+#define LOOKUPS 2000u
+
+/* xorshift64: the same table in every run. */
+static uint64_t draw(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+/* A prefix near others: the first bits are drawn from few, the length from where many are. */
+static struct gw_control_route draw_route(uint64_t *state, uint32_t number)
+{
+	bool is_ipv4 = number % 2 == 0;
+	struct gw_control_route route = {
+		.family = is_ipv4 ? 4 : 6,
+		.prefix_bits = (uint8_t)(draw(state) % (is_ipv4 ? 33 : 129)),
+		.kind = GW_ROUTE_FORWARD,
+		.device = 1,
+		.mtu = number,
+	};
+
+	for (uint32_t i = 0; i < (is_ipv4 ? 4u : 16u); i++)
+		route.destination[i] = (uint8_t)(draw(state) % (i < 2 ? 8 : 256));
+	return route;
+}
+
+static bool is_in(const uint8_t *address, const struct gw_control_route *route)
+{
+	for (uint32_t bit = 0; bit < route->prefix_bits; bit++)
+		if ((address[bit / 8] ^ route->destination[bit / 8]) >> (7 - bit % 8) & 1)
+			return false;
+	return true;
+}
+
+static const struct gw_control_route *find_slowly(const struct gw_control_route *routes,
+						  const uint8_t *address, uint8_t family)
+{
+	const struct gw_control_route *best = NULL;
+
+	for (uint32_t i = 0; i < FULL; i++)
+		if (routes[i].family == family &&
+		    (!best || routes[i].prefix_bits > best->prefix_bits) &&
+		    is_in(address, &routes[i]))
+			best = &routes[i];
+	return best;
+}
+
+static void test_full_table(void)
+{
+	struct gw_control_route *routes = calloc(FULL, sizeof(*routes));
+	const struct gw_control_route **list = calloc(FULL, sizeof(*list));
+	uint64_t state = 0x9e3779b97f4a7c15ull;
+	uint32_t wrong = 0, matched = 0;
+	struct gw_routes tables;
+
+	for (uint32_t i = 0; i < FULL; i++) {
+		routes[i] = draw_route(&state, i);
+		list[i] = &routes[i];
+	}
+	tap_check(gw_routes_build(&tables, list, FULL), "a full table is built");
+	tap_check(tables.ranges[0].count <= FULL + 1 && tables.ranges[1].count <= FULL + 1,
+		  "it has at most two ranges to a prefix, and one more");
+	for (uint32_t i = 0; i < LOOKUPS; i++) {
+		/* The last address of a prefix, or the one behind it: where ranges meet. */
+		const struct gw_control_route *from = &routes[draw(&state) % FULL];
+		uint32_t bytes = from->family == 4 ? 4 : 16;
+		const struct gw_control_route *want;
+		const struct gw_route *found;
+		uint8_t address[16];
+
+		memcpy(address, from->destination, sizeof(address));
+		for (uint32_t bit = from->prefix_bits; bit < bytes * 8; bit++)
+			address[bit / 8] |= (uint8_t)(1 << (7 - bit % 8));
+		for (uint32_t at = bytes; i % 2 && at > 0 && ++address[at - 1] == 0; at--)
+			;
+		want = find_slowly(routes, address, from->family);
+		found = gw_routes_match(&tables, address, from->family);
+		/* Of two that are one prefix the first counts, for the slow way too. */
+		wrong += (found ? found->mtu : UINT32_MAX) != (want ? want->mtu : UINT32_MAX);
+		matched += want != NULL;
+	}
+	tap_check(wrong == 0, "the longest prefix is found, as by looking at all of them");
+	tap_check(matched > LOOKUPS / 2, "most lookups find one");
+	gw_routes_clear(&tables);
+	free(list);
+	free(routes);
 }
 
 /* --- rings and records */
@@ -228,6 +385,8 @@ int main(void)
 {
 	test_spd();
 	test_routes();
+	test_edges_of_routes();
+	test_full_table();
 	test_ring();
 	test_table();
 	return tap_end();
