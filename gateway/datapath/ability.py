@@ -25,7 +25,7 @@ _WORDS: Final = {Engine.NIC_PACKET: "packet offload", Engine.NIC_CRYPTO: "crypto
 _PLACES: Final = {
     Engine.ENGINE: "the native engine",
     Engine.KERNEL: "the kernel",
-    Engine.XDP: "the XDP programs",
+    Engine.XDP: "the XDP datapath",
     Engine.SOFTWARE: "the software datapath",
 }
 

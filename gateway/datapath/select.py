@@ -219,7 +219,7 @@ def _key_lengths(sa: SecurityAssociation, ability: Ability) -> str:
     return " or ".join(str(bits) for bits in sorted(lengths))
 
 
-_WITHOUT_INTERFACES: Final = frozenset({Engine.ENGINE, Engine.XDP})
+_WITHOUT_INTERFACES: Final = frozenset({Engine.XDP})
 _WITH_MARKS: Final = frozenset({Engine.KERNEL, Engine.NIC_CRYPTO})
 """A NIC that looks up policies itself sees no marks."""
 

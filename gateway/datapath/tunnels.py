@@ -30,6 +30,10 @@ _MIN_MTU_BYTES: Final = 1280
 """IPv6 would end on a device with less (RFC 8200 §5)."""
 
 
+async def _do_nothing(_name: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelKind:
     """How a backend has its interfaces."""
@@ -38,9 +42,9 @@ class TunnelKind:
     """As `ip -d link` says."""
     make: Callable[[TunnelInterface], Awaitable[None]]
     """Makes one, or takes over the one of that name and kind; raises `HostError`."""
-    leave: Callable[[str], None] = lambda _: None
+    leave: Callable[[str], Awaitable[None]] = _do_nothing
     """Is told that one is about to be removed."""
-    let_go: Callable[[str], None] = lambda _: None
+    let_go: Callable[[str], Awaitable[None]] = _do_nothing
     """Is told that one of somebody else's is not needed any more."""
 
 
@@ -163,10 +167,10 @@ class Tunnels:
             try:
                 link = await self._links.get(name)
                 if link is not None and self._is_ours(link):
-                    self._kind.leave(name)
+                    await self._kind.leave(name)
                     await self._links.remove(link.index)
                 else:
-                    self._kind.let_go(name)
+                    await self._kind.let_go(name)
             except HostError as error:
                 _log.warning("tunnel_interface_not_removed", interface=name, reason=str(error))
 
@@ -183,7 +187,7 @@ class Tunnels:
         """
         for link in await self._links.all():
             if self._is_ours(link):
-                self._kind.leave(link.name)
+                await self._kind.leave(link.name)
                 await self._links.remove(link.index)
 
     # --- one interface ----------------------------------------------------------------------------
@@ -204,7 +208,7 @@ class Tunnels:
         if link is not None and self._is_usable(interface, link):
             await self._kind.make(interface)
         else:
-            self._kind.leave(interface.name)
+            await self._kind.leave(interface.name)
             if link is not None:
                 await self._links.remove(link.index)
             await self._kind.make(interface)

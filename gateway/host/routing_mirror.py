@@ -98,19 +98,22 @@ class RoutingSnapshot:
     """Policy rules of others, for which every route is the kernel's; empty where the tables hold."""
 
 
-def read_routing(netlink: IPRoute, *, own_protocols: Iterable[int]) -> RoutingSnapshot:
+def read_routing(
+    netlink: IPRoute, *, own_protocols: Iterable[int], tunnels: Iterable[int] = ()
+) -> RoutingSnapshot:
     """Return the routing as it is now.
 
     Args:
         netlink: Asked.
         own_protocols: rtm_protocol numbers of our own rules: they lead to us, and are passed over.
+        tunnels: Indexes of links without Ethernet to which routes may lead all the same.
     """
     links = tuple(_links(netlink))
     known = {link.index for link in links}
     strange = tuple(_strange_rules(netlink, frozenset(own_protocols)))
     return RoutingSnapshot(
         links=links,
-        routes=tuple(_routes(netlink, known, are_trusted=not strange)),
+        routes=tuple(_routes(netlink, known | set(tunnels), are_trusted=not strange)),
         neighbours=tuple(_neighbours(netlink, known)),
         strange_rules=strange,
     )

@@ -86,13 +86,18 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
             ports.close()
 
 
+def engine_options(*interfaces: str, state_dir: Path | None = None) -> EngineOptions:
+    """Return how the native engine sits in a namespace, built here; it may have interfaces for itself."""
+    program = make("espd", source=ESPD) / "espd"
+    return EngineOptions(program=program, interfaces=interfaces, state_dir=state_dir)
+
+
 @asynccontextmanager
 async def open_engine(*interfaces: str) -> AsyncIterator[Datapath]:
     """The native engine, with an espd of its own, which may have interfaces for itself."""
     with fresh_network_namespace(*OUR_ADDRESSES):
         ports = open_ports(PortOptions())
-        options = EngineOptions(program=make("espd", source=ESPD) / "espd", interfaces=interfaces)
-        backend = EngineBackend(options, ports.esp)
+        backend = EngineBackend(engine_options(*interfaces), ports.esp)
         try:
             await backend.start()
             yield backend

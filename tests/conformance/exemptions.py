@@ -13,9 +13,6 @@ EXEMPTIONS: Final = {
     ("engine", "AH over IPv6 that is too big"): (
         "For Linux AH over IPv6 is an extension header: the engine is not told that a packet was too big."
     ),
-    ("engine", "tunnel interfaces"): (
-        "The engine has no tunnel interfaces: SAs and SPD entries with an interface id are refused."
-    ),
     ("engine", "fragments of AH"): (
         "The engine makes no fragments of AH, and reassembles none: what does not fit it fragments before it "
         "protects it."

@@ -5,9 +5,10 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -15,14 +16,14 @@ from scapy.layers.inet import IP, UDP
 from scapy.packet import Raw
 
 from gateway.datapath.backend import DEFAULT_MARK, Acquire, Datapath, DatapathError, ErrorReason
+from gateway.datapath.engine.backend import EngineBackend
 from gateway.datapath.software.backend import SoftwareBackend
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.ipsec.interface import EVERYTHING, TunnelInterface
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import SecurityAssociation
-from tests.conformance.conftest import OPENERS, OUR_ADDRESSES
-from tests.conformance.exemptions import skip_if_named
+from tests.conformance.conftest import OPENERS, OUR_ADDRESSES, engine_options
 from tests.conformance.namespace import fresh_network_namespace
 from tests.conformance.sas import PEER, inbound, outbound, policy
 from tests.conformance.test_traffic import ENGINES, IP_CLASS, Peer, esp_keys, oracle
@@ -41,13 +42,12 @@ IPSEC0 = TunnelInterface(
 BARE = TunnelInterface(name="ipsec0", id=42)
 #: Where the kernel has VRFs for sure.
 IN_GUEST = [pytest.param(name, marks=pytest.mark.guest) for name in ("software", "xfrm")]
-KIND = {"software": "tun", "xfrm": "xfrm"}
+KIND = {"software": "tun", "xfrm": "xfrm", "engine": "tun", "engine_xdp": "tun"}
 
 
 @pytest.fixture(params=ENGINES)
 async def engine_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    skip_if_named(name.removesuffix("_xdp"), "tunnel interfaces")
     return name
 
 
@@ -309,11 +309,13 @@ async def test_interface_that_somebody_removes_is_made_again(engine: Datapath, p
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["still wanted", "not wanted"])
 async def test_interface_outlives_the_agent_until_the_next_one_knows_better(
-    engine_name: str, *, keeps: bool
+    engine_name: str, tmp_path: Path, *, keeps: bool
 ) -> None:
-    backends: dict[str, type[SoftwareBackend | XfrmBackend]] = {
+    backends: dict[str, Callable[[], SoftwareBackend | XfrmBackend | EngineBackend]] = {
         "software": SoftwareBackend,
         "xfrm": XfrmBackend,
+        "engine": lambda: EngineBackend(engine_options(state_dir=tmp_path)),
+        "engine_xdp": lambda: EngineBackend(engine_options("outside", state_dir=tmp_path)),
     }
     with fresh_network_namespace(*OUR_ADDRESSES):
         first = backends[engine_name]()

@@ -48,11 +48,12 @@ from gateway.datapath.engine.adoption import (
     read_life,
 )
 from gateway.datapath.engine.core import EngineError, EventKind
-from gateway.datapath.engine.devices import Devices
+from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
 from gateway.datapath.engine.espd import Espd, Launcher, Life, ProgramLauncher
 from gateway.datapath.engine.espd_sas import EspdSas
 from gateway.datapath.engine.fast_path import FastPath
 from gateway.datapath.engine.installation import limits_of, refusal_of
+from gateway.datapath.engine.interfaces import Interfaces
 from gateway.datapath.engine.options import EngineOptions
 from gateway.datapath.engine.path_errors import PathErrors
 from gateway.datapath.engine.policies import PolicyTable
@@ -130,8 +131,20 @@ class EngineBackend:
         )
         self._sad = Sad(entropy, self._options.inbound_bits)
         self._entries: dict[str, PolicyNote] = {}
-        self._table = PolicyTable(self._espd, self._journal, self._options.tunnels)
         self._devices = Devices(self._espd, self._options.sending)
+        self._network = Network()
+        own = (*self._options.interfaces, *self._options.inner_interfaces)
+        self._interfaces = Interfaces(
+            self._devices,
+            self._network,
+            self._journal,
+            self._place.tag,
+            first_number=FIRST_INTERFACE + len(own),
+            is_routed=bool(own),
+        )
+        self._table = PolicyTable(
+            self._espd, self._journal, self._options.tunnels, self._interfaces.number_of
+        )
         self._sas = EspdSas(
             self._espd,
             self._sad,
@@ -141,11 +154,11 @@ class EngineBackend:
             emit=self._hub.emit,
             expire=lambda held: self._spawn(self._expire(held), "expire"),
             follow_inbound=lambda sa, is_there: self._fast.follow_sa(sa, is_there=is_there),
+            device_of=self._interfaces.number_of,
         )
         self._path_errors = PathErrors(
             self._place.mark, lambda: self._spawn(self._follow_paths(), "follow-paths")
         )
-        self._network = Network()
         self._fast = FastPath(
             self._espd,
             self._devices,
@@ -155,6 +168,7 @@ class EngineBackend:
             folder=None if folder is None else folder / "bpf",
             own_protocol=self._place.routing_protocol,
             ike_per_s=self._options.ike_per_s,
+            tunnels=self._interfaces,
         )
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._protection = Protection(self._network, self._place)
@@ -184,6 +198,7 @@ class EngineBackend:
                 if known is not None:
                     self._sad.keys.fingerprint_key = known.fingerprint_key
                 self._table.adopt_numbers()
+                self._interfaces.adopt_numbers()
                 self._entries = {note.policy.name: note for note in noted_policies(self._journal)}
                 self._journal.begin()
                 for udp in self._esp_sockets:
@@ -192,8 +207,9 @@ class EngineBackend:
                 self._is_useless = life.is_new
                 await self._set_up(life)
                 await self._adopt()
-                await self._protection.start(self._link, self._policies())
-                await self._protection.guard_policies(self._policies())
+                await self._adopt_interfaces()
+                await self._protection.start(self._link, self._steered())
+                await self._protection.guard_policies(self._steered())
                 await self._start_over()
                 self._watch.start()
                 self._path_errors.open()
@@ -239,6 +255,7 @@ class EngineBackend:
             raise HostError(f"espd made no link {self._place.tunnel_device}")
         self._link = link
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
+        await self._interfaces.open_again()
         await self._fast.open()
         _log.info(
             "espd_ready",
@@ -263,6 +280,14 @@ class EngineBackend:
                 lost=len(adopted.lost),
                 not_known=len(adopted.strange),
             )
+
+    async def _adopt_interfaces(self) -> None:
+        """Go on with the tunnel interfaces of the SPD that the last agent left."""
+        await self._interfaces.tunnels.start()
+        refused = await self._interfaces.tunnels.claim(self._policies())
+        for name, error in refused.items():
+            self._interfaces.tunnels.note(name, self._entries[name].policy.interface)
+            _log.warning("tunnel_interface_not_adopted", entry=name, reason=str(error))
 
     async def close(self) -> None:
         """Stop listening. espd goes on with its SAs, and the protection stays.
@@ -299,6 +324,7 @@ class EngineBackend:
         async with self._lock:
             await self._protection.remove()
             await self._espd.stop()
+            await self._interfaces.tunnels.remove_all()
             await self._fast.remove()
             try:
                 self._journal.remove()
@@ -390,12 +416,17 @@ class EngineBackend:
         await self._fit_tunnel_mtu()
 
     async def _fit_tunnel_mtu(self) -> None:
-        """Give the tunnel device the MTU of the narrowest SA: the kernel then fragments and answers itself.
+        """Give tunnel devices the MTU of their narrowest SA: the kernel then fragments and answers itself.
 
         It never goes below 1280: IPv6 would end on the device.
         """
-        mtus = [held.mtu for held in self._sad if held.mtu and not held.is_expired]
-        wanted = max(min(mtus, default=_DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
+        carried: dict[int, int] = {}
+        for held in self._sad:
+            if held.mtu and not held.is_expired:
+                number = held.sa.interface_id
+                carried[number] = min(held.mtu, carried.get(number, held.mtu))
+        wanted = max(carried.pop(0, _DEFAULT_TUNNEL_MTU), _IPV6_MIN_MTU)
+        await self._interfaces.tunnels.fit_mtu(carried)
         if wanted != self._tunnel_mtu:
             try:
                 await self._network.set_mtu(self._link, wanted)
@@ -411,6 +442,10 @@ class EngineBackend:
         policies = (note.policy for note in self._entries.values())
         return tuple(sorted(policies, key=lambda policy: (policy.priority, policy.name)))
 
+    def _steered(self) -> tuple[Policy, ...]:
+        """Return the entries whose traffic is known by its selectors, not by an interface."""
+        return tuple(policy for policy in self._policies() if not policy.interface_id)
+
     def _wanted(self) -> Wanted:
         """Return what espd shall have of the SPD."""
         return compile_spd(self._policies(), self._outbound)
@@ -418,18 +453,22 @@ class EngineBackend:
     async def _put_in_force(self) -> None:
         """Have espd, and XDP, know the SPD."""
         await self._table.put_in_force(self._wanted())
-        self._fast.set_policies(self._policies())
+        self._fast.set_policies(self._steered())
 
     async def _start_over(self) -> None:
         """Tell an espd that was somebody else's, or is new, all of SPD and routing."""
         await self._table.start_over(self._wanted())
-        self._fast.set_policies(self._policies())
+        self._fast.set_policies(self._steered())
         self._fast.forget_routing()
         await self._fast.mirror()
 
-    def _outbound(self, connection: str, child: str) -> tuple[Carrier, ...]:
-        found = self._sad.outbound(connection, child)
-        return tuple(Carrier(held.cookie, held.sa.local_ts, held.sa.remote_ts) for held in found)
+    def _outbound(self, policy: Policy) -> tuple[Carrier, ...]:
+        """Return the SAs that serve an SPD entry, and are of the same interface or of none as it is."""
+        return tuple(
+            Carrier(held.cookie, held.sa.local_ts, held.sa.remote_ts)
+            for held in self._sad.outbound(policy.connection, policy.child)
+            if held.sa.interface_id == policy.interface_id
+        )
 
     async def apply_policies(self, policies: Sequence[Policy], generation: int = 0) -> tuple[ItemResult, ...]:
         """Install or replace SPD entries."""
@@ -439,12 +478,17 @@ class EngineBackend:
             for policy in policies:
                 try:
                     self._generation.check(generation)
-                    _check_policy(policy)
+                    check_policy(policy)
+                    self._interfaces.number_of(policy.interface_id)
                 except DatapathError as error:
                     errors[policy.name] = error
-                else:
+            possible = [policy for policy in policies if policy.name not in errors]
+            errors |= await self._interfaces.tunnels.claim(possible)
+            for policy in possible:
+                if policy.name not in errors:
                     entries[policy.name] = PolicyNote(policy=policy, generation=generation)
             refusal = await self._try_to_protect(entries)
+            await self._tidy_interfaces(policy.name for policy in policies)
             return tuple(
                 ItemResult(name=policy.name, error=errors.get(policy.name) or refusal) for policy in policies
             )
@@ -455,7 +499,17 @@ class EngineBackend:
             gone = frozenset(names)
             kept = {name: note for name, note in self._entries.items() if name not in gone}
             refusal = await self._try_to_protect(kept)
+            await self._tidy_interfaces(names)
             return tuple(ItemResult(name=name, error=refusal) for name in names)
+
+    async def _tidy_interfaces(self, names: Iterable[str]) -> None:
+        """Have interfaces follow SPD entries as they are now."""
+        for name in names:
+            note = self._entries.get(name)
+            self._interfaces.tunnels.note(name, None if note is None else note.policy.interface)
+        await self._interfaces.tunnels.tidy()
+        used = {note.policy.interface_id for note in self._entries.values()}
+        await self._interfaces.keep_only(used | {held.sa.interface_id for held in self._sad})
 
     async def list_policies(self) -> tuple[Policy, ...]:
         """Return the SPD in order."""
@@ -469,14 +523,14 @@ class EngineBackend:
         """
         old, self._entries = self._entries, entries
         try:
-            self._protection.check(self._policies())
-            await self._protection.guard_policies(self._policies())
+            self._protection.check(self._steered())
+            await self._protection.guard_policies(self._steered())
             await self._put_in_force()
-            await self._protection.steer(self._policies())
+            await self._protection.steer(self._steered())
         except (HostError, DatapathError, EngineError) as error:
             self._entries = old
             with contextlib.suppress(HostError, DatapathError, EngineError):
-                await self._protection.guard_policies(self._policies())
+                await self._protection.guard_policies(self._steered())
                 await self._put_in_force()
             if isinstance(error, DatapathError):
                 return error
@@ -502,6 +556,8 @@ class EngineBackend:
             kept = {name: note for name, note in self._entries.items() if note.generation >= generation}
             refusal = await self._try_to_protect(kept)
             await self._sas.take_away(sas)
+            self._interfaces.tunnels.forget_former()
+            await self._tidy_interfaces(policies)
             await self._fit_tunnel_mtu()
             if refusal is not None:
                 raise refusal
@@ -615,7 +671,7 @@ class EngineBackend:
                     await self._set_up(await self._espd.start(self._life))
                     self._tell_lost(await self._sas.records(), reason)
                     await self._start_over()
-                    await self._protection.use_link(self._link, self._policies())
+                    await self._protection.use_link(self._link, self._steered())
                 except (HostError, EngineError, DatapathError) as error:
                     _log.error("espd_not_renewed", reason=str(error))
                     if not self._espd.is_there:
@@ -639,7 +695,8 @@ class EngineBackend:
             try:
                 if not await self._network.is_up(self._link):
                     await self._network.bring_up(self._link, mtu_bytes=self._tunnel_mtu, link_local=False)
-                await self._protection.steer_again(self._policies())
+                await self._protection.steer_again(self._steered())
+                await self._interfaces.follow()
                 await self._fast.mirror()
             except (HostError, DatapathError, EngineError) as error:
                 _log.warning("routing_failed", reason=str(error))
@@ -671,17 +728,3 @@ class EngineBackend:
 def _address(octets: Iterable[int], family: int) -> IpAddress:
     packed = bytes(octets)
     return ip_address(packed[:4] if family == 4 else packed)
-
-
-def _check_policy(policy: Policy) -> None:
-    """Check what an SPD entry needs.
-
-    Raises:
-        DatapathError: It makes no sense here.
-    """
-    if policy.interface_id:
-        raise DatapathError(
-            ErrorReason.MODE_UNSUPPORTED,
-            f"interface id {policy.interface_id}: the native engine has no traffic of virtual interfaces",
-        )
-    check_policy(policy)

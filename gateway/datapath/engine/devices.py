@@ -1,6 +1,7 @@
 """The devices that espd has, and how packets come in and go out there."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,10 +77,16 @@ class Devices:
         self._espd = espd
         self._sending = _SENDING[sending]
         self._opened: dict[int, Opened] = {}
+        self._tunnels: set[int] = set()
+        """Those of route-based tunnels."""
 
     def in_words(self) -> str:
-        """Return how packets come in and go out, for an operator."""
-        return "; ".join(str(opened) for opened in self._opened.values())
+        """Return how packets come in and go out, for an operator; all tunnels do it as the first device."""
+        return "; ".join(
+            str(opened)
+            for number, opened in self._opened.items()
+            if number not in self._tunnels or opened.receives is None
+        )
 
     async def open_all(self, tunnel_device: str) -> int:
         """Open the devices that are always there; return the index of the tunnel device's link.
@@ -88,6 +95,7 @@ class Devices:
             EngineError: espd refused.
         """
         self._opened.clear()
+        self._tunnels.clear()
         link = await self._open(
             "tunnel device",
             p.Device(
@@ -139,6 +147,35 @@ class Devices:
         await self._open(link.name, message, _RECEIVING, self._sending, [steered.sockets_fd])
         if steered.reason:
             self._opened[number].why = "; ".join(filter(None, (steered.reason, self._opened[number].why)))
+
+    async def open_tunnel(self, number: int, name: str, *, is_routed: bool) -> int:
+        """Open the TUN device of a route-based tunnel, unless it is open; return the index of its link.
+
+        Args:
+            number: Of the device.
+            name: Of its link.
+            is_routed: Whether espd's routes may lead what its SAs bring elsewhere.
+
+        Raises:
+            EngineError: espd refused.
+        """
+        flags = p.DeviceFlag.CLEAR | p.DeviceFlag.OFFLOAD | p.DeviceFlag.TUNNEL
+        if is_routed:
+            flags |= p.DeviceFlag.ROUTED
+        message = p.Device(device=number, name=name.encode(), flags=flags, mtu=_MAX_MTU, queues=1)
+        self._tunnels.add(number)
+        return await self._open(name, message, [p.IoKind.TUN], [p.IoKind.TUN])
+
+    async def close(self, number: int) -> None:
+        """Close a device; that it is not there is no error.
+
+        Raises:
+            EngineError: espd is gone.
+        """
+        self._opened.pop(number, None)
+        self._tunnels.discard(number)
+        with suppress(p.EspdRefused):
+            await self._espd.do(p.MessageType.DEVICE_REMOVE, p.DeviceName(device=number))
 
     def note_kernel(self, number: int, name: str, why: str) -> None:
         """Note that an interface is left to the kernel."""

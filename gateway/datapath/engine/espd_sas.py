@@ -52,6 +52,8 @@ class EspdSas:
         has_udp: Whether ESP in UDP comes in.
         emit: Tells the subscribers.
         expire: Called when an SA's time is over.
+        follow_inbound: Is told which inbound SAs there are.
+        device_of: Returns the device of an interface id; raises `DatapathError` where there is none.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class EspdSas:
         emit: Callable[[DatapathEvent], None],
         expire: Callable[[Held], None],
         follow_inbound: Callable[[SecurityAssociation, bool], None],
+        device_of: Callable[[int], int],
     ) -> None:
         self._espd = espd
         self._sad = sad
@@ -74,6 +77,7 @@ class EspdSas:
         self._emit = emit
         self._expire = expire
         self._follow_inbound = follow_inbound
+        self._device_of = device_of
         self._gone_drops: Counter[DropReason] = Counter()
         """Of SAs that are not in espd any more, in its life."""
 
@@ -137,11 +141,7 @@ class EspdSas:
     def _check(self, sa: SecurityAssociation) -> None:
         first_wanted(sa.placement, (Engine.ENGINE,))
         check_no_marks(sa.mark, sa.set_mark)
-        if sa.interface_id:
-            raise DatapathError(
-                ErrorReason.MODE_UNSUPPORTED,
-                f"interface id {sa.interface_id}: the native engine has no traffic of virtual interfaces",
-            )
+        self._device_of(sa.interface_id)
         if sa.encapsulation is not None and sa.protocol is IpsecProtocol.AH:
             # The ICV covers the addresses, which a NAT changes (RFC 4302 §3.3.3, RFC 3948 §1).
             raise DatapathError(
@@ -154,6 +154,7 @@ class EspdSas:
             )
 
     async def _add(self, held: Held, message: p.SaMessage) -> DatapathError | None:
+        message.device = self._device_of(held.sa.interface_id)
         try:
             await self._espd.ask(p.MessageType.SA_ADD, message, p.SaReply)
         except EngineError as error:

@@ -9,7 +9,6 @@ The caller holds its lock in every call that is awaited.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
 from gateway.datapath.engine.espd import Espd
+from gateway.datapath.engine.interfaces import Interfaces
 from gateway.datapath.engine.xdp_steering import Side, SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
 from gateway.host.bpf.abi import InboundSa, Spi
@@ -67,6 +67,7 @@ class FastPath:
         folder: Where XDP programs outlive us, if we may mount a bpffs there; or `None`.
         own_protocol: rtm_protocol of the rules that lead to espd's tunnel device.
         ike_per_s: So many first IKE messages may come in a second from one /24 or /56; 0: any number.
+        tunnels: Devices that routes may lead to too, and that stay; borrowed.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class FastPath:
         folder: Path | None,
         own_protocol: int,
         ike_per_s: int,
+        tunnels: Interfaces,
     ) -> None:
         self._espd = espd
         self._devices = devices
@@ -93,6 +95,7 @@ class FastPath:
         self._numbers = {name: number for number, name in enumerate(self._sides, start=FIRST_INTERFACE)}
         self._folder = folder
         self._own_protocol = own_protocol
+        self._tunnels = tunnels
         self._steering: XdpSteering | None = None
         self._opened: dict[int, int] = {}
         """Links, by index, and what number they have as devices."""
@@ -140,8 +143,8 @@ class FastPath:
             return
         await self._network.run(lambda _: self._open_steering())
         for number in range(FIRST_INTERFACE + len(self._numbers), p.MAX_DEVICES + 1):
-            with suppress(p.EspdRefused):
-                await self._espd.do(p.MessageType.DEVICE_REMOVE, p.DeviceName(device=number))
+            if number not in self._tunnels.numbers:
+                await self._devices.close(number)
         await self._open_missing(await self._read())
 
     def _open_steering(self) -> None:
@@ -271,11 +274,13 @@ class FastPath:
 
     async def _read(self) -> RoutingSnapshot:
         return await self._network.run(
-            lambda netlink: read_routing(netlink, own_protocols=[self._own_protocol])
+            lambda netlink: read_routing(
+                netlink, own_protocols=[self._own_protocol], tunnels=self._tunnels.links
+            )
         )
 
     def _hop(self, route: MirroredRoute) -> _Hop:
-        device = self._opened.get(route.link, 0)
+        device = self._opened.get(route.link, 0) or self._tunnels.links.get(route.link, 0)
         if route.way is not Way.FORWARD or not device:
             return _Hop(_KINDS.get(route.way, p.RouteKind.LOCAL))
         return _Hop(p.RouteKind.FORWARD, device, route.gateway, route.mtu_bytes)

@@ -6,7 +6,7 @@ uses the same, so that no packet takes another tunnel while it puts its SPD in f
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from gateway.datapath.backend import DatapathError, ErrorReason
@@ -39,10 +39,14 @@ class PolicyTable:
         espd: Borrowed.
         journal: Borrowed; read already.
         max_tunnels: Numbers go from 1 to this.
+        device_of: Returns the device of an interface id; 0 for none.
     """
 
-    def __init__(self, espd: Espd, journal: Journal, max_tunnels: int) -> None:
+    def __init__(
+        self, espd: Espd, journal: Journal, max_tunnels: int, device_of: Callable[[int], int]
+    ) -> None:
         self._espd = espd
+        self._device_of = device_of
         self._journal = journal
         self._max_tunnels = max_tunnels
         self._entries: dict[int, _Placed] = {}
@@ -181,6 +185,7 @@ class PolicyTable:
             order=placed.order,
             policy=number,
             tunnel=self._tunnel_number(entry.tunnel) if entry.tunnel else 0,
+            device=self._device_of(entry.interface_id),
             action=_ACTIONS[entry.action],
             acquire=entry.acquire,
             local_selectors=len(entry.local_ts),

@@ -40,6 +40,8 @@ class EngineEntry:
     """Of PROTECT: the key of its tunnel; empty otherwise."""
     local_ts: Selectors
     remote_ts: Selectors
+    interface_id: int = 0
+    """Of the tunnel interface whose traffic it is about; 0: of all others."""
 
 
 class Wanted(NamedTuple):
@@ -51,12 +53,12 @@ class Wanted(NamedTuple):
     """The SA of each tunnel; 0: none."""
 
 
-def compile_spd(policies: Iterable[Policy], outbound: Callable[[str, str], Sequence[Carrier]]) -> Wanted:
+def compile_spd(policies: Iterable[Policy], outbound: Callable[[Policy], Sequence[Carrier]]) -> Wanted:
     """Return what an ordered SPD is in espd.
 
     Args:
         policies: In order.
-        outbound: Returns the outbound SAs of a (connection, child), the newest first.
+        outbound: Returns the outbound SAs that serve an entry, the newest first.
     """
     entries: list[EngineEntry] = []
     tunnels: dict[str, int] = {}
@@ -65,7 +67,7 @@ def compile_spd(policies: Iterable[Policy], outbound: Callable[[str, str], Seque
             entries += _entries(policy, "", policy.local_ts, policy.remote_ts)
             continue
         base = 0
-        for carrier in outbound(policy.connection, policy.child):
+        for carrier in outbound(policy):
             if _permits_all(carrier, policy):
                 base = carrier.cookie
                 break
@@ -100,6 +102,7 @@ def _entries(policy: Policy, tunnel: str, local_ts: Selectors, remote_ts: Select
             tunnel=tunnel,
             local_ts=local,
             remote_ts=remote,
+            interface_id=policy.interface_id,
         )
 
 

@@ -30,15 +30,17 @@ class Interfaces:
     """
 
     def __init__(self, network: Network, tag: str, carry: Callable[[bytes, int], None]) -> None:
-        kind = TunnelKind(kind=TUN, make=self._open, leave=self._destroy, let_go=self._close)
+        kind = TunnelKind(kind=TUN, make=self._open, leave=self._destroy, let_go=self._let_go)
         self.tunnels = Tunnels(network, kind, tag)
         self._carry = carry
         self._devices: dict[str, Tun] = {}
         self._by_id: dict[int, Tun] = {}
 
     async def _open(self, interface: TunnelInterface) -> None:
-        if interface.name in self._devices:
+        known = self._devices.get(interface.name)
+        if known is not None and self._by_id.get(interface.id) is known:
             return
+        self._close(interface.name)  # it had another id
         tun = Tun(interface.name, is_persistent=True)
         self._devices[interface.name] = self._by_id[interface.id] = tun
         asyncio.get_running_loop().add_reader(tun.descriptor, self._on_packets, tun, interface.id)
@@ -60,12 +62,15 @@ class Interfaces:
         tun = self._by_id.get(number)
         return tun is not None and tun.write(packet)
 
-    def _destroy(self, name: str) -> None:
+    async def _destroy(self, name: str) -> None:
         tun = self._devices.get(name)
         if tun is not None:
             with contextlib.suppress(OSError):
                 tun.end_persistence()
             self._close(name)
+
+    async def _let_go(self, name: str) -> None:
+        self._close(name)
 
     def _close(self, name: str) -> None:
         """Stop reading a device, which stays."""

@@ -278,17 +278,17 @@ def test_a_backend_without_udp_sockets_refuses_encapsulation_and_small_windows_a
     assert why(outbound(esn=True), Engine.KERNEL, machine)[0] == "ESN"
 
 
-def test_traffic_of_a_tunnel_interface_goes_past_the_native_engine() -> None:
-    native = replace(SOFTWARE, name="engine", engines=(Engine.ENGINE,))
-    machine = Surroundings(abilities=(*backend_abilities(native), *backend_abilities(SOFTWARE)))
-    wish = Placement(prefer=(Engine.ENGINE, Engine.SOFTWARE))
+def test_traffic_of_a_tunnel_interface_goes_past_an_engine_in_xdp() -> None:
+    in_xdp = replace(SOFTWARE, name="xdp", engines=(Engine.XDP,))
+    machine = Surroundings(abilities=(*backend_abilities(in_xdp), *backend_abilities(SOFTWARE)))
+    wish = Placement(prefer=(Engine.XDP, Engine.SOFTWARE))
 
     choice = choose(outbound(interface_id=42, placement=wish), machine)
 
     assert choice.ability is not None
     assert choice.ability.engine is Engine.SOFTWARE
-    assert in_words(choice.refusals) == "engine: SELECTOR: the native engine has no tunnel interfaces"
-    assert first_engines(wish.wanted, machine) == (Engine.ENGINE, Engine.SOFTWARE)
+    assert in_words(choice.refusals) == "xdp: SELECTOR: the XDP datapath has no tunnel interfaces"
+    assert first_engines(wish.wanted, machine) == (Engine.XDP, Engine.SOFTWARE)
     assert first_engines(wish.wanted, machine, has_interface=True) == (Engine.SOFTWARE,)
 
 
@@ -300,7 +300,7 @@ def test_engines_of_a_wish_without_an_sa_are_those_that_are_open() -> None:
 
 def test_every_check_has_a_sentence_that_names_what_was_asked() -> None:
     nothing = Ability(
-        engine=Engine.ENGINE,
+        engine=Engine.XDP,
         place="the kernel",
         protocols=frozenset(),
         directions=frozenset(),
