@@ -24,7 +24,7 @@ from gateway.datapath.engine.records import (
     Selector,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 REPLY: Final = 0x8000
 EVENT_FIRST: Final = 0x4000
 REASON_BYTES: Final = 160

@@ -38,6 +38,7 @@
 
 #include "io.h"
 #include "io_probe.h"
+#include "link_state.h"
 
 #define MAX_BURST         1024u
 #define MIN_BYTES         22u /* a link header and a number */
@@ -417,6 +418,7 @@ int main(int argc, char **argv)
 	if (!bench.burst || bench.burst > MAX_BURST || bench.bytes < MIN_BYTES ||
 	    bench.bytes + GW_FRAME_DATA > bench.frame_bytes)
 		bench_end("io_bench", "the burst or the frame has an impossible size");
+	gw_link_keep_counters();
 	bench_set_up(&bench);
 	bench_run(&bench);
 	gw_pool_clear(&bench.pool);

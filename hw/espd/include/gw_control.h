@@ -28,7 +28,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "the control socket speaks little-endian");
 
 /* Changed with every change of a struct; GW_DROP_REASON_COUNT is part of them and told apart. */
-#define GW_CONTROL_VERSION 2
+#define GW_CONTROL_VERSION 3
 
 #define GW_REPLY        0x8000
 #define GW_EVENT_FIRST  0x4000

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "build_id.h"
+#include "link_state.h"
 #include "succession.h"
 #include "sandbox.h"
 
@@ -111,6 +112,7 @@ static int confine(void)
 
 	if (error)
 		return fail("cannot drop privileges", error, "");
+	gw_link_keep_counters();
 	/* Sanitizers read files and need more system calls; theirs is no build to be used. */
 	if (IS_SANITIZED)
 		return 0;

@@ -290,13 +290,13 @@ static void gw_xdp_add_kernel_losses(struct gw_io_xdp *xdp, struct gw_io_counter
 /* Ask what the link dropped, where we have sent since. */
 static void gw_xdp_read_link(struct gw_io_xdp *xdp)
 {
-	struct gw_link_state link;
+	uint64_t dropped;
 
 	if (!xdp->counts_link || xdp->counters.sent_packets == xdp->sent_before)
 		return;
 	xdp->sent_before = xdp->counters.sent_packets;
-	if (!gw_link_read(xdp->link_fd, xdp->ifindex, &link))
-		xdp->link_dropped = link.tx_dropped;
+	if (!gw_link_dropped(xdp->link_fd, xdp->ifindex, &dropped))
+		xdp->link_dropped = dropped;
 }
 
 static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
@@ -503,7 +503,7 @@ static void gw_xdp_close(struct gw_io *io)
 
 static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *options, char *why)
 {
-	struct gw_link_state link;
+	uint64_t dropped = 0;
 	int error;
 
 	xdp->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -515,10 +515,10 @@ static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *opti
 		return gw_xdp_fail(why, "rtnetlink", -xdp->link_fd);
 	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, why);
 	if (!error)
-		error = gw_link_read(xdp->link_fd, xdp->ifindex, &link);
+		error = gw_link_dropped(xdp->link_fd, xdp->ifindex, &dropped);
 	if (error)
 		return error;
-	xdp->link_dropped = xdp->link_dropped_before = link.tx_dropped;
+	xdp->link_dropped = xdp->link_dropped_before = dropped;
 	error = gw_xdp_make_rings(xdp, why);
 	if (!error)
 		error = gw_xdp_map_rings(xdp, why);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One question to the kernel, and its answer. */
+/* Questions to the kernel about one link, and their answers. */
 #include "link_state.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -72,6 +75,95 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state)
 		return -EPROTO;
 	gw_link_parse(header, state);
 	return 0;
+}
+
+/* --- without the lock of all links */
+
+#define COUNTERS_FILE "/proc/thread-self/net/dev"
+/* The kernel writes whole lines, as many as fit a page. */
+#define PORTION_BYTES 4096
+/* "  eth0: " and the columns of what was received before that of what was sent and dropped. */
+#define COLUMN 11
+
+static int counters_fd = -1;
+/* Threads that read in turn at their offsets would have the kernel begin anew each time. */
+static pthread_mutex_t counters_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void gw_link_keep_counters(void)
+{
+	counters_fd = open(COUNTERS_FILE, O_RDONLY | O_CLOEXEC);
+}
+
+/* Read the counter out of a line, if it is of the link. */
+static bool parse_line(const char *line, const char *name, uint64_t *tx_dropped)
+{
+	size_t length = strlen(name);
+	char *rest;
+
+	line += strspn(line, " ");
+	if (strncmp(line, name, length) != 0 || line[length] != ':')
+		return false;
+	rest = (char *)(uintptr_t)line + length + 1;
+	for (int column = 0; column < COLUMN; column++)
+		strtoull(rest, &rest, 10);
+	*tx_dropped = strtoull(rest, &rest, 10);
+	return true;
+}
+
+/* Find the link's line in a portion, and leave there what begins the next. */
+static bool find_line(char *text, const char *name, uint64_t *tx_dropped)
+{
+	char *line = text, *end;
+
+	for (; (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		if (parse_line(line, name, tx_dropped))
+			return true;
+	}
+	memmove(text, line, strlen(line) + 1);
+	return false;
+}
+
+static int read_counters(const char *name, uint64_t *tx_dropped)
+{
+	char text[2 * PORTION_BYTES + 1] = "";
+	off_t offset = 0;
+	ssize_t got;
+
+	do {
+		size_t begun = strlen(text);
+
+		if (begun > PORTION_BYTES)
+			return -EPROTO;
+		got = pread(counters_fd, text + begun, PORTION_BYTES, offset);
+		if (got < 0)
+			return -errno;
+		offset += got;
+		text[begun + (size_t)got] = '\0';
+		if (find_line(text, name, tx_dropped))
+			return 0;
+	} while (got > 0);
+	return -ENODEV;
+}
+
+int gw_link_dropped(int netlink_fd, uint32_t ifindex, uint64_t *tx_dropped)
+{
+	struct ifreq request = {.ifr_ifindex = (int)ifindex};
+	struct gw_link_state state = {0};
+	int error;
+
+	if (counters_fd < 0) {
+		error = gw_link_read(netlink_fd, ifindex, &state);
+		*tx_dropped = state.tx_dropped;
+		return error;
+	}
+	/* Any socket will do. The name may have changed. */
+	if (ioctl(netlink_fd, SIOCGIFNAME, &request))
+		return -errno;
+	pthread_mutex_lock(&counters_lock);
+	error = read_counters(request.ifr_name, tx_dropped);
+	pthread_mutex_unlock(&counters_lock);
+	return error;
 }
 
 int gw_link_require(int netlink_fd, uint32_t ifindex, const char *name, char *why)

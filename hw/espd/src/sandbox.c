@@ -119,6 +119,7 @@ int gw_hide_files(void)
 static const uint16_t allowed[] = {
 	/* packets */
 	SYS_read,
+	SYS_pread64,
 	SYS_write,
 	SYS_readv,
 	SYS_writev,

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What I/O methods are made of: when losses are too many, rings at the end of their count, frames. */
 #include <errno.h>
+#include <net/if.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "io.h"
 #include "io_loss.h"
+#include "link_state.h"
 #include "tap.h"
 #include "xsk_ring.h"
 
@@ -108,8 +110,34 @@ static void test_a_pool_over_a_map(void)
 	tap_check(gw_pool_init_map(&pool, -1, 8, 1000) == -EINVAL, "frames are of a power of two");
 }
 
+/* Every link of this machine, by the file and by netlink; what they drop meanwhile lies between. */
+static void test_counters_of_links(void)
+{
+	struct if_nameindex *links = if_nameindex();
+	int netlink = gw_link_open();
+	uint64_t dropped = 0;
+	bool same = true;
+	int count = 0;
+
+	gw_link_keep_counters();
+	for (; links[count].if_index; count++) {
+		struct gw_link_state before = {0}, after = {0};
+
+		if (gw_link_read(netlink, links[count].if_index, &before) ||
+		    gw_link_dropped(netlink, links[count].if_index, &dropped) ||
+		    gw_link_read(netlink, links[count].if_index, &after))
+			continue; /* it went meanwhile */
+		same &= before.tx_dropped <= dropped && dropped <= after.tx_dropped;
+	}
+	tap_check(same && count > 0, "the file says of every link what netlink says");
+	tap_check(gw_link_dropped(netlink, 0x7ffffffe, &dropped) == -ENODEV, "no such link");
+	if_freenameindex(links);
+	close(netlink);
+}
+
 int main(void)
 {
+	test_counters_of_links();
 	test_loss();
 	test_loss_while_down();
 	test_rings_wrap();
