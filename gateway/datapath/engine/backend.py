@@ -212,6 +212,7 @@ class EngineBackend:
                 await self._protection.guard_policies(self._steered())
                 await self._start_over()
                 self._watch.start()
+                self._fast.watch(lambda: self._spawn(self._follow_routing(), "follow-routing"))
                 self._path_errors.open()
                 self._is_useless = False
         except (EngineError, OSError, DatapathError) as error:
@@ -710,6 +711,13 @@ class EngineBackend:
     async def _follow_paths(self) -> None:
         async with self._lock:
             await self._measure_paths()
+            try:
+                await self._fast.look_after()
+            except (HostError, EngineError) as error:
+                _log.warning("routing_failed", reason=str(error))
+
+    async def _follow_routing(self) -> None:
+        async with self._lock:
             try:
                 await self._fast.mirror()
             except (HostError, EngineError) as error:

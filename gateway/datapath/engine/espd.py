@@ -11,8 +11,9 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -26,7 +27,9 @@ from gateway.observe.logs import get_logger
 _log = get_logger(__name__)
 
 R = TypeVar("R", bound=p.ReplyMessage)
+T = TypeVar("T")
 
+_AT_ONCE: Final = 256
 START_S: Final = 5.0
 """How long espd may take from its start to its first answer."""
 _LOOK_S: Final = 0.01
@@ -39,6 +42,13 @@ _SOCKET_MASK: Final = 0o177
 
 SOCKET_NAME: Final = "espd.sock"
 """Where it listens, in the run directory of its agent."""
+
+
+def batches(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield items in portions for which requests may be under way together."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, _AT_ONCE)):
+        yield batch
 
 
 def espd_path() -> Path:

@@ -3,9 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from gateway.datapath.backend import (
     DatapathError,
@@ -20,7 +19,7 @@ from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.adoption import forget_sa, note_sa
 from gateway.datapath.engine.connection import EspdGoneError
 from gateway.datapath.engine.core import EngineError, drops_of, put_bytes
-from gateway.datapath.engine.espd import Espd
+from gateway.datapath.engine.espd import Espd, batches
 from gateway.datapath.engine.installation import RESERVED_PACKETS, counters_of, refusal_of, sa_message
 from gateway.datapath.engine.sad import Held, Sad, without_keys
 from gateway.datapath.journal import Journal
@@ -34,10 +33,6 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
 
-T = TypeVar("T")
-
-_AT_ONCE: Final = 256
-"""Requests that are under way together."""
 _DEFAULT_PATH_MTU: Final = 1500
 
 
@@ -97,7 +92,7 @@ class EspdSas:
             else:
                 if found is not None:
                     prepared.append((index, *found))
-        for batch in _batches(prepared):
+        for batch in batches(prepared):
             answers = await asyncio.gather(*(self._add(held, message) for _, held, message in batch))
             errors |= {index: answer for (index, _, _), answer in zip(batch, answers, strict=True)}
         return [errors.get(index) for index in range(len(sas))]
@@ -187,7 +182,7 @@ class EspdSas:
     async def take_away(self, gone: Iterable[Held]) -> dict[SaId, SaCounters]:
         """Take SAs out of espd, and return what they had counted; espd may be gone, and they with it."""
         counted: dict[SaId, SaCounters] = {}
-        for batch in _batches(gone):
+        for batch in batches(gone):
             for held, counters in zip(
                 batch, await asyncio.gather(*(self.take_out(held) for held in batch)), strict=True
             ):
@@ -215,7 +210,7 @@ class EspdSas:
         Raises:
             EngineError: espd refused, or is gone.
         """
-        for batch in _batches(cookies):
+        for batch in batches(cookies):
             await asyncio.gather(
                 *(
                     self._espd.ask(p.MessageType.SA_REMOVE, p.SaName(cookie=cookie), p.SaStateReply)
@@ -281,7 +276,7 @@ class EspdSas:
         changed = [held for held in outbound if held.final is None and self._measure(held, known)]
         for held in changed:
             held.mtu = effective_mtu(held.sa, held.path_mtu)
-        for batch in _batches(changed):
+        for batch in batches(changed):
             answers = await asyncio.gather(
                 *(
                     self._espd.do(
@@ -356,9 +351,3 @@ def _peer_of(sa: SecurityAssociation) -> tuple[IpAddress, int]:
     if sa.direction is Direction.INBOUND:
         return sa.source, ports.source_port if ports else 0
     return sa.destination, ports.destination_port if ports else 0
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, _AT_ONCE)):
-        yield batch

@@ -8,7 +8,8 @@ route that the mirror cannot say, costs speed and nothing else. Protection does 
 The caller holds its lock in every call that is awaited.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ from pyroute2 import IPRoute
 from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
 from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
-from gateway.datapath.engine.espd import Espd
+from gateway.datapath.engine.espd import Espd, batches
 from gateway.datapath.engine.interfaces import Interfaces
 from gateway.datapath.engine.xdp_steering import Side, SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
@@ -26,13 +27,15 @@ from gateway.host.bpf.abi import InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
 from gateway.host.bpf.live import LiveFrames, load_live_frames
 from gateway.host.errors import HostError
-from gateway.host.network import IpAddress, IpNetwork, Network
+from gateway.host.network import IpAddress, Network
+from gateway.host.route_messages import Prefix
 from gateway.host.routing_mirror import (
     MirroredLink,
+    MirroredNeighbour,
     MirroredRoute,
-    RoutingSnapshot,
+    RoutingChange,
+    RoutingMirror,
     Way,
-    read_routing,
     use_neighbours,
 )
 from gateway.ipsec.drop_reason import DropReason
@@ -42,6 +45,8 @@ from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
 
+_SETTLE_S: Final = 0.05
+"""Changes come in bursts: all within this time of the first are mirrored together."""
 _KINDS: Final = {Way.KERNEL: p.RouteKind.LOCAL, Way.UNREACHABLE: p.RouteKind.UNREACHABLE}
 
 
@@ -51,7 +56,7 @@ class _Hop:
 
     kind: p.RouteKind
     device: int = 0
-    gateway: IpAddress | None = None
+    gateway: bytes = b""
     mtu_bytes: int = 0
 
 
@@ -94,13 +99,21 @@ class FastPath:
         self._ike_per_s = ike_per_s
         self._numbers = {name: number for number, name in enumerate(self._sides, start=FIRST_INTERFACE)}
         self._folder = folder
-        self._own_protocol = own_protocol
         self._tunnels = tunnels
         self._steering: XdpSteering | None = None
         self._opened: dict[int, int] = {}
         """Links, by index, and what number they have as devices."""
-        self._hops: dict[IpNetwork, _Hop] = {}
+        self._mirror = RoutingMirror([own_protocol])
+        self._hops: dict[Prefix, _Hop] = {}
+        self._ways: dict[int, int] = {}
+        """Devices of links, as `_hops` has them."""
         self._neighbours: dict[tuple[int, IpAddress], bytes] = {}
+        self._is_sure = False
+        """Whether espd has what we think."""
+        self._follow: Callable[[], object] | None = None
+        self._descriptor: int | None = None
+        """Of the mirror, while it is waited for."""
+        self._settling: asyncio.TimerHandle | None = None
 
     # --- life ---------------------------------------------------------------------------------------
 
@@ -145,7 +158,9 @@ class FastPath:
         for number in range(FIRST_INTERFACE + len(self._numbers), p.MAX_DEVICES + 1):
             if number not in self._tunnels.numbers:
                 await self._devices.close(number)
-        await self._open_missing(await self._read())
+        change = await self._network.run(self._mirror.follow)
+        self._is_sure = False
+        await self._open_missing(change.links)
 
     def _open_steering(self) -> None:
         if self._steering is not None:
@@ -162,13 +177,13 @@ class FastPath:
                 self._steering = steering
                 return
 
-    async def _open_missing(self, routing: RoutingSnapshot) -> None:
+    async def _open_missing(self, links: Collection[MirroredLink]) -> None:
         """Open the interfaces that are up and not ours yet; those that are down or gone are the kernel's."""
         if self._steering is None:
             return
-        for index in self._opened.keys() - {link.index for link in routing.links}:
+        for index in self._opened.keys() - {link.index for link in links}:
             del self._opened[index]
-        for link in routing.links:
+        for link in links:
             number = self._numbers.get(link.name)
             if number is None or link.index in self._opened:
                 continue
@@ -188,6 +203,10 @@ class FastPath:
         if self._steering is not None:
             self._steering.close()
             self._steering = None
+        if self._settling is not None:
+            self._settling.cancel()
+        self._listen_no_more()
+        self._mirror.close()
 
     async def remove(self) -> None:
         """Detach every program, those of a former life too.
@@ -250,6 +269,7 @@ class FastPath:
         """Note that espd knows no routes and neighbours any more."""
         self._hops.clear()
         self._neighbours.clear()
+        self._is_sure = False
 
     async def mirror(self) -> None:
         """Tell espd what has changed in the routing of this machine.
@@ -260,46 +280,122 @@ class FastPath:
         """
         if not self._numbers or self._steering is None:
             return
-        routing = await self._read()
-        await self._open_missing(routing)
-        self._steering.set_addresses(item.address for item in await self._network.addresses())
-        ours = [item for item in routing.neighbours if item.link in self._opened]
-        hops = {route.destination: self._hop(route) for route in routing.routes}
-        neighbours = {(self._opened[item.link], item.address): item.mac for item in ours}
-        if (hops, neighbours) != (self._hops, self._neighbours):
-            await self._change_hops(hops)
-            await self._change_neighbours(neighbours)
+        is_sure, self._is_sure = self._is_sure, False
+        try:
+            change = await self._network.run(self._mirror.follow)
+        finally:
+            self._listen()
+        await self._open_missing(change.links)
+        addresses = await self._network.addresses()
+        self._steering.set_addresses(item.address for item in addresses)
+        ours = [item for item in change.neighbours if item.link in self._opened]
+        is_new = await self._change_routes(change, is_sure=is_sure)
+        if await self._change_neighbours(ours) or is_new:
             await self._espd.do(p.MessageType.COMMIT, p.Plain())
+        self._is_sure = True
+
+    async def look_after(self) -> None:
+        """Mirror, and have the kernel look after the neighbours that we send to: to be called now and then.
+
+        Raises:
+            EngineError: espd is gone, or has no room.
+            HostError: The kernel does not tell the routing.
+        """
+        await self.mirror()
+        ours = [
+            item
+            for item in self._mirror.neighbours
+            if (self._opened.get(item.link), item.address) in self._neighbours
+        ]
         await self._network.run(lambda netlink: use_neighbours(netlink, ours))
 
-    async def _read(self) -> RoutingSnapshot:
-        return await self._network.run(
-            lambda netlink: read_routing(
-                netlink, own_protocols=[self._own_protocol], tunnels=self._tunnels.links
-            )
-        )
+    def watch(self, follow: Callable[[], object]) -> None:
+        """Have `follow` called in the event loop when there is something to mirror, until `close`."""
+        self._follow = follow
+        self._listen()
 
-    def _hop(self, route: MirroredRoute) -> _Hop:
-        device = self._opened.get(route.link, 0) or self._tunnels.links.get(route.link, 0)
+    def _listen(self) -> None:
+        """Await the next change; those that are not mirrored yet count as one."""
+        if self._follow is not None and self._numbers and self._descriptor is None:
+            self._descriptor = self._mirror.open()
+            asyncio.get_running_loop().add_reader(self._descriptor, self._on_change)
+
+    def _on_change(self) -> None:
+        self._listen_no_more()
+        assert self._follow is not None
+        self._settling = asyncio.get_running_loop().call_later(_SETTLE_S, self._follow)
+
+    def _listen_no_more(self) -> None:
+        if self._descriptor is not None:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            self._descriptor = None
+
+    def _hop(self, route: MirroredRoute | None) -> _Hop | None:
+        if route is None:
+            return None
+        device = self._ways.get(route.link, 0)
         if route.way is not Way.FORWARD or not device:
             return _Hop(_KINDS.get(route.way, p.RouteKind.LOCAL))
         return _Hop(p.RouteKind.FORWARD, device, route.gateway, route.mtu_bytes)
 
-    async def _change_hops(self, wanted: dict[IpNetwork, _Hop]) -> None:
-        for prefix in self._hops.keys() - wanted.keys():
-            await self._espd.do(p.MessageType.ROUTE_REMOVE, _route_message(prefix, self._hops[prefix]))
-        for prefix, hop in wanted.items():
-            if self._hops.get(prefix) != hop:
-                await self._espd.do(p.MessageType.ROUTE_SET, _route_message(prefix, hop))
-        self._hops = wanted
+    async def _change_routes(self, change: RoutingChange, *, is_sure: bool) -> bool:
+        """Tell espd routes that are new, others or gone; return whether there are any.
 
-    async def _change_neighbours(self, wanted: dict[tuple[int, IpAddress], bytes]) -> None:
-        for key in self._neighbours.keys() - wanted.keys():
-            await self._espd.do(p.MessageType.NEIGHBOUR_REMOVE, _neighbour_message(*key, bytes(6)))
-        for key, mac in wanted.items():
-            if self._neighbours.get(key) != mac:
-                await self._espd.do(p.MessageType.NEIGHBOUR_SET, _neighbour_message(*key, mac))
+        Args:
+            change: Of the routing.
+            is_sure: Whether espd has in force what we think, and nothing else was told it since.
+        """
+        ways = {**self._tunnels.links, **self._opened}
+        prefixes: Collection[Prefix] = change.prefixes
+        if not is_sure or change.is_whole or ways != self._ways:
+            prefixes = {*self._mirror.prefixes, *self._hops}
+        self._ways = ways
+        gone: list[Prefix] = []
+        told: list[tuple[Prefix, _Hop]] = []
+        for prefix in prefixes:
+            hop = self._hop(self._mirror.route(prefix))
+            if hop is None and prefix in self._hops:
+                gone.append(prefix)
+            elif hop is not None and self._hops.get(prefix) != hop:
+                told.append((prefix, hop))
+        # espd keeps them in this order: what comes in it needs no place made for it.
+        told.sort(key=_place)
+        await self._tell(
+            p.MessageType.ROUTE_REMOVE, (_route_message(prefix, self._hops[prefix]) for prefix in gone)
+        )
+        await self._tell(p.MessageType.ROUTE_SET, (_route_message(prefix, hop) for prefix, hop in told))
+        for prefix in gone:
+            del self._hops[prefix]
+        self._hops.update(told)
+        return bool(gone or told) or not is_sure
+
+    async def _tell(self, kind: p.MessageType, messages: Iterable[p.RequestMessage]) -> None:
+        """Make many requests, some at once; that what goes is gone already is no error."""
+        for batch in batches(messages):
+            await asyncio.gather(*(self._tell_one(kind, message) for message in batch))
+
+    async def _tell_one(self, kind: p.MessageType, message: p.RequestMessage) -> None:
+        try:
+            await self._espd.do(kind, message)
+        except p.EspdRefused as refused:
+            if refused.code is not p.ControlError.NO_ENTRY:
+                raise
+
+    async def _change_neighbours(self, ours: Iterable[MirroredNeighbour]) -> bool:
+        """Tell espd neighbours that are new, others or gone; return whether there are any."""
+        wanted = {(self._opened[item.link], item.address): item.mac for item in ours}
+        gone = self._neighbours.keys() - wanted.keys()
+        told = {key: mac for key, mac in wanted.items() if self._neighbours.get(key) != mac}
+        await self._tell(p.MessageType.NEIGHBOUR_REMOVE, (_neighbour_message(*key, bytes(6)) for key in gone))
+        await self._tell(
+            p.MessageType.NEIGHBOUR_SET, (_neighbour_message(*key, mac) for key, mac in told.items())
+        )
         self._neighbours = wanted
+        return bool(gone or told)
+
+
+def _place(item: tuple[Prefix, _Hop]) -> Prefix:
+    return item[0]
 
 
 def _attachment(
@@ -324,17 +420,16 @@ def _steered(sa: SecurityAssociation) -> tuple[Spi, InboundSa]:
     return Spi(sa.spi), InboundSa(destination=sa.destination, protocol=sa.protocol.value)
 
 
-def _route_message(prefix: IpNetwork, hop: _Hop) -> p.RouteMessage:
+def _route_message(prefix: Prefix, hop: _Hop) -> p.RouteMessage:
     message = p.RouteMessage(
         device=hop.device,
         mtu=hop.mtu_bytes,
         family=prefix.version,
-        prefix_bits=prefix.prefixlen,
+        prefix_bits=prefix.bits,
         kind=hop.kind,
     )
-    put_bytes(message.destination, prefix.network_address.packed)
-    if hop.gateway is not None:
-        put_bytes(message.gateway, hop.gateway.packed)
+    put_bytes(message.destination, prefix.address)
+    put_bytes(message.gateway, hop.gateway)
     return message
 
 
