@@ -235,6 +235,16 @@ async def test_closing_ends_it(gateway: Rig) -> None:
     assert seen(gateway.wire) == []
 
 
+async def test_nothing_of_ours_is_left_where_the_protection_is_removed(gateway: Rig) -> None:
+    assert gateway.kernel.policies
+    gateway.kernel.forwarder = None
+    await gateway.backend.remove_protection()
+
+    assert (gateway.kernel.policies, gateway.kernel.sas) == ({}, {})
+    send(gateway, 1)
+    assert seen(gateway.wire) == []
+
+
 # --- what is never forwarded ----------------------------------------------------------------------------
 
 

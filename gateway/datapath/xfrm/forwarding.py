@@ -28,6 +28,7 @@ from gateway.datapath.xfrm.errors import XfrmError
 from gateway.datapath.xfrm.forwarding_paths import (
     PathKey,
     Surroundings,
+    keep_neighbours,
     path_of,
     ports_of,
     read_surroundings,
@@ -230,6 +231,7 @@ class Forwarding:
         records = {self._numbers[sa_id]: sa for sa_id, sa in sas.items()}
         ports = ports_of(here.values(), around, nics)
         await asyncio.to_thread(self._write, forwarder, ports, around, records, spd)
+        await keep_neighbours(self._network, around, (sa.hop for sa in sas.values()))
 
     def _write(
         self,

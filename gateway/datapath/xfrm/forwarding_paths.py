@@ -45,7 +45,7 @@ class Surroundings:
 
 
 async def read_surroundings(network: Network, nics: Collection[int]) -> Surroundings:
-    """Return what this machine is now, and have the kernel look after the neighbours of the NICs.
+    """Return what this machine is now.
 
     Raises:
         HostError: The kernel does not tell.
@@ -53,7 +53,6 @@ async def read_surroundings(network: Network, nics: Collection[int]) -> Surround
 
     def work(netlink: IPRoute) -> Surroundings:
         links, neighbours = read_neighbourhood(netlink)
-        use_neighbours(netlink, [item for item in neighbours if item.link in nics])
         return Surroundings(
             links={link.index: link for link in links},
             neighbours={(item.link, item.address): item for item in neighbours},
@@ -64,6 +63,17 @@ async def read_surroundings(network: Network, nics: Collection[int]) -> Surround
 
     around = await network.run(work)
     return replace(around, addresses=await network.addresses())
+
+
+async def keep_neighbours(network: Network, around: Surroundings, hops: Iterable[NextHop]) -> None:
+    """Have the kernel look after the neighbours that are sent to past it.
+
+    Raises:
+        HostError: The kernel refused.
+    """
+    used = {(hop.ifindex, hop.destination_mac) for hop in hops}
+    neighbours = [item for item in around.neighbours.values() if (item.link, item.mac) in used]
+    await network.run(lambda netlink: use_neighbours(netlink, neighbours))
 
 
 async def path_of(held: Held, around: Surroundings, network: Network, *, mark: int) -> NextHop | str:
