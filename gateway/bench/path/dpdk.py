@@ -18,7 +18,6 @@ from typing import Final
 from gateway.api.generator import Tunnel
 from gateway.bench.path.bed import LOCAL_NETWORK, PEER, Bed, gateway_cpus
 from gateway.bench.path.gateway import REPLAY_WINDOW_PACKETS, NotPlaced, remote_network
-from gateway.bench.process import is_running
 from gateway.ipsec.secret import Secret
 
 _EXAMPLE: Final = Path("/usr/share/dpdk/examples/ipsec-secgw")
@@ -37,9 +36,8 @@ def secgw_path() -> Path:
     Raises:
         NotPlaced: There is no source, or it cannot be built; the text says what is missing.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ipsecgw"
-    version = _version()
-    folder = cache / f"ipsec-secgw-{version}"
+    cache = Path(os.environ.get("IPSECGW_CACHE", Path.home() / ".cache" / "ipsecgw"))
+    folder = cache / f"ipsec-secgw-{_version()}"
     program = folder / "build" / "ipsec-secgw"
     if program.exists():
         return program
@@ -166,7 +164,7 @@ def _running(
 def _wait_until(words: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while words not in log.read_text(errors="replace"):
-        if not is_running(process.pid) or time.monotonic() > deadline:
+        if process.poll() is not None or time.monotonic() > deadline:
             lines = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
             raise NotPlaced(f"it did not start: {lines[-1]}")
         time.sleep(0.05)

@@ -30,7 +30,7 @@
 
 /* Pages that the kernel has in hand at once, the first so many packets of a call; all others get a
  * page that has come back. 32 to 64 are fastest; 256, the kernel's limit, overflow a veth's queue. */
-#define MAX_PAGES 64u
+#define MAX_PAGES 32u
 #define ENOUGH    512u
 #define ROUNDS    8u
 /* Ethernet header and two VLAN tags. */

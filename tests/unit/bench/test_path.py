@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from rich.console import Console
 
 from gateway.api.generator import Traffic
 from gateway.bench.compare import CompareError, compare
-from gateway.bench.path.dpdk import secgw_config
-from gateway.bench.path.gateway import new_tunnel
+from gateway.bench.path import dpdk
+from gateway.bench.path.dpdk import secgw_config, secgw_path
+from gateway.bench.path.gateway import NotPlaced, new_tunnel
 from gateway.bench.path.plan import (
     FORWARDING,
     IMIX,
@@ -225,6 +227,28 @@ def test_secgw_gets_the_keys_and_networks_of_each_pair() -> None:
         "mode ipv4-tunnel src 192.0.2.2 dst 192.0.2.1 type cpu-crypto"
     ) in lines
     assert lines[-2:] == ["neigh port 0 02:00:00:00:00:01", "neigh port 1 02:00:00:00:00:02"]
+
+
+def test_without_its_source_secgw_is_not_there_and_says_which_packages_have_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dpdk, "_EXAMPLE", tmp_path / "missing")
+
+    with pytest.raises(NotPlaced, match="apt-get install dpdk-doc dpdk-dev libdpdk-dev"):
+        secgw_path()
+
+
+def test_secgw_of_another_version_is_not_changed_blindly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "example").mkdir()
+    (tmp_path / "example" / "ipsec-secgw.c").write_text("int main(void) { return 0; }")
+    monkeypatch.setattr(dpdk, "_EXAMPLE", tmp_path / "example")
+    monkeypatch.setattr(dpdk, "_version", lambda: "99.11")
+    monkeypatch.setenv("IPSECGW_CACHE", str(tmp_path / "cache"))
+
+    with pytest.raises(NotPlaced, match="does not ask for the checksum offload"):
+        secgw_path()
 
 
 def test_the_json_file_is_read_back_whole() -> None:
