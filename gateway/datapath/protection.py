@@ -13,15 +13,13 @@ from gateway.datapath.steering import (
     MAX_RULES,
     SteeringOptions,
     frame_rules,
-    hinted_locals,
+    locals_by_remote_prefix,
     pairs,
     policy_routes,
     policy_rules,
-    remote_prefixes,
 )
 from gateway.host.network import (
     IpNetwork,
-    LocalAddress,
     Network,
     Route,
     Rule,
@@ -41,6 +39,7 @@ from gateway.host.nftables import (
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import IpAddress
+from gateway.ipsec.selectors import TrafficSelector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +156,10 @@ class Protection:
         """
         addresses = await self._network.addresses()
         rules = policy_rules(policies, self._steering, [local.address for local in addresses])
+        usable = [local.address for local in addresses if local.is_global and not local.address.is_loopback]
         hints: dict[IpNetwork, IpAddress] = {}
-        for prefix in remote_prefixes(policies):
-            hint = self._hint(policies, prefix, addresses)
+        for prefix, selectors in locals_by_remote_prefix(policies).items():
+            hint = self._hint(prefix, selectors, usable)
             if hint is not None:
                 hints[prefix] = hint
         frame = frame_rules(self._steering, (4, 6) if has_ipv6() else (4,))
@@ -182,24 +182,21 @@ class Protection:
             await self.steer(policies)
 
     def _hint(
-        self, policies: Sequence[Policy], prefix: IpNetwork, addresses: Sequence[LocalAddress]
+        self, prefix: IpNetwork, selectors: Sequence[TrafficSelector], usable: Sequence[IpAddress]
     ) -> IpAddress | None:
-        """Return the address of ours that protected packets to `prefix` should come from."""
-        usable = [
-            local.address
-            for local in addresses
-            if local.is_global and not local.address.is_loopback and local.address.version == prefix.version
-        ]
-        path = probe_path(prefix[0], mark=self._options.mark)
-        if path is not None and path.source in usable:
-            # What the kernel would take anyway, where the selectors hold it.
-            usable.insert(0, path.source)
-        for selector in hinted_locals(policies, prefix):
-            for address in usable:
-                if selector.start.version == address.version and (
-                    int(selector.start) <= int(address) <= int(selector.end)
-                ):
-                    return address
+        """Return the address of ours that protected packets to `prefix` should come from.
+
+        It is the first of those that the first local selector with any holds; one that the kernel would take
+        anyway comes before the others.
+        """
+        for selector in selectors:
+            held = [address for address in usable if _holds(selector, address)]
+            if len(held) <= 1:
+                if held:
+                    return held[0]
+                continue
+            path = probe_path(prefix[0], mark=self._options.mark)
+            return path.source if path is not None and path.source in held else held[0]
         return None
 
     async def drops(self) -> dict[DropReason, int]:
@@ -223,3 +220,7 @@ class Protection:
             rules=(), routes=(), table=self._options.table, protocol=self._options.routing_protocol
         )
         await remove_guard(self._guard)
+
+
+def _holds(selector: TrafficSelector, address: IpAddress) -> bool:
+    return selector.version == address.version and (int(selector.start) <= int(address) <= int(selector.end))

@@ -140,21 +140,18 @@ def policy_routes(
 
 def remote_prefixes(policies: Sequence[Policy]) -> tuple[IpNetwork, ...]:
     """Return the remote prefixes of every PROTECT policy, each once."""
-    prefixes: dict[IpNetwork, None] = {}
-    for policy in policies:
-        if policy.action is Action.PROTECT:
-            for _, remote in pairs(policy):
-                prefixes.update(dict.fromkeys(remote.prefixes()))
-    return tuple(prefixes)
+    return tuple(locals_by_remote_prefix(policies))
 
 
-def hinted_locals(policies: Sequence[Policy], prefix: IpNetwork) -> Iterator[TrafficSelector]:
-    """Return the local selectors that belong to a remote prefix, in the order of the SPD."""
+def locals_by_remote_prefix(policies: Sequence[Policy]) -> dict[IpNetwork, list[TrafficSelector]]:
+    """Return each remote prefix of PROTECT policies with its local selectors, in the order of the SPD."""
+    found: dict[IpNetwork, list[TrafficSelector]] = {}
     for policy in policies:
         if policy.action is Action.PROTECT:
             for local, remote in pairs(policy):
-                if prefix in remote.prefixes():
-                    yield local
+                for prefix in remote.prefixes():
+                    found.setdefault(prefix, []).append(local)
+    return found
 
 
 def check_policy(policy: Policy) -> None:
