@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-lint deps-engine deps-xdp engine xdp venv proto deb docs lock clean
+.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-guest-stock deps-lint deps-engine deps-xdp engine xdp venv proto deb docs lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -48,7 +48,7 @@ test: deps-peers deps-guest engine xdp venv
 	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-peers deps-guest engine xdp venv
+test-all: deps-peers deps-guest deps-guest-stock engine xdp venv
 	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
@@ -97,6 +97,11 @@ deps-peers: deps-test
 deps-guest:
 	@$(STAGE) 'Debian packages (guest)' .ci/install-packages .ci/packages-guest
 	@$(STAGE) 'guest kernel' tests/guest/kernel/build $(CACHE)/guest
+
+# Debian's own kernel in QEMU, for tests that are slow.
+deps-guest-stock:
+	@$(STAGE) 'Debian packages (guest-stock)' .ci/install-packages .ci/packages-guest-stock
+	@$(STAGE) 'stock kernel' tests/guest/kernel/fetch-stock $(CACHE)/guest-stock
 
 # ipsec-mb is for x86: without it the engine is built on OpenSSL alone.
 deps-engine:

@@ -1,4 +1,6 @@
-"""The guest: a User-Mode Linux kernel that boots in half a second, on this machine's files.
+"""The guest: a kernel of its own on this machine's files; User-Mode Linux, which boots in half a second.
+
+`qemu.py` has another kind.
 
 What runs in it sees every file of the host, may write any of them, and changes none: its root is an overlay
 that goes with it. One directory, the share, is the host's own.
@@ -15,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 HERE: Final = Path(__file__).parent
 CACHE: Final = Path(os.environ.get("IPSECGW_CACHE", Path.home() / ".cache" / "ipsecgw"))
@@ -49,6 +51,38 @@ class Kernel:
         folder = folder.resolve()
         return cls(image=folder / "linux", xstate=folder / "xstate.so")
 
+    def command(self, share: Path) -> list[str]:
+        """Return what boots it, with a directory of the host's for both."""
+        return [
+            str(self.image),
+            f"mem={MEMORY_MIB}M",
+            f"uml_dir={share}",
+            "umid=uml",
+            "rootfstype=hostfs",
+            "rootflags=/",
+            "ro",
+            "quiet",
+            "con=null",
+            "con0=fd:0,fd:1",
+            f"init={HERE / 'init'}",
+            f"GUEST_SHARE={share}",
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """Return what it needs in the environment."""
+        has_amx = "amx_tile" in Path("/proc/cpuinfo").read_text()
+        return {"LD_PRELOAD": str(self.xstate)} if has_amx else {}
+
+
+class Bootable(Protocol):
+    """A kernel, and how it is booted."""
+
+    def command(self, share: Path) -> list[str]:
+        """Return what boots it, with a directory of the host's for both."""
+
+    def environment(self) -> dict[str, str]:
+        """Return what it needs in the environment."""
+
 
 def reason_for_none() -> str | None:
     """Return why no guest can run on this kind of machine, or None."""
@@ -62,7 +96,7 @@ class Guest:
 
     def __init__(
         self,
-        kernel: Kernel,
+        kernel: Bootable,
         command: Sequence[str],
         *,
         environment: Mapping[str, str] = MappingProxyType({}),
@@ -89,24 +123,11 @@ class Guest:
         (self.share / "command").write_text("\n".join(lines) + "\n")
         with (self.share / "console").open("wb") as console:
             self._process = subprocess.Popen(
-                [
-                    str(kernel.image),
-                    f"mem={MEMORY_MIB}M",
-                    f"uml_dir={self.share}",
-                    "umid=uml",
-                    "rootfstype=hostfs",
-                    "rootflags=/",
-                    "ro",
-                    "quiet",
-                    "con=null",
-                    "con0=fd:0,fd:1",
-                    f"init={HERE / 'init'}",
-                    f"GUEST_SHARE={self.share}",
-                ],
+                kernel.command(self.share),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env=os.environ | _preload(kernel),
+                env=os.environ | kernel.environment(),
                 start_new_session=True,
             )
         # Ends the guest when this process ends in whatever way, and its end of the pipe with it.
@@ -161,8 +182,3 @@ class Guest:
         """Return the last words of the kernel."""
         text = (self.share / "console").read_bytes()[-CONSOLE_TAIL_BYTES:].decode(errors="replace")
         return text.replace("\r", "").strip() or "(nothing)"
-
-
-def _preload(kernel: Kernel) -> dict[str, str]:
-    has_amx = "amx_tile" in Path("/proc/cpuinfo").read_text()
-    return {"LD_PRELOAD": str(kernel.xstate)} if has_amx else {}

@@ -1,6 +1,7 @@
 """pytest plugin: tests marked `guest` run in the guest's kernel and are reported as if they had run here.
 
-Outside, the first such test boots one guest for all that were selected. In it, a second pytest with this
+Outside, the first such test boots one guest for all that were selected, one for each kernel that they name
+(`guest(kernel="stock")`: Debian's own, in QEMU). In it, a second pytest with this
 same plugin runs just those, in the same order, and writes a JSON line for each thing that happens, which is
 read at once. A test whose reports never come, because the guest or its pytest died or hung, fails with what
 is known of it.
@@ -10,14 +11,22 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
-from tests.guest.machine import Guest, GuestError, Kernel, reason_for_none
+from tests.guest.machine import Bootable, Guest, GuestError, Kernel, reason_for_none
+from tests.guest.qemu import StockKernel
 
+T = TypeVar("T")
+
+UML: Final = "uml"
+"""The kernel that `kernel/build` makes."""
+STOCK: Final = "stock"
+"""That of `kernel/fetch-stock`."""
+_KERNELS: Final[dict[str, Callable[[], Bootable]]] = {UML: Kernel.built, STOCK: StockKernel.fetched}
 SELECTED: Final = "selected-tests"
 EVENTS: Final = "events"
 POLL_S: Final = 0.02
@@ -30,6 +39,13 @@ def pytest_configure(config: pytest.Config) -> None:
     share = os.environ.get("GUEST_SHARE")
     plugin = OutsideGuest(config) if share is None else InGuest(config, Path(share))
     config.pluginmanager.register(plugin, "ipsecgw-guest")
+
+
+def _said(item: pytest.Item, name: str, default: T) -> T:
+    """Return what the marker of a test says of something."""
+    marker = item.get_closest_marker("guest")
+    found: T = default if marker is None else marker.kwargs.get(name, default)
+    return found
 
 
 def _is_for_guest(item: pytest.Item) -> bool:
@@ -69,7 +85,8 @@ class OutsideGuest:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._run: GuestRun | None = None
+        self._runs: dict[str, GuestRun] = {}
+        """By the name of the kernel."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         reason = reason_for_none()
@@ -90,18 +107,19 @@ class OutsideGuest:
         return True
 
     def pytest_sessionfinish(self) -> None:
-        if self._run is not None:
-            self._run.close()
+        for run in self._runs.values():
+            run.close()
 
     def _reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         """Yield the reports of one test as they come."""
         failure = ""
         try:
-            if self._run is None:
-                self._run = GuestRun([other for other in item.session.items if _is_for_guest(other)])
-            marker = item.get_closest_marker("guest")
-            patience_s = SILENCE_S if marker is None else marker.kwargs.get("timeout_s", SILENCE_S)
-            for data in self._run.reports(item.nodeid, patience_s):
+            kernel = _said(item, "kernel", UML)
+            if kernel not in self._runs:
+                alike = [other for other in item.session.items if _is_for_guest(other)]
+                alike = [other for other in alike if _said(other, "kernel", UML) == kernel]
+                self._runs[kernel] = GuestRun(alike, kernel)
+            for data in self._runs[kernel].reports(item.nodeid, _said(item, "timeout_s", SILENCE_S)):
                 yield self._native(data)
         except GuestError as error:
             failure = str(error)
@@ -127,7 +145,7 @@ class OutsideGuest:
 class GuestRun:
     """One boot for all the tests of this run, and what has been heard of it."""
 
-    def __init__(self, items: Sequence[pytest.Item]) -> None:
+    def __init__(self, items: Sequence[pytest.Item], kernel: str = UML) -> None:
         self._finished: dict[str, list[dict[str, Any]]] = {}
         self._pending: list[dict[str, Any]] = []
         self._running: str | None = None
@@ -142,7 +160,7 @@ class GuestRun:
         if config.inipath is not None:
             pytest_options += ["-c", str(config.inipath)]
         self._guest = Guest(
-            Kernel.built(),
+            _KERNELS[kernel](),
             [sys.executable, "-m", "pytest", *pytest_options, *files],
             environment={"PYTHONDONTWRITEBYTECODE": "1"},
             files={SELECTED: json.dumps([item.nodeid for item in items])},

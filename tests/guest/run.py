@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from tests.guest.machine import Guest, GuestError, Kernel
+from tests.guest.qemu import StockKernel
 
 POLL_S = 0.05
 
@@ -20,7 +21,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     environment = {name: os.environ[name] for name in arguments.environment if name in os.environ}
     try:
-        with Guest(Kernel.built(), arguments.command, environment=environment) as guest:
+        kernel = StockKernel.fetched() if arguments.stock else Kernel.built()
+        with Guest(kernel, arguments.command, environment=environment) as guest:
             try:
                 return _relay(guest, timeout_s=arguments.timeout)
             finally:
@@ -36,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--timeout", type=float, default=300.0, metavar="SECONDS")
     add("-e", dest="environment", action="append", default=[], metavar="NAME", help="pass a variable on")
+    add("--stock", action="store_true", help="boot Debian's own kernel in QEMU")
     add("--keep", type=Path, metavar="DIRECTORY", help="where to copy $GUEST_SHARE/keep to")
     add("command", nargs="+")
     return parser

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from gateway.datapath.backend import ErrorReason
 from gateway.datapath.xfrm.statistics import REASONS
 from gateway.ipsec.placement import PlacementReason
 
@@ -11,12 +12,26 @@ PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text()
 
 def test_every_placement_reason_has_cause_and_remedy() -> None:
     _, _, rest = PAGE.partition("## Where an SA is, and why not somewhere better")
-    section = rest.partition("\n## ")[0]
+    section = rest.partition("\n##")[0]
 
-    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \| ([^|]+) \|$", section, re.M)
+    rows = _rows(section)
 
     assert sorted(code for code, _, _ in rows) == sorted(reason.value for reason in PlacementReason)
     assert all(cause.strip() and remedy.strip() for _, cause, remedy in rows)
+
+
+def test_every_refusal_of_the_datapath_has_cause_and_remedy() -> None:
+    _, _, rest = PAGE.partition("### What the datapath refuses")
+
+    rows = _rows(rest.partition("\n##")[0])
+
+    assert [code for code, _, _ in rows] == [reason.value for reason in ErrorReason]
+    assert all(cause.strip() and remedy.strip() for _, cause, remedy in rows)
+
+
+def _rows(section: str) -> list[tuple[str, str, str]]:
+    """Return code, cause and remedy of each row of a table."""
+    return re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \| ([^|]+) \|$", section, re.M)
 
 
 def test_every_counter_of_xfrm_stat_has_its_drop_reason_cause_and_remedy() -> None:

@@ -9,6 +9,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.algorithms import kernel_algorithms, suite_of
 from gateway.datapath.xfrm.numbers import (
     EncapsulationType,
+    OffloadFlag,
     SaDirection,
     SaExtraFlag,
     SaFlag,
@@ -107,12 +108,23 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
         direction=direction if placing.knows_direction else None,
         offload=placing.offload,
         if_id=sa.interface_id or None,
-        # Whatever CPU an inbound packet is on, its SPI alone says which SA it is for.
-        cpu=sa.cpu if placing.knows_cpu and not is_inbound else None,
+        cpu=_cpu(sa, placing),
         mark=kernel_mark(sa.mark),
         set_mark=None if set_mark is None else set_mark.value,
         set_mark_mask=None if set_mark is None else set_mark.mask,
     )
+
+
+def _cpu(sa: SecurityAssociation, placing: Placing) -> int | None:
+    """Return the CPU whose packets alone take an SA.
+
+    Whatever CPU an inbound packet is on, its SPI says which SA it is for; and a NIC that looks up policies
+    itself has no CPUs.
+    """
+    is_of_nic = placing.offload is not None and OffloadFlag.PACKET in placing.offload.flags
+    if sa.direction is Direction.INBOUND or is_of_nic or not placing.knows_cpu:
+        return None
+    return sa.cpu
 
 
 def _set_mark(sa: SecurityAssociation, placing: Placing) -> Mark | None:

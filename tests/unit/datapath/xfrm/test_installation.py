@@ -16,7 +16,14 @@ from gateway.datapath.xfrm.installation import (
     reached_limit,
     whereabouts_of,
 )
-from gateway.datapath.xfrm.numbers import EncapsulationType, Mode, SaDirection, SaExtraFlag, SaFlag
+from gateway.datapath.xfrm.numbers import (
+    EncapsulationType,
+    Mode,
+    OffloadFlag,
+    SaDirection,
+    SaExtraFlag,
+    SaFlag,
+)
 from gateway.ipsec import sa as ipsec
 from gateway.ipsec.algorithms import ENCR, INTEG, Encr, Integ
 from gateway.ipsec.drop_reason import DropReason
@@ -279,3 +286,6 @@ def test_only_an_outbound_sa_is_bound_to_its_cpu_and_only_where_the_kernel_knows
     assert made(outbound(cpu=None), knows)[1].cpu is None
     assert made(inbound(cpu=3), knows)[1].cpu is None
     assert made(outbound(cpu=3), PLACING)[1].cpu is None
+    to_nic = replace(knows, offload=r.Offload(link=2, flags=OffloadFlag.PACKET))
+    assert made(outbound(cpu=3), to_nic)[1].cpu is None
+    assert made(outbound(cpu=3), replace(knows, offload=r.Offload(link=2)))[1].cpu == 3
