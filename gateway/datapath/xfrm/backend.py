@@ -125,7 +125,6 @@ class XfrmBackend:
             network=self._network,
             sad=self._sad,
             spd=self._spd,
-            mark=self._options.mark,
         )
         self._policies = PolicyKeeper(
             self._thread, self._spd, self._sad, self._routes, self._journal, forwarding=self._forwarding

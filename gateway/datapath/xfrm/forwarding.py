@@ -39,7 +39,7 @@ from gateway.datapath.xfrm.netlink import XfrmThread
 from gateway.datapath.xfrm.numbers import OffloadFlag, PolicyDirection
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.selectors import common, meet
-from gateway.datapath.xfrm.spd import Serves, Spd
+from gateway.datapath.xfrm.spd import Entry, Serves, Spd
 from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
 from gateway.esp.mtu import effective_mtu
 from gateway.host.bpf.abi import Exit, NextHop, OffloadedSa, Port, PortKey
@@ -79,7 +79,6 @@ class Forwarding:
         network: Borrowed.
         sad: The SAs of ours.
         spd: The entries of ours.
-        mark: SO_MARK of our own packets.
     """
 
     def __init__(
@@ -90,14 +89,12 @@ class Forwarding:
         network: Network,
         sad: Sad,
         spd: Spd,
-        mark: int,
     ) -> None:
         self._interfaces = tuple(interfaces)
         self._thread = thread
         self._network = network
         self._sad = sad
         self._spd = spd
-        self._mark = mark
         self._forwarder: XdpForwarder | None = None
         self._why_none = ""
         self._numbers: dict[SaId, int] = {}
@@ -226,7 +223,7 @@ class Forwarding:
             self._forget(sa_id)
         for sa_id in sas:
             self._number(sa_id)
-        policies, names = self._policies(sas)
+        policies, names = policies_for_xdp(self._spd.entries(), self._sad, sas)
         spd = policies, {name: self._numbers[sa_id] for name, sa_id in names.items()}
         records = {self._numbers[sa_id]: sa for sa_id, sa in sas.items()}
         ports = ports_of(here.values(), around, nics)
@@ -272,7 +269,7 @@ class Forwarding:
             if not why:
                 path = held.at.source, held.at.destination, held.device
                 if path not in paths:
-                    paths[path] = await path_of(held, around, self._network, mark=self._mark)
+                    paths[path] = await path_of(held, around, self._network)
                 way = paths[path]
                 if isinstance(way, NextHop):
                     found[held.sa.sa_id] = OffloadedSa(
@@ -294,6 +291,12 @@ class Forwarding:
             return "in transport mode only this machine itself sends"
         if held.sa.interface_id:
             return "routes lead into a virtual interface"
+        if held.sa.mark is not None:
+            return "it is for packets with a mark, which they get behind XDP"
+        if held.sa.set_mark is not None:
+            return "its route is looked up with a mark"
+        if held.sa.cpu is not None:
+            return "it is for packets that one CPU sends"
         off = [version for version in _versions(held) if not around.forwards[version]]
         if off:
             return f"this machine is no router for IPv{off[0]} (sysctl {sysctl_of(off[0])} is 0)"
@@ -324,35 +327,6 @@ class Forwarding:
                     f"the kernel does not say that {held.device} has the policy of {key.selector.destination}"
                 )
         return ""
-
-    def _policies(self, sas: Mapping[SaId, OffloadedSa]) -> tuple[tuple[Policy, ...], dict[str, SaId]]:
-        """Return the SPD in order as XDP is to see it, and by which names of its policies SAs are meant.
-
-        As in the kernel, what an SA was negotiated for comes before the rest of its entry, the newest first.
-        """
-        newest_first: dict[Serves, list[Held]] = {}
-        for held in self._sad:
-            if not held.is_inbound:
-                newest_first.setdefault(held.serves, []).insert(0, held)
-        found: list[Policy] = []
-        names: dict[str, SaId] = {}
-        for entry in self._spd.entries():
-            policy = entry.policy
-            if policy.interface_id:
-                continue
-            outbound = newest_first.get((policy.connection, policy.child), ())
-            for held in outbound if policy.action is Action.PROTECT else ():
-                local_ts = common(held.sa.local_ts, policy.local_ts)
-                remote_ts = common(held.sa.remote_ts, policy.remote_ts)
-                if not any(True for _ in meet(local_ts, remote_ts)):
-                    continue
-                name = f"{policy.name} {held.sa.sa_id}"
-                found.append(replace(policy, name=name, local_ts=local_ts, remote_ts=remote_ts))
-                if held.sa.sa_id in sas:
-                    names[name] = held.sa.sa_id
-            found.append(policy)
-        # The place in this list is the order: priorities of several parts of one entry are the same.
-        return tuple(replace(policy, priority=place) for place, policy in enumerate(found)), names
 
     # --- for operators ------------------------------------------------------------------------------
 
@@ -389,6 +363,43 @@ class Forwarding:
         """Return what the program dropped, packets by reason."""
         ends = {} if self._forwarder is None else self._forwarder.counters()
         return {reason: end.packets for reason, end in ends.items() if isinstance(reason, DropReason)}
+
+
+def policies_for_xdp(
+    entries: Iterable[Entry], held_sas: Iterable[Held], forwarded: Collection[SaId]
+) -> tuple[tuple[Policy, ...], dict[str, SaId]]:
+    """Return the SPD in order as XDP is to see it, and by which names of its policies SAs are meant.
+
+    As in the kernel, what an SA was negotiated for comes before the rest of its entry, the newest first.
+    PROTECT without an SA leaves a packet to the stack.
+    """
+    newest_first: dict[Serves, list[Held]] = {}
+    for held in held_sas:
+        if not held.is_inbound:
+            newest_first.setdefault(held.serves, []).insert(0, held)
+    found: list[Policy] = []
+    names: dict[str, SaId] = {}
+    for entry in entries:
+        policy = entry.policy
+        if policy.interface_id:
+            continue
+        if policy.mark_out is not None:
+            # Packets get marks behind XDP: only the stack can say which are meant.
+            found.append(replace(policy, action=Action.PROTECT))
+            continue
+        outbound = newest_first.get((policy.connection, policy.child), ())
+        for held in outbound if policy.action is Action.PROTECT else ():
+            local_ts = common(held.sa.local_ts, policy.local_ts)
+            remote_ts = common(held.sa.remote_ts, policy.remote_ts)
+            if not any(True for _ in meet(local_ts, remote_ts)):
+                continue
+            name = f"{policy.name} {held.sa.sa_id}"
+            found.append(replace(policy, name=name, local_ts=local_ts, remote_ts=remote_ts))
+            if held.sa.sa_id in forwarded:
+                names[name] = held.sa.sa_id
+        found.append(policy)
+    # The place in this list is the order: priorities of several parts of one entry are the same.
+    return tuple(replace(policy, priority=place) for place, policy in enumerate(found)), names
 
 
 def _is_offloaded(held: Held) -> bool:

@@ -76,11 +76,11 @@ async def keep_neighbours(network: Network, around: Surroundings, hops: Iterable
     await network.run(lambda netlink: use_neighbours(netlink, neighbours))
 
 
-async def path_of(held: Held, around: Surroundings, network: Network, *, mark: int) -> NextHop | str:
+async def path_of(held: Held, around: Surroundings, network: Network) -> NextHop | str:
     """Return where a NIC sends what it encrypts for an SA, with the path MTU, or why that is unknown."""
     assert held.offload is not None
     peer = held.at.destination
-    way = await network.next_hop(peer, mark=mark)
+    way = await network.next_hop(peer)
     if way is None:
         return f"there is no route to {peer}"
     link = around.links.get(way.link)
