@@ -86,11 +86,24 @@ static inline uint16_t gw_fold(uint64_t sum)
 	return (uint16_t)sum;
 }
 
+/* Two words that are added at once, where the CPU can. */
+typedef uint64_t gw_pair __attribute__((vector_size(16)));
+
 /* Sum of the 16-bit words of some bytes, an odd last one padded with zero; not folded. */
 static inline uint64_t gw_sum(const uint8_t *at, size_t bytes)
 {
-	uint64_t sum = 0;
+	gw_pair sums[2] = {{0}}, words[2];
+	const gw_pair low = {UINT32_MAX, UINT32_MAX};
+	uint64_t sum;
 
+	/* In the machine's order, whole words at a time: the sum is the same (RFC 1071 §2 (B)). */
+	for (; bytes >= sizeof(words); at += sizeof(words), bytes -= sizeof(words)) {
+		memcpy(words, at, sizeof(words));
+		sums[0] += (words[0] & low) + (words[0] >> 32);
+		sums[1] += (words[1] & low) + (words[1] >> 32);
+	}
+	sums[0] += sums[1];
+	sum = gw_be16(gw_fold(sums[0][0] + sums[0][1]));
 	for (; bytes >= 4; at += 4, bytes -= 4)
 		sum += gw_load32(at);
 	if (bytes >= 2) {
