@@ -20,9 +20,14 @@ TIMES = Path(".pytest_cache/ipsecgw-times")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let SIGINT reach what tests start, also where a background shell had it ignored for its children."""
+    """Have no engine unless a test names one, and let SIGINT reach what tests start.
+
+    A background shell has it ignored for its children.
+    """
     if not hasattr(config, "workerinput") and "GUEST_SHARE" not in os.environ:
         config.pluginmanager.register(Times(TIMES), "ipsecgw-times")
+    # What an agent uses does not depend on what was built here: tests that want the engine name it.
+    os.environ.setdefault("IPSECGW_ESPD", "/nonexistent/espd")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

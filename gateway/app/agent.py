@@ -33,7 +33,10 @@ from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.app.xfrm_options import add_xfrm_arguments, loads_programs
 from gateway.datapath.backend import StartedDatapath
+from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.datapath.registry import BackendOptions, backend_names, default_mark
+from gateway.host.bpf.errors import BpfError
+from gateway.host.bpf.pins import mount_bpffs
 from gateway.host.errors import HostError
 from gateway.host.privileges import (
     Capability,
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
             kept = (Capability.CAP_NET_BIND_SERVICE, *capabilities_of(args.backend))
             if loads_programs(args) or has_interfaces(args):
                 kept = (*kept, Capability.CAP_BPF, Capability.CAP_PERFMON)
+            if has_interfaces(args):
+                _mount_pins(_state_dir(args, here))
             keep_only_capabilities(kept, () if group_id is None else (group_id,))
             asyncio.run(_serve(args, places.datapath, here, group_id, tls))
     except GatewayError as error:
@@ -117,6 +122,21 @@ def _controller_group(args: argparse.Namespace, listen: Address) -> int | None:
     if group_id is None and isinstance(listen, UnixAddress) and is_root():
         return controller_account(None, listen).gid
     return group_id
+
+
+def _state_dir(args: argparse.Namespace, here: Address) -> Path | None:
+    """Return where things are that outlive this process."""
+    return here.path.parent if isinstance(here, UnixAddress) else args.run_dir
+
+
+def _mount_pins(state_dir: Path | None) -> None:
+    """Mount a bpffs while this process may do that: XDP programs that are pinned there outlive it."""
+    if state_dir is None:
+        return
+    try:
+        mount_bpffs(state_dir / PINS_NAME)
+    except BpfError as error:
+        _log.warning("programs_not_pinned", reason=str(error), effect="they end with this agent")
 
 
 def _enter(listen: Address) -> Address:
@@ -162,7 +182,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as stack:
         groups = await asyncio.to_thread(open_ports, PortOptions(mark=default_mark()))
         stack.callback(groups.close)
-        state_dir = here.path.parent if isinstance(here, UnixAddress) else args.run_dir
+        state_dir = _state_dir(args, here)
         options = BackendOptions(
             esp_sockets=groups.esp,
             state_dir=state_dir,

@@ -8,7 +8,9 @@ from gateway.agent.dispatcher import Candidate, Dispatcher
 from gateway.agent.nic_survey import NicSurvey
 from gateway.datapath.ability import Closed
 from gateway.datapath.backend import StartedDatapath
+from gateway.datapath.engine.probe import probe_espd
 from gateway.datapath.registry import AUTO, AUTOMATIC, ENGINES, BackendOptions, make_backend
+from gateway.hardware.facts import Answer
 from gateway.hardware.profiles import load_profiles
 from gateway.host.privileges import AGENT_CAPABILITIES, ESPD_CAPABILITIES, Capability
 from gateway.ipsec.placement import Engine, PlacementReason
@@ -48,17 +50,18 @@ def make_datapath(name: str, options: BackendOptions) -> Dispatcher:
 
 
 def capabilities_of(name: str) -> tuple[Capability, ...]:
-    """Return what an agent with this backend, or these, needs to be allowed."""
-    names = AUTOMATIC if name == AUTO else (name,)
-    return ESPD_CAPABILITIES if "engine" in names else AGENT_CAPABILITIES
+    """Return what an agent with this backend, or these, needs to be allowed.
+
+    `auto` keeps what espd needs only where there is an espd.
+    """
+    starts_espd = name == "engine" or (name == AUTO and probe_espd().answer is Answer.YES)
+    return ESPD_CAPABILITIES if starts_espd else AGENT_CAPABILITIES
 
 
 def _why_absent(name: str, driver: str | None) -> str:
     """Say why a backend that drives an engine is not there, if there is one."""
     if driver is None:
         return _NOT_YET
-    if name == AUTO:
-        return f"the {driver} backend drives it, which is started by name only: --backend {driver}"
     return f"the agent runs the {name} backend alone, {driver} drives it"
 
 

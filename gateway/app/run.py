@@ -41,6 +41,7 @@ from gateway.app.places import (
 from gateway.app.ready import environment_of_child, serving, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.app.xfrm_options import add_xfrm_arguments, xfrm_arguments
+from gateway.datapath.engine.espd import SOCKET_NAME, end_espd
 from gateway.datapath.registry import backend_names
 from gateway.host.privileges import keep_memory_private
 from gateway.host.sockets import peer_pid
@@ -244,7 +245,9 @@ class _Supervisor:
                 for address in role_sockets(self._places.control).values():
                     address.path.unlink(missing_ok=True)
             await self._agent.stop()
-            await self._stop_adopted()
+            if await self._stop_adopted():
+                # It outlives an agent that is started again, and has nothing to do without one.
+                await end_espd(self._run_dir / SOCKET_NAME)
         return 0
 
     async def _keep(self, child: _Child) -> None:
@@ -292,14 +295,18 @@ class _Supervisor:
             await self._restart(self._agent, "unknown: adopted", _FIRST_WAIT_S)
         await self._keep(self._agent)
 
-    async def _stop_adopted(self) -> None:
-        """End an adopted agent that an earlier `ipsecgw run` had started; leave somebody else's alone."""
+    async def _stop_adopted(self) -> bool:
+        """End an adopted agent that an earlier `ipsecgw run` had started; leave somebody else's alone.
+
+        Returns:
+            Whether no agent is left here.
+        """
         pid_file = self._agent.pid_file
         if not self._adopted_pid:
-            return
+            return self._own_agent
         if not pid_file.exists() or pid_file.read_text().strip() != str(self._adopted_pid):
             _log.info("agent_left_running", pid=self._adopted_pid)
-            return
+            return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._adopted_pid, signal.SIGTERM)
             try:
@@ -309,6 +316,7 @@ class _Supervisor:
                 _log.error("process_killed", process="agent", pid=self._adopted_pid, waited_s=_STOP_S)
                 os.kill(self._adopted_pid, signal.SIGKILL)
         pid_file.unlink(missing_ok=True)
+        return True
 
 
 def exit_status(status: int) -> str:

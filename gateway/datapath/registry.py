@@ -128,7 +128,7 @@ ENGINES: Final[dict[str, tuple[Engine, ...]]] = {
 """What each backend drives where it can run."""
 
 AUTO: Final = "auto"
-AUTOMATIC: Final = ("xfrm", "software")
+AUTOMATIC: Final = ("xfrm", "engine", "software")
 """The backends that `auto` starts, in this order."""
 
 

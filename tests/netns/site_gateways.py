@@ -185,9 +185,16 @@ def settle(*both: GatewayProcess, timeout_s: float = 20.0) -> None:
 
 
 class AgentProcess:
-    """`ipsecgw agent` alone: nobody starts it again."""
+    """`ipsecgw agent` alone: nobody starts it again.
 
-    def __init__(self, namespace: Namespace, directory: Path) -> None:
+    Args:
+        namespace: Where.
+        directory: For its files.
+        prefix: Words before the command.
+    """
+
+    def __init__(self, namespace: Namespace, directory: Path, *prefix: str) -> None:
+        self._prefix = prefix
         self.directory = directory
         self.address = f"unix:{directory}/run/datapath.sock"
         self._log_path = directory / "agent.log"
@@ -208,17 +215,17 @@ class AgentProcess:
         return self._process.pid
 
     def start(self) -> None:
-        ready = self._log().count('"agent_ready"')
+        ready = self.log().count('"agent_ready"')
         with self._log_path.open("a") as log:
             self._process = self._namespace.popen(
-                *(sys.executable, "-m", "gateway.cli.main", "agent", "--listen", self.address),
+                *(*self._prefix, sys.executable, "-m", "gateway.cli.main", "agent", "--listen", self.address),
                 *("--log-format", "json"),
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: self._log().count('"agent_ready"') > ready, 20.0, self._log)
+        wait_until(lambda: self.log().count('"agent_ready"') > ready, 20.0, self.log)
 
-    def _log(self) -> str:
+    def log(self) -> str:
         return self._log_path.read_text() if self._log_path.exists() else ""
 
     def kill(self) -> None:

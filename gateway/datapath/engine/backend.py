@@ -49,7 +49,7 @@ from gateway.datapath.engine.adoption import (
 )
 from gateway.datapath.engine.core import EngineError, EventKind
 from gateway.datapath.engine.devices import FIRST_INTERFACE, Devices
-from gateway.datapath.engine.espd import Espd, Launcher, Life, ProgramLauncher
+from gateway.datapath.engine.espd import SOCKET_NAME, Espd, Launcher, Life, ProgramLauncher
 from gateway.datapath.engine.espd_sas import EspdSas
 from gateway.datapath.engine.fast_path import FastPath
 from gateway.datapath.engine.installation import limits_of, refusal_of
@@ -59,6 +59,7 @@ from gateway.datapath.engine.path_errors import PathErrors
 from gateway.datapath.engine.policies import PolicyTable
 from gateway.datapath.engine.sad import Held, Sad
 from gateway.datapath.engine.spd import Carrier, Wanted, compile_spd
+from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.datapath.events import EventHub
 from gateway.datapath.generation import Generation
 from gateway.datapath.journal import Journal
@@ -123,9 +124,10 @@ class EngineBackend:
         if folder is None:
             self._scratch = TemporaryDirectory(prefix="ipsecgw-", ignore_cleanup_errors=True)
         self._journal = Journal(None if folder is None else folder / "engine.journal")
+        self._launcher = launcher or ProgramLauncher(self._options.program)
         self._espd = Espd(
-            Path(self._scratch.name if self._scratch else folder or "") / "espd.sock",
-            launcher or ProgramLauncher(self._options.program),
+            Path(self._scratch.name if self._scratch else folder or "") / SOCKET_NAME,
+            self._launcher,
             on_event=self._on_event,
             on_end=self._on_end,
         )
@@ -165,7 +167,7 @@ class EngineBackend:
             self._network,
             interfaces=self._options.interfaces,
             inner_interfaces=self._options.inner_interfaces,
-            folder=None if folder is None else folder / "bpf",
+            folder=None if folder is None else folder / PINS_NAME,
             own_protocol=self._place.routing_protocol,
             ike_per_s=self._options.ike_per_s,
             tunnels=self._interfaces,
@@ -190,6 +192,7 @@ class EngineBackend:
         Raises:
             HostError: This machine or espd refused; the text says what to do.
         """
+        self._launcher.check()
         require_capabilities((*AGENT_CAPABILITIES, Capability.CAP_IPC_LOCK), "the native engine")
         try:
             async with self._lock:

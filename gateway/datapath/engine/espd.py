@@ -60,6 +60,13 @@ def espd_path() -> Path:
 class Launcher(Protocol):
     """Starts espd. Tests start something else."""
 
+    def check(self) -> None:
+        """Look whether there is something to start.
+
+        Raises:
+            HostError: There is not; the text says what to do.
+        """
+
     def launch(self, socket_path: Path, *, takes_over: bool = False) -> "Running":
         """Start it, to listen at a path; or to have everything of the one that listens there.
 
@@ -90,6 +97,11 @@ class ProgramLauncher:
 
     def __init__(self, program: Path) -> None:
         self._program = program
+
+    def check(self) -> None:
+        """Look for the program."""
+        if not os.access(self._program, os.X_OK):
+            raise HostError(f"there is no program {self._program}: `make engine` builds it")
 
     def launch(self, socket_path: Path, *, takes_over: bool = False) -> "RunningProgram":
         """Start it in a session of its own: a signal to ours is none to it."""

@@ -166,11 +166,13 @@ class FastPath:
         if self._steering is not None:
             return
         for folder in dict.fromkeys((self._folder, None)):
-            steering = XdpSteering(folder, self._ike_per_s)
+            steering: XdpSteering | None = None
             try:
+                steering = XdpSteering(folder, self._ike_per_s)
                 steering.open()
             except HostError as error:
-                steering.close()
+                if steering is not None:
+                    steering.close()
                 _log.warning("steering_not_open", folder=str(folder or ""), reason=str(error))
             else:
                 steering.keep_only(self._numbers)
@@ -209,11 +211,7 @@ class FastPath:
         self._mirror.close()
 
     async def remove(self) -> None:
-        """Detach every program, those of a former life too.
-
-        Raises:
-            BpfError: The kernel refused.
-        """
+        """Detach every program, those of a former life too."""
         if self._numbers and self._steering is None:
             await self._network.run(lambda _: self._open_steering())
         if self._steering is not None:

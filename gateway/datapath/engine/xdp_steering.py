@@ -11,6 +11,7 @@ Not for deciding: callers say which interfaces, SAs and policies there are.
 
 import struct
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -30,6 +31,8 @@ from gateway.host.network import IpAddress
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
 
+PINS_NAME: Final = "bpf"
+"""Of the folder in an agent's run directory where a bpffs is, if anybody could mount one."""
 _SOCKETS: Final = "gw_xsks"
 _SHARED: Final = "shared"
 _LINK: Final = "link"
@@ -142,15 +145,15 @@ class XdpSteering:
         self._shared.clear()
 
     def remove(self) -> None:
-        """End all of it: every program is detached, and nothing is left.
-
-        Raises:
-            BpfError: The kernel refused to unmount.
-        """
+        """End all of it: every program is detached, and nothing is left but perhaps an empty mount."""
         for name in self._pinned_interfaces():
             self.detach(name)
         self.close()
-        if self._folder is not None and is_bpffs(self._folder):
+        if self._folder is None or not is_bpffs(self._folder):
+            return
+        for pinned in (self._folder / _SHARED).glob("*"):
+            pinned.unlink()
+        with suppress(BpfError):  # without CAP_SYS_ADMIN an empty one stays, for the next agent
             unmount_bpffs(self._folder)
 
     # --- interfaces ---------------------------------------------------------------------------------
