@@ -40,7 +40,7 @@ from gateway.api.datapath_service import DatapathService
 from gateway.api.generator import Generator
 from gateway.api.generator_service import GeneratorService
 from gateway.api.interceptor import CallInterceptor
-from gateway.api.listener import Listener
+from gateway.api.listener import Listener, ListenError
 from gateway.api.log.v1.log_pb2_grpc import add_LogServiceServicer_to_server
 from gateway.api.log_service import LogService
 from gateway.api.roles import CONTROL, DATAPATH, GENERATOR, LOG, Caller
@@ -48,7 +48,6 @@ from gateway.api.tls_reload import TlsReload
 from gateway.controller.facade import ControlFacade
 from gateway.datapath.backend import Datapath
 from gateway.host.sockets import peer_pid
-from gateway.ipsec.errors import GatewayError
 
 MAX_CONCURRENT_STREAMS: Final = 256
 """Per connection."""
@@ -65,10 +64,6 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 _PROBE_TIMEOUT_S: Final = 1.0
-
-
-class ListenError(GatewayError):
-    """A listener cannot be opened; the text says why and what to do."""
 
 
 class ApiServer:
@@ -159,8 +154,10 @@ class ApiServer:
         await asyncio.gather(*(server.stop(grace_s) for server, _ in self._servers))
 
     async def _open(self, listener: Listener) -> Address:
+        listener.check()
         server = self._make_server(listener)
         if isinstance(listener.address, TcpAddress):
+            assert listener.tls is not None
             return _open_tcp(server, listener.address, listener.tls)
         return await self._open_unix(server, listener.address, listener)
 
@@ -196,12 +193,7 @@ class ApiServer:
         return address
 
 
-def _open_tcp(server: grpc.aio.Server, address: TcpAddress, tls: TlsFiles | None) -> TcpAddress:
-    if tls is None:
-        raise ListenError(
-            f"listening on TCP at {address} needs mutual TLS: give a certificate, its key and the CA of"
-            " the clients, or listen on unix:PATH"
-        )
+def _open_tcp(server: grpc.aio.Server, address: TcpAddress, tls: TlsFiles) -> TcpAddress:
     credentials = TlsReload(tls).credentials()
     try:
         port = server.add_secure_port(str(address), credentials)

@@ -177,6 +177,10 @@ async def _serve(
 ) -> None:
     """Serve at `listen`, which is `here` as seen from the working directory."""
     stopping = stop_event()
+    mode = 0o600 if group_id is None else 0o660
+    listener = Listener(address=here, mode=mode, group=group_id, tls=tls)
+    # Before anything of the network is touched.
+    listener.check()
     if isinstance(here, UnixAddress) and await is_listening(here.path):
         raise HostError(f"an agent already listens at {listen}: use it, or name another --run-dir")
     async with contextlib.AsyncExitStack() as stack:
@@ -201,8 +205,6 @@ async def _serve(
         await agent.start()
         if isinstance(here, UnixAddress):
             await _hand_out_ports(stack, groups, here, group_id)
-        mode = 0o600 if group_id is None else 0o660
-        listener = Listener(address=here, mode=mode, group=group_id, tls=tls)
         server = ApiServer([listener], datapath=agent)
         await server.start()
         stack.push_async_callback(server.stop, 0.5)

@@ -19,9 +19,9 @@ from gateway.api.errors import ApiError
 from gateway.api.generator import GeneratorError, KeyedSas, Load, Port, Traffic, Tunnel
 from gateway.api.generator_client import RemoteGenerator
 from gateway.api.generator_service import MAX_FLOWS, MAX_SECONDS
-from gateway.api.listener import Listener
+from gateway.api.listener import Listener, ListenError
 from gateway.api.roles import Role
-from gateway.api.server import ApiServer, ListenError
+from gateway.api.server import ApiServer
 from gateway.datapath.backend import DatapathError
 from gateway.ipsec.sa import Spi
 from gateway.ipsec.secret import Secret

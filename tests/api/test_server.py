@@ -20,9 +20,9 @@ from gateway.api.address import AddressError, TcpAddress, TlsFiles, UnixAddress,
 from gateway.api.control_client import ControlClient
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.errors import ApiError
-from gateway.api.listener import Listener
+from gateway.api.listener import Listener, ListenError
 from gateway.api.roles import Role
-from gateway.api.server import ApiServer, ListenError
+from gateway.api.server import ApiServer
 from gateway.datapath.backend import DatapathError
 from tests.api.certificates import Authority
 from tests.api.fake_controller import FakeController

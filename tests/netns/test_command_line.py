@@ -436,3 +436,7 @@ def test_tcp_without_certificates_is_refused_with_what_to_do(tmp_path: Path) -> 
         assert status == 1
         assert "needs mutual TLS: give a certificate, its key and the CA" in told
         assert "unix:PATH" in told
+    # Nothing was begun: no protection of policies that nobody gave stays behind.
+    assert not (tmp_path / "datapath.sock").exists()
+    rules = subprocess.run(["ip", "rule"], capture_output=True, text=True, timeout=10, check=True).stdout
+    assert "0x6970736" not in rules
