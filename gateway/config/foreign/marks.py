@@ -1,6 +1,6 @@
 """Marks of packets, and SAs for each CPU, as swanctl.conf says them."""
 
-from typing import Final
+from functools import partial
 
 from gateway.config.foreign import carry
 from gateway.config.foreign.draft import Plain
@@ -8,21 +8,28 @@ from gateway.config.foreign.statement import NO, YES, Statements
 from gateway.ipsec.errors import VocabularyError
 from gateway.ipsec.mark import Mark
 
-_KEYWORDS: Final = ("mark_in", "mark_out", "set_mark_in", "set_mark_out")
-
 
 def marks(said: Statements) -> dict[str, Plain]:
     """Return the marks of a child; left out where one cannot be carried, or it would take other traffic."""
-    found: dict[str, Plain] = {
-        keyword: carry.read(said, keyword, _mark, or_leave_out=True) or None for keyword in _KEYWORDS
-    }
+    found: dict[str, Plain] = {}
+    for way in ("in", "out"):
+        compared = carry.read(said, f"mark_{way}", _mark, or_leave_out=True) or None
+        given = carry.read(said, f"set_mark_{way}", partial(_mark, same=compared), or_leave_out=True) or None
+        found |= {f"mark_{way}": compared, f"set_mark_{way}": given}
     if found["mark_in"] and said.flag("mark_in_sa"):
         found["mark_in_sa"] = True
     return found
 
 
-def _mark(text: str) -> str:
-    """Return a mark as we write it; empty for that of no packet in particular."""
+def _mark(text: str, same: str | None = None) -> str:
+    """Return a mark as we write it; empty for that of no packet in particular.
+
+    Args:
+        text: As it was written.
+        same: What `%same` stands for, whatever its mask.
+    """
+    if same is not None and text.startswith("%same"):
+        text = same.partition("/")[0] + text.removeprefix("%same")
     if text.startswith("%"):
         raise ValueError(f"'{text}' is chosen by that daemon; write a number that your rules know")
     try:

@@ -136,6 +136,7 @@ def test_options_of_the_ike_sa(tmp_path: Path, lines: str, options: dict[str, An
         ("mark_out = 42\n mark_in = 42", {"mark_out": "0x2a", "mark_in": "0x2a"}),
         ("set_mark_in = 1\n set_mark_out = 2/0xf", {"set_mark_in": "0x1", "set_mark_out": "0x2/0xf"}),
         ("mark_out = 0/0x00000000", {}),
+        ("mark_in = 5/0xf\n set_mark_in = %same/0xff", {"mark_in": "0x5/0xf", "set_mark_in": "0x5/0xff"}),
         ("per_cpu_sas = yes", {"per_cpu_sas": "auto"}),
         ("per_cpu_sas = no", {}),
         ("mode = drop", {"action": "discard"}),
