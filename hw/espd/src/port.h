@@ -91,16 +91,17 @@ void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters);
  */
 struct gw_io_options gw_port_options(struct gw_thread *thread, const struct gw_port *port);
 
-/* Rounds without a packet after which a TUN device is asked less often, where there are many: every
- * read in vain costs a system call. A thread that nobody gives anything sleeps, and is woken. */
+/* Rounds without a packet after which a port is asked less often, if that costs a system call: AF_XDP
+ * has a ring to look at. A thread that nobody gives anything sleeps, is woken, and asks them all. */
 #define GW_MANY_ROUNDS 64u
-#define GW_MANY_PORTS  16u
 
 /* Whether it is passed over in this round. */
-static inline bool gw_port_rests(const struct gw_port *port, uint32_t port_count, uint32_t round)
+static inline bool gw_port_rests(const struct gw_port *port, uint32_t round)
 {
-	return port_count > GW_MANY_PORTS && port->idle_rounds == GW_MANY_ROUNDS &&
-	       port->receiver->method->kind == GW_IO_TUN && round % 8 != 0;
+	enum gw_io_kind kind = port->receiver->method->kind;
+
+	return port->idle_rounds == GW_MANY_ROUNDS && kind != GW_IO_XDP_ZERO_COPY &&
+	       kind != GW_IO_XDP_COPY && round % 8 != 0;
 }
 
 static inline bool gw_port_takes(const struct gw_port *port)

@@ -134,7 +134,7 @@ static uint32_t poll_ports(struct gw_thread *thread)
 		struct gw_port *port = thread->ports[i];
 		uint32_t count;
 
-		if (!port->receiver || gw_port_rests(port, thread->port_count, thread->round + i))
+		if (!port->receiver || gw_port_rests(port, thread->round + i))
 			continue;
 		count = port->receiver->method->receive(port->receiver, thread->received,
 							port->batch);
@@ -237,6 +237,8 @@ static void sleep_until_something(struct gw_thread *thread)
 	atomic_store(&thread->sleeps, false);
 	if (fds[0].revents & POLLIN)
 		eventfd_read(thread->wake_fd, &woken);
+	for (uint32_t i = 0; i < thread->port_count; i++)
+		thread->ports[i]->idle_rounds = 0;
 }
 
 static void begin_round(struct gw_thread *thread)
