@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.flows import TwoWayFlow, two_way_udp
-from gateway.bench.process import GatewayProcess
+from gateway.bench.process import GatewayProcess, is_running
 from gateway.bench.topology import SiteToSite, site_to_site
-from tests.engine.conftest import make
+from tests.engine.conftest import BUILD, make
 from tests.netns.site_gateways import (
     Wish,
     paris_and_tokyo,
@@ -73,8 +73,16 @@ class Running:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
+def program(tmp_path: Path) -> Path:
+    """Return the espd that both gateways start: another build may take its place."""
+    program = tmp_path / "espd"
+    program.symlink_to(make("espd", source=ESPD) / "espd")
+    return program
+
+
+@pytest.fixture
+def run(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setenv("IPSECGW_ESPD", str(program))
     with site_to_site(f"ge{os.getpid()}") as sites:
         route_in_clear(sites)
         options = ("--datapath", "engine", "--teardown")
@@ -121,6 +129,29 @@ def test_a_killed_agent_is_replaced_without_a_lost_packet_on_the_same_sas(run: R
 
     assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
     assert run.espd() == espd
+    settle(run.paris, run.tokyo)
+    assert spis(run.paris) == before
+
+
+def test_an_espd_of_another_build_takes_over_without_a_lost_packet_when_the_agent_comes_back(
+    run: Running, program: Path
+) -> None:
+    before, espd = spis(run.paris), run.espd()
+    # What tells a build is its code: the same source with other optimizations is another one.
+    newer = make("espd", build=BUILD / "upgrade", source=ESPD, CFLAGS="-O1 -g") / "espd"
+
+    def upgrade() -> None:
+        program.unlink()
+        program.symlink_to(newer)
+        run.paris.kill("agent")
+        wait_until(lambda: "sas_adopted" in run.paris.log())
+
+    flow = run.traffic(upgrade)
+
+    assert "espd_upgraded" in run.paris.log()
+    assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
+    assert run.espd() != espd
+    assert not is_running(espd)
     settle(run.paris, run.tokyo)
     assert spis(run.paris) == before
 
