@@ -24,7 +24,7 @@ from gateway.bench.tcp import run as tcp
 from gateway.bench.tcp import tables as tcp_tables
 from gateway.bench.tcp.pair import WAYS
 from gateway.bench.topology import require_root
-from gateway.cli import bench_agent, bench_api, bench_path
+from gateway.cli import bench_agent, bench_api, bench_installs, bench_path
 from gateway.cli.bench_output import add_output_arguments, check_output, deliver
 from gateway.datapath.engine.core import Crypto, EngineLibrary
 
@@ -40,6 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("api", help=help_text, description=help_text)
     bench_api.add_arguments(subject)
     subject.set_defaults(measure=bench_api.measure)
+    help_text = "the datapath API: SAs installed, listed and removed in batches, wherever they are"
+    subject = subjects.add_parser("installs", help=help_text, description=help_text)
+    bench_installs.add_arguments(subject)
+    subject.set_defaults(measure=bench_installs.measure)
     help_text = "the crypto libraries of the native engine, each suite and packet size"
     subject = subjects.add_parser("crypto", help=help_text, description=help_text)
     _add_engine_arguments(subject, suites_repeat=True)

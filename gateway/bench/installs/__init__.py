@@ -1,0 +1,1 @@
+"""`ipsecgw bench installs`: how fast an agent takes SAs over its datapath API."""
