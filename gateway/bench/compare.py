@@ -123,9 +123,7 @@ def _path(data: Mapping[str, Any]) -> Iterable[Figure]:
     results = read_results(json.dumps(data))
     for row in results.rows:
         case = row.case
-        what = (
-            f"{case.who} {case.direction.value}, {case.size} bytes, {case.sas} SAs, {case.flows} flows"
-        )
+        what = f"{case.who} {case.direction.value}, {case.size} bytes, {case.sas} SAs, {case.flows} flows"
         yield Figure(what, row.delivered_per_s.median, "packets/s")
         yield Figure(f"{what}, per CPU", row.packets_per_cpu_s.median, "packets/CPU s")
 

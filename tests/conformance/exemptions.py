@@ -10,12 +10,11 @@ EXEMPTIONS: Final = {
     ("xfrm", "AH over IPv6 that is too big"): (
         "For Linux AH over IPv6 is an extension header: it tells what is behind it that a packet was too big."
     ),
-    ("engine", "AH over IPv6 that is too big"): (
-        "For Linux AH over IPv6 is an extension header: the engine is not told that a packet was too big."
-    ),
     ("engine", "fragments of AH"): (
-        "The engine makes no fragments of AH, and reassembles none: what does not fit it fragments before it "
-        "protects it."
+        "The engine makes no fragments of AH: what does not fit it fragments before it protects it."
+    ),
+    ("engine", "fragments of AH over IPv4"): (
+        "What the kernel brings by raw sockets it gets from it as it came, and puts together over IPv6 only."
     ),
 }
 """By the name of a datapath, and what it is not asked for."""

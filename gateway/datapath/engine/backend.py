@@ -159,7 +159,7 @@ class EngineBackend:
             device_of=self._interfaces.number_of,
         )
         self._path_errors = PathErrors(
-            self._place.mark, lambda: self._spawn(self._follow_paths(), "follow-paths")
+            self._place.mark, lambda: self._spawn(self._follow_paths(), "follow-paths"), self._sas.learn
         )
         self._fast = FastPath(
             self._espd,

@@ -24,6 +24,7 @@ from gateway.datapath.engine.installation import RESERVED_PACKETS, counters_of, 
 from gateway.datapath.engine.sad import Held, Sad, without_keys
 from gateway.datapath.journal import Journal
 from gateway.datapath.steering import check_no_marks
+from gateway.esp.icmp import TooBig
 from gateway.esp.mtu import effective_mtu
 from gateway.host.network import probe_path
 from gateway.ipsec.drop_reason import DropReason
@@ -34,6 +35,9 @@ from gateway.observe.logs import get_logger
 _log = get_logger(__name__)
 
 _DEFAULT_PATH_MTU: Final = 1500
+_IPV6_MIN_MTU: Final = 1280
+_LEARNT_MTU_S: Final = 600.0
+"""As long as Linux believes what it learnt by itself; RFC 8201 §4 wants 5 minutes or more."""
 
 
 class EspdSas:
@@ -73,6 +77,8 @@ class EspdSas:
         self._expire = expire
         self._follow_inbound = follow_inbound
         self._device_of = device_of
+        self._learnt: dict[int, tuple[int, float]] = {}
+        """By cookie: path MTU of AH over IPv6 as a router said it, and how long that is believed."""
         self._gone_drops: Counter[DropReason] = Counter()
         """Of SAs that are not in espd any more, in its life."""
 
@@ -232,6 +238,7 @@ class EspdSas:
 
     def _forget(self, held: Held) -> None:
         self._sad.remove(held.sa.sa_id)
+        self._learnt.pop(held.cookie, None)
         if held.is_inbound:
             self._follow_inbound(held.sa, False)
         forget_sa(self._journal, held.sa.sa_id)
@@ -292,13 +299,27 @@ class EspdSas:
                 elif isinstance(answer, BaseException):
                     raise answer
 
+    def learn(self, reports: Iterable[TooBig]) -> None:
+        """Believe routers about AH SAs of ours, for some minutes (RFC 4301 §8.2.1, RFC 8201 §4)."""
+        said = {(report.spi, report.source, report.destination): report.mtu for report in reports}
+        until = time.monotonic() + _LEARNT_MTU_S
+        for held in self._sad:
+            if not held.is_inbound and held.sa.protocol is IpsecProtocol.AH:
+                mtu = said.get((held.sa.spi, held.sa.source, held.peer[0]))
+                if mtu is not None:
+                    self._learnt[held.cookie] = max(mtu, _IPV6_MIN_MTU), until
+
+    def _learnt_mtu(self, held: Held) -> int:
+        mtu, until = self._learnt.get(held.cookie, (0xFFFF, 0.0))
+        return mtu if until > time.monotonic() else 0xFFFF
+
     def _measure(self, held: Held, known: dict[tuple[IpAddress, IpAddress], int]) -> bool:
         """Measure the path of an outbound SA; return whether it is another."""
         way = held.sa.source, held.peer[0]
         if way not in known:
             path = probe_path(way[1], source=way[0], mark=self._mark)
             known[way] = (held.path_mtu or _DEFAULT_PATH_MTU) if path is None else path.mtu_bytes
-        path_mtu = min(known[way], 0xFFFF)
+        path_mtu = min(known[way], self._learnt_mtu(held), 0xFFFF)
         if path_mtu == held.path_mtu:
             return False
         held.path_mtu = path_mtu

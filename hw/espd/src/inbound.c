@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "inbound.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "bytes.h"
@@ -225,6 +226,53 @@ static void unknown_spi(struct gw_thread *thread, struct gw_port *port, struct g
 	gw_thread_drop(thread, packet, GW_DROP_UNKNOWN_SPI);
 }
 
+/* --- fragments of IPv6 */
+
+/* Whether a fragment may be of a packet that is protected. What is taken from the kernel is none: XDP
+ * leaves fragments there, and others' would be in transit. */
+static bool is_protected_fragment(const struct gw_port *port, const struct gw_packet *packet)
+{
+	const uint8_t *ip = packet->data;
+	uint8_t protocol;
+
+	if (!gw_is_fragment6(ip) || packet->length <= GW_IPV6_BYTES || gw_port_takes(port))
+		return false;
+	protocol = ip[GW_IPV6_BYTES];
+	return protocol == GW_PROTOCOL_ESP || protocol == GW_PROTOCOL_AH ||
+	       protocol == GW_PROTOCOL_UDP;
+}
+
+/* Put it together with others. Return false where that is all that is to be done with it now. */
+static bool put_together(struct gw_thread *thread, struct gw_packet *packet)
+{
+	struct gw_pool *pool = &thread->pool;
+	uint32_t frame = gw_pool_take(pool), length = 0, lost = 0;
+	enum gw_fragment_fate fate = GW_FRAGMENT_REFUSED;
+	struct gw_packet whole;
+
+	if (!thread->reassembly)
+		thread->reassembly = calloc(1, sizeof(*thread->reassembly));
+	if (frame != GW_NO_FRAME && thread->reassembly)
+		fate = gw_reassemble(thread->reassembly, packet->data, packet->length,
+				     thread->now_ns, gw_frame_start(pool, frame) + GW_FRAME_DATA,
+				     gw_frame_room(pool), &length, &lost);
+	thread->counts.drops[GW_DROP_FRAGMENT] += lost;
+	if (fate == GW_FRAGMENT_WHOLE) {
+		gw_frame_describe(pool, frame, GW_FRAME_DATA, length, &whole);
+		whole.reserved = packet->reserved;
+		gw_thread_forget(thread, packet);
+		*packet = whole;
+		return true;
+	}
+	if (frame != GW_NO_FRAME)
+		gw_pool_return(pool, frame);
+	if (fate == GW_FRAGMENT_REFUSED)
+		gw_thread_drop(thread, packet, GW_DROP_FRAGMENT);
+	else
+		gw_thread_forget(thread, packet);
+	return false;
+}
+
 /* --- one packet */
 
 void gw_receive(struct gw_thread *thread, struct gw_port *port, struct gw_packet *packet)
@@ -246,6 +294,8 @@ void gw_receive(struct gw_thread *thread, struct gw_port *port, struct gw_packet
 		gw_outbound(thread, port, packet);
 		return;
 	}
+	if (GW_UNLIKELY(is_protected_fragment(port, packet)) && !put_together(thread, packet))
+		return;
 	if (!find_spi(packet, &spi, &protocol)) {
 		clear_inbound(thread, port, packet);
 		return;

@@ -347,6 +347,7 @@ static void free_thread(struct gw_thread *thread)
 	if (thread->wake_fd >= 0)
 		close(thread->wake_fd);
 	free(thread->from);
+	free(thread->reassembly);
 	free(thread->mtus);
 	free(thread);
 }

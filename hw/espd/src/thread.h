@@ -18,6 +18,7 @@
 #include "hold.h"
 #include "io.h"
 #include "port.h"
+#include "reassembly.h"
 #include "ring.h"
 
 #define GW_BATCH         256u
@@ -134,6 +135,7 @@ struct gw_thread {
 	struct gw_limit icmp_limit;
 	struct gw_limit bad_spi_limit;
 	struct gw_acquire_time acquires[GW_ACQUIRE_TIMES];
+	struct gw_reassembly *reassembly; /* NULL until the first fragment comes */
 	struct gw_hold hold;
 	struct gw_cached_flow flows[GW_CACHED_FLOWS];
 	struct gw_cached_hop hops[GW_CACHED_HOPS];

@@ -10,7 +10,7 @@ NEW, GONE = 24, 25
 MAIN, LOCAL, DEFAULT, OTHER = 254, 255, 253, 77
 
 
-def message(  # noqa: PLR0913 - each is what one test is about
+def message(
     gateway: int = 2,
     *,
     kind: int = NEW,
