@@ -21,6 +21,7 @@ from gateway.bench.path.bed import GATEWAY_OUTER, LOCAL_NETWORK, PEER, REMOTE_NE
 from gateway.bench.topology import Namespace
 from gateway.datapath.backend import DatapathError, ItemResult
 from gateway.datapath.registry import ENGINES
+from gateway.host.bpf.pins import is_bpffs, unmount_bpffs
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine, Placement
@@ -198,6 +199,9 @@ def running_gateway(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        # An agent that has dropped CAP_SYS_ADMIN cannot take its mount away.
+        if is_bpffs(directory / "bpf"):
+            unmount_bpffs(directory / "bpf")
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", socket: Path, log: Path) -> None:
