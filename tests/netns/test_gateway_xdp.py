@@ -113,6 +113,29 @@ def test_what_is_protected_never_meets_the_kernel(sides: str, tmp_path: Path) ->
         assert "outside in by AF_XDP" in said
 
 
+def test_a_killed_agent_leaves_programs_and_sockets_to_the_next_one_without_a_lost_packet(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, *_SIDES["two-sides"]) as run:
+        wait_until(lambda: _settled(run))
+        both = (run.sites.a.gateway, run.sites.b.gateway)
+        ends = (run.sites.a.host_address, run.sites.b.host_address)
+        before = [received_by_kernel(gateway) for gateway in both]
+        with two_way_udp(
+            run.sites.a.host, ends[0], run.sites.b.host, ends[1], rate_pps=_PACKETS_PER_S
+        ) as flow:
+            time.sleep(_A_MOMENT_S)
+            run.paris.kill("agent")
+            wait_until(lambda: "sas_adopted" in run.paris.log())
+            time.sleep(_A_MOMENT_S)
+        met = [received_by_kernel(gateway) - was for gateway, was in zip(both, before, strict=True)]
+
+        assert (flow.missing, flow.duplicates) == (0, 0), run.paris.log_tail()
+        assert flow.sent > 2 * _PACKETS_PER_S
+        assert max(met) < flow.sent / 20, f"of {flow.sent} packets the kernels saw {met}"
+        assert "programs_not_pinned" not in run.paris.log()
+
+
 def _settled(run: Running) -> bool:
     """Say whether a ping from host to host no longer comes to the kernels between them."""
     both = (run.sites.a.gateway, run.sites.b.gateway)
