@@ -117,6 +117,8 @@ class SecurityAssociation:
     """Only for packets with this mark: those to protect, or, inbound, the protected ones."""
     set_mark: Mark | None = None
     """Given to packets that this SA has processed."""
+    _sa_id: SaId = field(init=False, repr=False, compare=False)
+    """Made once: installing an SA asks for it a dozen times and more."""
 
     def __post_init__(self) -> None:
         if not MIN_SPI <= self.spi <= MAX_SPI:
@@ -132,9 +134,11 @@ class SecurityAssociation:
             raise VocabularyError(
                 f"a window is 0 or {MIN_REPLAY_WINDOW} to {MAX_REPLAY_WINDOW} packets, got {window}"
             )
+        prefix = "in" if self.direction is Direction.INBOUND else "out"
+        sa_id = SaId(f"{prefix}:{self.protocol.name.lower()}:{self.destination}:{self.spi:08x}")
+        object.__setattr__(self, "_sa_id", sa_id)
 
     @property
     def sa_id(self) -> SaId:
         """Return the SA's name at the datapath (RFC 4301 §4.1: SPI, destination, protocol)."""
-        prefix = "in" if self.direction is Direction.INBOUND else "out"
-        return SaId(f"{prefix}:{self.protocol.name.lower()}:{self.destination}:{self.spi:08x}")
+        return self._sa_id

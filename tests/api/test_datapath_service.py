@@ -530,7 +530,8 @@ async def test_ah_and_default_fields_arrive(
 
 def replaced(sa: SecurityAssociation, **changes: object) -> SecurityAssociation:
     # dataclasses.replace would copy fine too, but says nothing about the type of the result.
-    fields = {name: getattr(sa, name) for name in SecurityAssociation.__dataclass_fields__}
+    every = SecurityAssociation.__dataclass_fields__
+    fields = {name: getattr(sa, name) for name, field in every.items() if field.init}
     return SecurityAssociation(**{**fields, **changes})
 
 
