@@ -13,9 +13,6 @@ EXEMPTIONS: Final = {
     ("engine", "fragments of AH"): (
         "The engine makes no fragments of AH: what does not fit it fragments before it protects it."
     ),
-    ("engine", "fragments of AH over IPv4"): (
-        "What the kernel brings by raw sockets it gets from it as it came, and puts together over IPv6 only."
-    ),
 }
 """By the name of a datapath, and what it is not asked for."""
 

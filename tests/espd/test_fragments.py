@@ -1,9 +1,9 @@
-"""Protected packets that come in fragments of IPv6 (RFC 8200 §4.5): put together before they are opened."""
+"""Protected packets that come in fragments (RFC 8200 §4.5): put together before they are opened."""
 
 from collections.abc import Callable
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP, fragment
 from scapy.packet import Raw
 
 from gateway.esp.packet import PROTOCOL_FRAGMENT
@@ -170,3 +170,24 @@ def test_esp_in_udp_may_be_in_fragments(machine: Machine) -> None:
         machine.peer.put(piece)
 
     assert program.recv(4096) == LONG
+
+
+def test_those_of_ipv4_are_put_together_by_the_kernel(machine: Machine) -> None:
+    """Also where the same frames are on their way out of another device of this machine."""
+    client = machine.client
+    client.hello()
+    client.configure()
+    open_tun(client)
+    open_raw(client)
+    sa = inbound()
+    load_pair(client, outbound(), sa)
+    program = machine.program()
+    packet = IP(sealer(sa).seal(datagram(), 0.0))
+    packet.flags = 0
+    del packet.chksum
+
+    for piece in fragment(packet, 800):
+        machine.peer.put(bytes(piece))
+
+    assert program.recv(4096) == LONG
+    client.await_drops({})

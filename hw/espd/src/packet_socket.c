@@ -22,6 +22,10 @@
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
 #endif
+/* Headers of Linux 6.1 do not name it. */
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000u
+#endif
 
 int gw_io_fail(char *why, const char *what)
 {
@@ -141,9 +145,14 @@ static int join_queues(int fd, const struct gw_io_options *options)
 	uint32_t flags = device->flags & GW_DEVICE_PROTECTED ? PACKET_FANOUT_FLAG_DEFRAG : 0;
 	/* One group for all queues of a device, and of this process. */
 	uint32_t group = (device->ifindex * 31 + (uint32_t)getpid()) & 0xffff;
-	int value = (int)(group | (PACKET_FANOUT_HASH | flags) << 16);
+	uint32_t value = group | (PACKET_FANOUT_HASH | flags) << 16;
+	uint32_t quiet = value | PACKET_FANOUT_FLAG_IGNORE_OUTGOING << 16;
 
 	if (device->queues < 2 && flags == 0)
+		return 0;
+	/* A group hears for its sockets, and what these ignore only where it is told the same: else
+	 * fragments on their way out would be put together with those that come in. */
+	if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &quiet, sizeof(quiet)) == 0)
 		return 0;
 	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &value, sizeof(value));
 }
