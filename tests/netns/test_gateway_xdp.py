@@ -28,7 +28,7 @@ _LAN6 = (
     "esp: {proposals: [aes256gcm16-x25519]}, start: $start}"
 )
 _WISH = Wish(children=(LAN, _LAN6))
-_SIDES = {
+SIDES = {
     "two-sides": ("--engine-interface", "outside", "--engine-inner-interface", "inside"),
     "one-arm": tuple(
         word
@@ -89,13 +89,13 @@ def received_by_kernel(namespace: Namespace) -> int:
     return int(values[names.index("InReceives")]) + int(six["Ip6InReceives"])
 
 
-@pytest.mark.parametrize("sides", _SIDES)
+@pytest.mark.parametrize("sides", SIDES)
 def test_what_is_protected_never_meets_the_kernel(sides: str, tmp_path: Path) -> None:
-    with running(tmp_path, *_SIDES[sides]) as run:
+    with running(tmp_path, *SIDES[sides]) as run:
         sites = run.sites
         both = (sites.a.gateway, sites.b.gateway)
         # Until both know the neighbours behind each other, the kernel helps to find them.
-        wait_until(lambda: _settled(run))
+        wait_until(lambda: settled(run))
         for ends in (
             (sites.a.host_address, sites.b.host_address),
             (sites.a.host_address_v6, sites.b.host_address_v6),
@@ -116,8 +116,8 @@ def test_what_is_protected_never_meets_the_kernel(sides: str, tmp_path: Path) ->
 def test_a_killed_agent_leaves_programs_and_sockets_to_the_next_one_without_a_lost_packet(
     tmp_path: Path,
 ) -> None:
-    with running(tmp_path, *_SIDES["two-sides"]) as run:
-        wait_until(lambda: _settled(run))
+    with running(tmp_path, *SIDES["two-sides"]) as run:
+        wait_until(lambda: settled(run))
         both = (run.sites.a.gateway, run.sites.b.gateway)
         ends = (run.sites.a.host_address, run.sites.b.host_address)
         before = [received_by_kernel(gateway) for gateway in both]
@@ -136,7 +136,7 @@ def test_a_killed_agent_leaves_programs_and_sockets_to_the_next_one_without_a_lo
         assert "programs_not_pinned" not in run.paris.log()
 
 
-def _settled(run: Running) -> bool:
+def settled(run: Running) -> bool:
     """Say whether a ping from host to host no longer comes to the kernels between them."""
     both = (run.sites.a.gateway, run.sites.b.gateway)
     before = [received_by_kernel(gateway) for gateway in both]
