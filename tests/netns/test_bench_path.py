@@ -17,6 +17,8 @@ from gateway.bench.path.plan import FORWARDING, PEERS, RAW_IO, Direction, Wanted
 from gateway.bench.path.results import read_results
 from gateway.bench.path.run import run as measure
 from gateway.bench.topology import Namespace, delete_namespace, make_namespace
+from tests.engine.conftest import make
+from tests.espd.conftest import ESPD
 
 pytestmark = pytest.mark.netns
 
@@ -64,6 +66,13 @@ def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) ->
     assert "ipsecgw-path" not in namespaces()
 
 
+@pytest.fixture
+def espd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have agents use this checkout's engine."""
+    monkeypatch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
+
+
+@pytest.mark.usefixtures("espd")
 @pytest.mark.parametrize("io", RAW_IO)
 def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path: Path) -> None:
     file = tmp_path / "path.json"
@@ -76,6 +85,7 @@ def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = read_results(file.read_text())
+    assert found.left_out == []
     assert [(row.case.who, row.case.direction.value) for row in found.rows] == [
         (f"engine by {io}", "out"),
         (f"engine by {io}", "in"),
@@ -97,6 +107,7 @@ def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path
     assert "ipsecgw-path" not in namespaces()
 
 
+@pytest.mark.usefixtures("espd")
 def test_one_worker_has_all_queues_and_two_have_one_each(tmp_path: Path) -> None:
     """Four sockets on one pool of frames leave frames to send with."""
     file = tmp_path / "path.json"

@@ -21,7 +21,8 @@ from gateway.bench.path.plan import Direction
 from gateway.datapath.engine.core import library_path
 from gateway.datapath.engine.options import EngineOptions
 from gateway.datapath.engine.protocol import IoKind
-from gateway.datapath.engine.xdp_steering import Side, XdpSteering
+from gateway.datapath.engine.xdp_steering import Side, SteeredInterface, XdpSteering
+from gateway.host.bpf.attach import InterfaceTakenError
 from gateway.host.bpf.live import load_live_frames
 from gateway.host.errors import HostError
 from gateway.ipsec.policy import Action, Policy
@@ -32,6 +33,7 @@ _ENGINE: Final = EngineOptions()
 """Whose memory and batches it has."""
 _START_S: Final = 30.0
 _STOP_S: Final = 10.0
+_FREE_S: Final = 5.0
 
 
 def program_path() -> Path:
@@ -150,7 +152,7 @@ def _load(stack: ExitStack, source: str, io: str) -> tuple[list[str], list[int]]
     stack.callback(steering.remove)
     steering.open()
     steering.set_policies(_both_ways())
-    sockets = steering.attach(source, Side.INNER).sockets_fd
+    sockets = _attach(steering, source).sockets_fd
     words, descriptors = [f"--steering={sockets}"], [sockets]
     if io == "live":
         frames, frame_bytes = _ENGINE.frames, _ENGINE.frame_bytes
@@ -159,6 +161,22 @@ def _load(stack: ExitStack, source: str, io: str) -> tuple[list[str], list[int]]
         words += [f"--{name}={item.fd}" for name, item in names.items()]
         descriptors += [item.fd for item in names.values()]
     return words, descriptors
+
+
+def _attach(steering: XdpSteering, interface: str) -> SteeredInterface:
+    """Attach the program; one of the set-up before may be there for a moment yet.
+
+    Raises:
+        HostError: It stays, or the kernel refuses.
+    """
+    deadline = time.monotonic() + _FREE_S
+    while True:
+        try:
+            return steering.attach(interface, Side.INNER)
+        except InterfaceTakenError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _both_ways() -> list[Policy]:
