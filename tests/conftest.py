@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -41,6 +43,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for report in terminalreporter.stats.get("skipped", []):
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
             table.write(f"{report.nodeid}\t{reason.removeprefix('Skipped: ')}\n")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_mount_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Unmount what gateways that were killed had mounted in their run directories."""
+    yield
+    below = str(tmp_path_factory.getbasetemp())
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, directory, kind, *_ = line.split()
+        if kind == "bpf" and directory.startswith(below):
+            subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

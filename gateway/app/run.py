@@ -42,7 +42,10 @@ from gateway.app.ready import environment_of_child, serving, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.app.xfrm_options import add_xfrm_arguments, xfrm_arguments
 from gateway.datapath.engine.espd import SOCKET_NAME, end_espd
+from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.datapath.registry import backend_names
+from gateway.host.bpf.errors import BpfError
+from gateway.host.bpf.pins import unmount_unused
 from gateway.host.privileges import keep_memory_private
 from gateway.host.sockets import peer_pid
 from gateway.ipsec.errors import GatewayError
@@ -248,6 +251,9 @@ class _Supervisor:
             if await self._stop_adopted():
                 # It outlives an agent that is started again, and has nothing to do without one.
                 await end_espd(self._run_dir / SOCKET_NAME)
+                # The agent could mount it, but gave up what it takes to unmount it.
+                with contextlib.suppress(BpfError):
+                    unmount_unused(self._run_dir / PINS_NAME)
         return 0
 
     async def _keep(self, child: _Child) -> None:

@@ -12,7 +12,14 @@ from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import AbiMismatchError, BpfError, KernelRefusedError
 from gateway.host.bpf.maps import adopt_map, create_map
 from gateway.host.bpf.objects import LoadedObject, load_object
-from gateway.host.bpf.pins import adopt_program, is_bpffs, mount_bpffs, pin, unmount_bpffs
+from gateway.host.bpf.pins import (
+    adopt_program,
+    is_bpffs,
+    mount_bpffs,
+    pin,
+    unmount_bpffs,
+    unmount_unused,
+)
 from gateway.host.bpf.spec import MapSpec, MapType, ProgramKind, parse_object
 from gateway.host.bpf.syscall import possible_cpus
 from tests.ebpf.small_objects import compile_object
@@ -287,3 +294,17 @@ def test_pinning_outside_of_a_bpffs_is_refused(tmp_path: Path) -> None:
 
     with create_map(spec) as item, pytest.raises(KernelRefusedError, match="cannot pin map m"):
         pin(item, tmp_path / "m")
+
+
+def test_a_bpffs_is_unmounted_only_when_nothing_is_pinned_there(bpffs: Path, linked: LoadedObject) -> None:
+    (bpffs / "shared").mkdir()
+    pin(linked.maps["totals"], bpffs / "shared" / "totals")
+
+    unmount_unused(bpffs)
+    assert is_bpffs(bpffs)
+    (bpffs / "shared" / "totals").unlink()
+    unmount_unused(bpffs)
+
+    assert not is_bpffs(bpffs)
+    unmount_unused(bpffs)
+    mount_bpffs(bpffs)

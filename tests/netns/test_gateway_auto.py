@@ -10,6 +10,7 @@ import pytest
 
 from gateway.bench.process import GatewayProcess, is_running
 from gateway.bench.topology import SiteToSite, site_to_site
+from gateway.host.bpf.pins import is_bpffs
 from tests.engine.conftest import BUILD, make
 from tests.netns.site_gateways import (
     AgentProcess,
@@ -89,6 +90,7 @@ def test_the_engine_carries_where_it_can_and_an_orderly_stop_ends_it(espd: str, 
         paris.stop()
 
         assert not is_running(process)
+        assert not is_bpffs(paris.directory / "run" / "bpf")
         assert not can_ping(sites.a.host, sites.b.host_address), "the protection stays"
 
 

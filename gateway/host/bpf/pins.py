@@ -20,6 +20,8 @@ _BPF_FS_MAGIC: Final = 0xCAFE4A11
 _MS_NOSUID_NODEV_NOEXEC: Final = 2 | 4 | 8
 _MNT_DETACH: Final = 2
 _STATFS_BYTES: Final = 256
+_KERNELS_OWN: Final = ("maps.debug", "progs.debug")
+"""What kernels with CONFIG_BPF_PRELOAD put into a new one."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -49,6 +51,19 @@ def unmount_bpffs(directory: Path) -> None:
         raise BpfError(f"no bpffs is mounted on {directory}")
     if _libc.umount2(os.fsencode(directory), _MNT_DETACH) != 0:
         raise BpfError(f"cannot unmount {directory}: {os.strerror(ctypes.get_errno())}")
+
+
+def unmount_unused(directory: Path) -> None:
+    """Unmount our bpffs if it is mounted and nothing is pinned there.
+
+    Raises:
+        BpfError: The kernel refused.
+    """
+    if not is_bpffs(directory):
+        return
+    pinned = {path for path in directory.rglob("*") if path.is_file()}
+    if not pinned - {directory / name for name in _KERNELS_OWN}:
+        unmount_bpffs(directory)
 
 
 def is_bpffs(directory: Path) -> bool:
