@@ -56,10 +56,12 @@ def launcher() -> Iterator[FakeLauncher]:
 
 
 @asynccontextmanager
-async def agent(launcher: FakeLauncher, folder: Path) -> AsyncIterator[EngineBackend]:
+async def agent(
+    launcher: FakeLauncher, folder: Path, cpus: tuple[int | None, ...] = (None,)
+) -> AsyncIterator[EngineBackend]:
     """One life of the agent's backend."""
     ports = open_ports(PortOptions())
-    backend = EngineBackend(EngineOptions(state_dir=folder), ports.esp, launcher=launcher)
+    backend = EngineBackend(EngineOptions(state_dir=folder, cpus=cpus), ports.esp, launcher=launcher)
     try:
         await backend.start()
         yield backend
@@ -509,6 +511,17 @@ async def test_an_espd_of_another_version_is_an_error_that_says_what_to_do(
 
     with pytest.raises(HostError, match="make engine"):
         async with agent(launcher, tmp_path):
+            pass
+
+
+async def test_an_espd_with_other_options_is_an_error_that_says_what_to_do(
+    launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    async with agent(launcher, tmp_path):
+        pass
+
+    with pytest.raises(HostError, match="give it the options of the agent before it, or end espd first"):
+        async with agent(launcher, tmp_path, cpus=(0, 1)):
             pass
 
 

@@ -247,7 +247,16 @@ class EngineBackend:
         )
         pinned = [p.ANY_CPU if cpu is None else cpu for cpu in options.cpus]
         message.cpus[:] = pinned + [p.ANY_CPU] * (p.MAX_WORKERS - len(pinned))
-        await self._fast.configure(message)
+        try:
+            await self._fast.configure(message)
+        except p.EspdRefused as refusal:
+            if refusal.code is not p.ControlError.ORDER:
+                raise
+            raise HostError(
+                "the espd that runs works on other CPUs, or with tables of other sizes, than this agent is "
+                "told to: give it the options of the agent before it, or end espd first (`ipsecgw agent "
+                "--remove-protection`, or SIGTERM to it), and its SAs with it"
+            ) from refusal
         note_life(self._journal, LifeNote(life.number, self._sad.keys.fingerprint_key))
         if life.number != self._life:
             self._table.forget()
