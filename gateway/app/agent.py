@@ -20,6 +20,7 @@ from gateway.app.arguments import count, seconds
 from gateway.app.backends import capabilities_of, make_datapath
 from gateway.app.engine_options import add_engine_arguments, has_interfaces
 from gateway.app.log_options import add_log_arguments, complain, configure_logs
+from gateway.app.option_owners import check_owners, warn_of_idle
 from gateway.app.places import (
     Places,
     controller_account,
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         if args.remove_protection:
             asyncio.run(_remove_protection(args.backend, places))
         else:
+            check_owners(args)
             tls = tls_files(args)
             group_id = _controller_group(args, places.datapath)
             here = _enter(places.datapath)
@@ -200,6 +202,7 @@ async def _serve(
         )
         backend = make_datapath(args.backend, options)
         await backend.start()
+        warn_of_idle(args, (await backend.capabilities()).engines)
         agent = Agent(backend, fingerprint_key=os.urandom(32), grace_s=args.grace)
         stack.push_async_callback(_close, agent, backend, remove_protection=args.teardown)
         await agent.start()
