@@ -16,6 +16,7 @@ from tests.interop.page import Evidence, InteropPage
 from tests.interop.pair import Pair
 from tests.interop.peer import Peer, Wanted, wait_until
 from tests.interop.strongswan import Charon, missing
+from tests.netns.wire import show_every_packet
 
 PSK = "interop-psk-0123456789abcdef"
 
@@ -177,6 +178,7 @@ def start_rig(tmp_path: Path) -> StartRig:
                 settings=setup.their_settings,
             )
             wire = tmp_path / "wire.pcap"
+            show_every_packet(sites)
             with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
                 yield Rig(sites, ours, theirs, wire)
         assert clear_packets(wire) == 0

@@ -30,5 +30,5 @@ def test_a_way_that_cannot_be_is_left_out_with_its_reason(
     results = run([way for way in WAYS if way.name == "engine"], rounds=1, seconds=0.5, say=lambda _: None)
 
     (row,) = json.loads(results.to_json())["rows"]
-    assert "cannot start" in row["left_out"]
+    assert "there is no program" in row["left_out"]
     assert row["rounds"] == []
