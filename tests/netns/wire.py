@@ -36,7 +36,7 @@ def repeated_ivs(capture: Path) -> tuple[list[Sent], int]:
 
 
 def show_every_packet(sites: SiteToSite) -> None:
-    """Have the kernel cut bursts of UDP before the outside link, where a capture sees what they are made of."""
+    """Have the kernel cut bursts of UDP before the outside link, so that a capture sees each packet."""
     for site in (sites.a, sites.b):
         site.gateway.run("ethtool", "-K", site.outside_device, "tx-udp-segmentation", "off")
 
