@@ -26,8 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     A background shell has it ignored for its children.
     """
+    workers = getattr(config.option, "numprocesses", None) or 1
     if not hasattr(config, "workerinput") and "GUEST_SHARE" not in os.environ:
-        config.pluginmanager.register(Times(TIMES), "ipsecgw-times")
+        config.pluginmanager.register(Times(TIMES, workers), "ipsecgw-times")
     # What an agent uses does not depend on what was built here: tests that want the engine name it.
     os.environ.setdefault("IPSECGW_ESPD", "/nonexistent/espd")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,8 +1,8 @@
 """How long each kind of test took, beside the minutes it may take in `make test`.
 
 Usage: time_table.py RECORDED. pytest appends to that file one JSON object for each of its runs, by `Times`.
-Seconds are those within tests, added over all workers: two workers and a guest at once spend up to three
-seconds in one.
+Seconds are those within tests, divided by the workers of the run: about what the stage would take by
+itself, if it had the machine to itself. Where another stage runs beside it, both take longer.
 """
 
 import json
@@ -34,17 +34,23 @@ def kind_of(report: pytest.TestReport) -> str:
 
 
 class Times:
-    """pytest plugin: adds up the time of tests by their kind."""
+    """pytest plugin: adds up the time of tests by their kind.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: What is appended to at the end.
+        workers: How many run tests at once.
+    """
+
+    def __init__(self, path: Path, workers: int) -> None:
         self._path = path
+        self._workers = workers
         self._seconds: Counter[str] = Counter()
         self._tests: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add one part of one test."""
         kind = kind_of(report)
-        self._seconds[kind] += report.duration  # type: ignore[assignment]  # a Counter adds floats as well
+        self._seconds[kind] += report.duration / self._workers  # type: ignore[assignment]  # a Counter adds floats as well
         self._tests[kind] += report.when == "call"
 
     def pytest_sessionfinish(self) -> None:
@@ -64,7 +70,7 @@ def main() -> int:
         for kind, (count, spent) in json.loads(line).items():
             tests[kind] += count
             seconds[kind] = seconds.get(kind, 0.0) + spent
-    print("== time within tests, of all workers together")
+    print("== time of each kind of test")
     for kind, _, budget in KINDS:
         told = "" if budget is None else f" of {60 * budget} s"
         over = " (over)" if budget is not None and seconds.get(kind, 0.0) > 60 * budget else ""
