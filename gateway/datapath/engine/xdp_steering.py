@@ -203,10 +203,15 @@ class XdpSteering:
         """Run no program of ours on an interface any more; harmless where none runs."""
         known = self._interfaces.pop(name, None)
         if known is not None:
+            _end(known.link)
             known.close()
         folder = self._folder_of(name)
         if folder is None or not folder.is_dir():
             return
+        pinned_link = adopt_link(folder / _LINK)
+        if pinned_link is not None:
+            _end(pinned_link)
+            pinned_link.close()
         for pinned in folder.iterdir():
             pinned.unlink()
         folder.rmdir()
@@ -300,3 +305,9 @@ def _with_guard(spec: ObjectSpec, ike_per_s: int) -> ObjectSpec:
     interval_ns = _SECOND_NS // ike_per_s if ike_per_s else 0
     values = {_IKE_INTERVAL: interval_ns, _IKE_TOLERANCE: _IKE_BURST_S * _SECOND_NS, _EVENT_INTERVAL: 0}
     return spec.with_constants({name: struct.pack("=Q", value) for name, value in values.items()})
+
+
+def _end(link: Link) -> None:
+    """Detach a program now: a link that nobody has any more is done away with some time later."""
+    with suppress(KernelRefusedError):  # it is detached already, or its interface is gone
+        link.detach()
