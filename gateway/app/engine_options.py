@@ -2,12 +2,9 @@
 
 import argparse
 import os
-from typing import Final
 
 from gateway.app.arguments import count
-from gateway.datapath.registry import ENGINE_IO
-
-_IKE_RATE: Final = 100
+from gateway.datapath.registry import ENGINE_IKE_PER_S, ENGINE_IO
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,10 +29,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine-ike-rate",
         type=count,
-        default=_IKE_RATE,
+        default=ENGINE_IKE_PER_S,
         metavar="N",
         help="first messages of IKE SAs that may come in there in a second from one /24, or /56 of IPv6; "
-        f"twice as many at once, others are dropped (default {_IKE_RATE}; 0: any number)",
+        f"twice as many at once, others are dropped (default {ENGINE_IKE_PER_S}; 0: any number)",
     )
     parser.add_argument(
         "--engine-io",

@@ -123,6 +123,12 @@ def _measure_ike(options: argparse.Namespace) -> int:
     return deliver(options, ike.report(results))
 
 
+def _add_counts(parser: argparse.ArgumentParser, *counts: tuple[str, int, str]) -> None:
+    """Declare numbers: the name of each, its default, and what it counts."""
+    for name, value, what in counts:
+        parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
+
+
 def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: bool) -> None:
     names = [suite.name for suite in ENGINE_SUITES]
     default = "all" if suites_repeat else REFERENCE_SUITE.name
@@ -139,12 +145,12 @@ def _add_engine_arguments(parser: argparse.ArgumentParser, *, suites_repeat: boo
         choices=[crypto.name.lower() for crypto in Crypto if crypto is not Crypto.AUTO],
         help="only this crypto library (default: each that build and CPU have; for engine, the better one)",
     )
-    for name, value, what in (
+    _add_counts(
+        parser,
         ("--rounds", 15, "rounds, each of which measures everything once"),
         ("--packets", 20_480, "packets per measure and round"),
         ("--burst", 64, "packets per call, at most 64"),
-    ):
-        parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
+    )
     parser.add_argument("--cpu", type=count, metavar="N", help="pin the measurement to this CPU")
 
 
@@ -156,11 +162,11 @@ def _add_steering_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"only with so many; repeatable (default: {', '.join(map(str, steering.TUNNEL_COUNTS))})",
     )
-    for name, value, what in (
+    _add_counts(
+        parser,
         ("--rounds", 7, "rounds, each of which measures everything once"),
         ("--packets", 1_000_000, "packets per case and round"),
-    ):
-        parser.add_argument(name, type=count, default=value, metavar="N", help=f"{what} ({value})")
+    )
 
 
 def _measure_steering(options: argparse.Namespace) -> int:

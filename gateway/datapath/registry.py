@@ -13,6 +13,9 @@ from gateway.ipsec.placement import Engine
 ENGINE_IO: Final = ("auto", "af_xdp", "live", "af_packet")
 """By what the native engine may send on interfaces of its own; `auto`: whatever works best."""
 
+ENGINE_IKE_PER_S: Final = 100
+"""First messages of IKE SAs in a second from one /24 or /56, on interfaces of the native engine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
@@ -35,7 +38,7 @@ class BackendOptions:
     """Those to the peers that the native engine has for itself, by XDP."""
     engine_inner_interfaces: tuple[str, ...] = ()
     """The same to the networks that are protected."""
-    engine_ike_per_s: int = 100
+    engine_ike_per_s: int = ENGINE_IKE_PER_S
     """So many first messages of IKE SAs may come in there in a second from one /24 or /56; 0: any number."""
     engine_io: str = ENGINE_IO[0]
     """By what it sends there."""
