@@ -295,7 +295,7 @@ async def test_every_kind_of_event_comes_through_in_order(
     for event in EVENTS:
         fake_datapath.emit(event)
 
-    received = [await asyncio.wait_for(anext(stream), 5) for _ in EVENTS]
+    received = [await asyncio.wait_for(anext(stream), 30) for _ in EVENTS]
 
     assert tuple(received) == EVENTS
 
@@ -306,7 +306,7 @@ async def test_each_watcher_has_its_own_stream(datapath: DatapathClient, fake_da
 
     fake_datapath.emit(EVENTS[0])
 
-    assert [await asyncio.wait_for(anext(stream), 5) for stream in streams] == [EVENTS[0], EVENTS[0]]
+    assert [await asyncio.wait_for(anext(stream), 30) for stream in streams] == [EVENTS[0], EVENTS[0]]
 
 
 @pytest.mark.parametrize("is_read", [True, False])
@@ -475,7 +475,7 @@ async def test_the_client_finds_an_agent_that_restarted_and_its_stream_ends(tmp_
 
     await server.stop(grace_s=0)
     with pytest.raises(DatapathError) as caught:
-        await asyncio.wait_for(anext(stream), 5)
+        await asyncio.wait_for(anext(stream), 30)
     assert caught.value.reason is ErrorReason.UNAVAILABLE
     server = ApiServer([Listener(address=address)], datapath=FakeDatapath(FakeSad(first_spi=0x6000)))
     await server.start()
@@ -489,7 +489,7 @@ async def test_a_stream_to_an_absent_agent_fails_at_once(tmp_path: Path) -> None
     client = DatapathClient(UnixAddress(tmp_path / "no.sock"), patience_s=0.0)
 
     with pytest.raises(DatapathError, match="start `ipsecgw agent`"):
-        await asyncio.wait_for(anext(client.events()), 5)
+        await asyncio.wait_for(anext(client.events()), 30)
     await client.close()
 
 

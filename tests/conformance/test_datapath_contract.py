@@ -189,7 +189,7 @@ async def test_lifetime_in_seconds_is_told_soft_then_hard(engine: Datapath) -> N
     sa = inbound(lifetime=Lifetime(soft=Limit(seconds=0.05), hard=Limit(seconds=0.1)))
     await engine.install_sas([sa])
 
-    seen = [await asyncio.wait_for(anext(events), 2) for _ in range(2)]
+    seen = [await asyncio.wait_for(anext(events), 30) for _ in range(2)]
 
     assert [type(event).__name__ for event in seen] == ["SoftExpire", "HardExpire"]
     assert {(event.sa_id, event.limit) for event in seen} == {(sa.sa_id, "seconds")}  # type: ignore[union-attr]
@@ -331,7 +331,7 @@ async def test_each_subscriber_has_its_own_stream_that_ends_at_close(datapath: D
 
     await datapath.close()
 
-    assert await asyncio.wait_for(asyncio.gather(*readers), 2) == [[], []]
+    assert await asyncio.wait_for(asyncio.gather(*readers), 30) == [[], []]
 
 
 async def _collect(stream: object) -> list[object]:

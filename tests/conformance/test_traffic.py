@@ -88,7 +88,7 @@ class Peer:
         """Return the next IP packet of ESP or AH that the datapath sends."""
         loop = asyncio.get_running_loop()
         while True:
-            frame = await asyncio.wait_for(loop.sock_recv(self._link, 4096), 3)
+            frame = await asyncio.wait_for(loop.sock_recv(self._link, 4096), 30)
             if frame[:6] != self._ours or frame[12:14] not in (b"\x08\x00", b"\x86\xdd"):
                 continue
             packet = frame[14:]
@@ -251,7 +251,7 @@ async def send_both_ways(
 
         peer.put(oracle(suite, receiving).encrypt(packet_of_peer(receiving.mode, inner, data)))
         loop = asyncio.get_running_loop()
-        assert await asyncio.wait_for(loop.sock_recv(program, 2048), 3) == data, suite
+        assert await asyncio.wait_for(loop.sock_recv(program, 2048), 30) == data, suite
     removed = await datapath.remove_sas([sa.sa_id for sa in sas])
     assert all(result.ok for result in removed)
 
@@ -348,7 +348,7 @@ async def test_ah_that_is_replayed_forged_or_elsewhere_is_dropped_with_its_reaso
 
     with host(version, mode) as program:
         peer.put(good)
-        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 3) == b"data"
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 30) == b"data"
     for packet in (good, forged):
         peer.put(packet)
 
@@ -428,7 +428,7 @@ async def test_ah_behind_ipv6_extension_headers_is_verified_with_them(
 
     with host(6, Mode.TRANSPORT) as program:
         peer.put(signed)
-        received = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 3)
+        received = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 30)
     peer.put(other)
 
     assert received == b"behind options"
@@ -483,7 +483,7 @@ async def test_fragments_of_ah_are_reassembled_before_it_is_verified(
     with host(4, Mode.TUNNEL) as program:
         for piece in pieces:
             peer.put(piece)
-        received = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 4096), 3)
+        received = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 4096), 30)
 
     assert received == LONG
 

@@ -380,7 +380,7 @@ async def test_what_the_peer_protects_comes_out_of_it(engine: Datapath, peer: Pe
         inner = IP(src="10.2.0.1", dst="10.1.0.1") / UDP(sport=PORT, dport=PORT) / Raw(b"in")
         peer.put(oracle(SUITE, receiving).encrypt(IP(bytes(inner))))
 
-        got = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 3)
+        got = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(program, 2048), 30)
 
     assert got == b"in"
 

@@ -55,7 +55,7 @@ class XskReceiver:
             raise OSError(code, os.strerror(code))
         self._taken = 0
 
-    def frames(self, count: int, timeout_s: float = 5.0) -> Iterator[bytes]:
+    def frames(self, count: int, timeout_s: float = 30.0) -> Iterator[bytes]:
         """Yield so many frames, in order.
 
         Raises:

@@ -21,7 +21,7 @@ from gateway.ipsec.sa import SecurityAssociation
 from gateway.ipsec.selectors import TrafficSelector
 
 R = TypeVar("R")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Client:

@@ -29,7 +29,7 @@ from tests.ebpf.small_objects import compile_object
 PROBE_ETHERTYPE = b"\x88\xb5"
 _SOL_PACKET, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 263, 20, 23
 _SO_RCVBUFFORCE = 33
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 FRAMES, FRAME_BYTES = 2048, 4096
 """Of the pool of io_bench."""
 

@@ -208,6 +208,6 @@ async def test_device_that_is_unplugged_loses_its_sas(stock: Device, backend: Xf
 
 
 async def next_loss(events: Watch[DatapathEvent]) -> SasLost:
-    event = await asyncio.wait_for(anext(events), 5)
+    event = await asyncio.wait_for(anext(events), 30)
     assert isinstance(event, SasLost)
     return event

@@ -65,11 +65,11 @@ def udp(address: str, namespace: Any = None) -> Iterator[socket.socket]:
         yield made
 
 
-async def received(sock: socket.socket, timeout_s: float = 3) -> bytes:
+async def received(sock: socket.socket, timeout_s: float = 30.0) -> bytes:
     return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 2048), timeout_s)
 
 
-async def next_of(events: Watch[DatapathEvent], kind: type[E], timeout_s: float = 5) -> E:
+async def next_of(events: Watch[DatapathEvent], kind: type[E], timeout_s: float = 30.0) -> E:
     """Return the next event of this kind."""
     async with asyncio.timeout(timeout_s):
         async for event in events:

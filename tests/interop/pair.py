@@ -63,7 +63,7 @@ class Pair:
                 destination = self.ours.ike_sas()[0].local if is_inbound else self.ours.ike_sas()[0].remote
                 assert theirs.destination == destination.address
 
-    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 15.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
         """Wait until something is so; else fail with both logs."""
         wait_until(condition, what, self.log, timeout_s)
 

@@ -171,7 +171,7 @@ class Daemon:
         *command: str,
         environment: dict[str, str],
         is_ready: Callable[[], bool],
-        timeout_s: float = 20.0,
+        timeout_s: float = 40.0,
     ) -> None:
         """Start it and wait until it is ready.
 
@@ -219,7 +219,7 @@ class Daemon:
 
 
 def wait_until(
-    condition: Callable[[], bool], what: str, log: Callable[[], str], timeout_s: float = 15.0
+    condition: Callable[[], bool], what: str, log: Callable[[], str], timeout_s: float = 40.0
 ) -> None:
     """Wait until something is so.
 

@@ -45,7 +45,7 @@ def counted_udp(rig: Rig, device: str = "ipsecgw0") -> Iterator[TwoWayFlow]:
         time.sleep(4.0)
 
 
-def wait_until(condition: Callable[[], bool], what: str, rig: Rig, timeout_s: float = 15.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, rig: Rig, timeout_s: float = 40.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not after {timeout_s} s\n{rig.ours.log_tail()}"

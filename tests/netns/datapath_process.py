@@ -71,7 +71,7 @@ class DatapathProcess:
         """Return the events since the last call."""
         return list(self.call("events"))
 
-    def wait_for_event(self, kind: type, timeout_s: float = 5.0) -> Any:
+    def wait_for_event(self, kind: type, timeout_s: float = 30.0) -> Any:
         deadline = time.monotonic() + timeout_s
         seen: list[DatapathEvent] = []
         while time.monotonic() < deadline:

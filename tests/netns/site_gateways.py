@@ -125,7 +125,7 @@ def route_in_clear(sites: SiteToSite) -> None:
 
 
 def wait_until(
-    condition: Callable[[], object], timeout_s: float = 20.0, what: Callable[[], str] = lambda: ""
+    condition: Callable[[], object], timeout_s: float = 40.0, what: Callable[[], str] = lambda: ""
 ) -> None:
     """Return when the condition holds; fail with `what()` when it does not in time."""
     deadline = time.monotonic() + timeout_s
@@ -140,7 +140,7 @@ def can_ping(namespace: Namespace, address: str, *options: str) -> bool:
     return done.returncode == 0
 
 
-def wait_for_ping(namespace: Namespace, address: str, timeout_s: float = 20.0) -> None:
+def wait_for_ping(namespace: Namespace, address: str, timeout_s: float = 40.0) -> None:
     """Return when the first echo request is answered."""
     wait_until(lambda: can_ping(namespace, address), timeout_s, lambda: f"no answer from {address}")
 
@@ -179,7 +179,7 @@ def what_they_have(*both: GatewayProcess) -> str:
     )
 
 
-def settle(*both: GatewayProcess, timeout_s: float = 20.0) -> None:
+def settle(*both: GatewayProcess, timeout_s: float = 40.0) -> None:
     """Return when every gateway has exactly one IKE SA and one Child SA."""
     wait_until(lambda: have_one_of_each(*both), timeout_s, lambda: what_they_have(*both))
 

@@ -77,7 +77,7 @@ async def backend(launcher: FakeLauncher, tmp_path: Path) -> AsyncIterator[Engin
 
 
 async def next_event(events: Watch[DatapathEvent]) -> DatapathEvent:
-    return await asyncio.wait_for(anext(aiter(events)), 5)
+    return await asyncio.wait_for(anext(aiter(events)), 30)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

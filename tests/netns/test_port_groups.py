@@ -45,7 +45,7 @@ class Process:
         for line in self._process.stdout:
             self._lines.put(line.strip())
 
-    def expect(self, line: str, timeout_s: float = 10.0) -> None:
+    def expect(self, line: str, timeout_s: float = 30.0) -> None:
         """Read the next line, which must be this one."""
         try:
             assert self._lines.get(timeout=timeout_s) == line

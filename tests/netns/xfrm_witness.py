@@ -16,7 +16,7 @@ def shown_by_ip(*arguments: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def told(listener: XfrmListener, body: type[B], *, timeout_s: float = 5.0) -> r.Message[B]:
+def told(listener: XfrmListener, body: type[B], *, timeout_s: float = 30.0) -> r.Message[B]:
     """Wait for a notification with this body."""
     while select.select([listener], [], [], timeout_s)[0]:
         for message in listener.receive():
