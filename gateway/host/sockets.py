@@ -62,6 +62,9 @@ UDP_ENCAP: Final = 100
 UDP_GRO: Final = 104
 """Linux 5.0."""
 UDP_ENCAP_ESPINUDP: Final = 2
+_ICMP6_FILTER: Final = 1
+_PACKET_TOO_BIG_ONLY: Final = struct.pack("=8I", 0xFFFFFFFF & ~(1 << 2), *[0xFFFFFFFF] * 7)
+"""Of struct icmp6_filter (RFC 3542 §3.2): a bit is a type that does not pass."""
 
 _BPF_LD_W_LEN: Final = 0x80
 _BPF_LD_W_ABS: Final = 0x20
@@ -293,6 +296,11 @@ def _attach_selector(udp: socket.socket, program: Sequence[BpfInstruction]) -> N
 def attach_filter(sock: socket.socket, program: Sequence[BpfInstruction]) -> None:
     """Let a socket receive what a classic BPF program returns a length for, in place of its last filter."""
     _attach(sock, SO_ATTACH_FILTER, program)
+
+
+def pass_packet_too_big_only(raw: socket.socket) -> None:
+    """Have a raw ICMPv6 socket receive "packet too big" (RFC 4443 §3.2), and nothing else."""
+    raw.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _PACKET_TOO_BIG_ONLY)
 
 
 def mute(udp: socket.socket) -> None:

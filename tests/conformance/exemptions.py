@@ -7,9 +7,6 @@ import pytest
 from gateway.datapath.backend import Datapath
 
 EXEMPTIONS: Final = {
-    ("xfrm", "AH over IPv6 that is too big"): (
-        "For Linux AH over IPv6 is an extension header: it tells what is behind it that a packet was too big."
-    ),
     ("engine", "fragments of AH"): (
         "The engine makes no fragments of AH: what does not fit it fragments before it protects it."
     ),

@@ -526,14 +526,12 @@ async def test_router_that_says_too_big_is_heard(
         peer.put(IPv6(src=theirs, dst=ours) / ICMPv6PacketTooBig(mtu=1290) / Raw(sent[:1200]))
 
     assert before.effective_mtu is not None
-    for _ in range(40):
+    for _ in range(600):
         (after,) = await datapath.list_sas()
         if after.effective_mtu != before.effective_mtu:
             break
         await asyncio.sleep(0.05)
     assert after.effective_mtu is not None
-    if after.effective_mtu == before.effective_mtu and (version, protocol) == (6, IpsecProtocol.AH):
-        await skip_if_exempt(datapath, "AH over IPv6 that is too big")
     # 1500 - 1290, in units of the cipher
     assert before.effective_mtu - after.effective_mtu in range(206, 215)
 

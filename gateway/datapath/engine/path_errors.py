@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -22,6 +21,7 @@ from gateway.host.sockets import (
     KEEP_NOTHING,
     attach_filter,
     bypass_xfrm,
+    pass_packet_too_big_only,
     set_mark,
 )
 from gateway.ipsec.sa import IpsecProtocol
@@ -29,8 +29,6 @@ from gateway.ipsec.sa import IpsecProtocol
 _IP_PMTUDISC_DO: Final = 2
 _IPV6_RECVERR: Final = 25
 _MAX_ERRORS: Final = 1000
-_ICMP6_FILTER: Final = 1
-_PACKET_TOO_BIG_ONLY: Final = struct.pack("=8I", 0xFFFFFFFF & ~(1 << 2), *[0xFFFFFFFF] * 7)
 _MAX_REPORTS: Final = 32
 """That are read at once; what more there is waits for the next turn of the loop."""
 _MESSAGE_BYTES: Final = 2048
@@ -92,7 +90,7 @@ class PathErrors:
                 return
             raise HostError(f"cannot open a raw socket: {error.strerror}") from error
         self._sockets.append(raw)
-        raw.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _PACKET_TOO_BIG_ONLY)
+        pass_packet_too_big_only(raw)
         asyncio.get_running_loop().add_reader(raw.fileno(), self._on_icmp, raw)
 
     def close(self) -> None:

@@ -38,6 +38,7 @@ from gateway.host.sockets import (
     attach_filter,
     bypass_xfrm,
     grow_receive_buffer,
+    pass_packet_too_big_only,
     set_mark,
 )
 from gateway.ipsec.drop_reason import DropReason
@@ -62,8 +63,6 @@ _IPV4_MIN_BYTES: Final = 20
 _IPV6_RECVERR: Final = 25
 _MAX_ERRORS: Final = 64
 """Taken at once; more make the socket readable again."""
-_ICMP6_FILTER: Final = 1
-_PACKET_TOO_BIG_ONLY: Final = struct.pack("=8I", 0xFFFFFFFF & ~(1 << 2), *[0xFFFFFFFF] * 7)
 """A bit for each type, set for those that are not wanted (RFC 3542 §3.2)."""
 _EXTENSION_HEADERS: Final = {socket.IPV6_HOPOPTS: 0, socket.IPV6_RTHDR: 43, socket.IPV6_DSTOPTS: 60}
 """Next header numbers of what the kernel hands over by these ancillary types (RFC 3542 §6)."""
@@ -141,7 +140,7 @@ class OuterSockets:
     def _open_icmp(self, mark: int) -> socket.socket:
         """Open a raw socket that reads ICMPv6 Packet Too Big messages."""
         raw = self._open(socket.AF_INET6, socket.IPPROTO_ICMPV6, mark)
-        raw.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _PACKET_TOO_BIG_ONLY)
+        pass_packet_too_big_only(raw)
         return raw
 
     def _open_fragmenting(self, family: socket.AddressFamily, mark: int) -> socket.socket:

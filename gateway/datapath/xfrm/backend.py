@@ -35,6 +35,7 @@ from gateway.datapath.tunnels import TunnelKind, Tunnels
 from gateway.datapath.watch import Watch
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.adoption import Leftovers, adopt, find_leftovers
+from gateway.datapath.xfrm.ah_path_errors import AhPathErrors
 from gateway.datapath.xfrm.bad_spi import BadSpiWatch
 from gateway.datapath.xfrm.cpu_steering import CpuSteering
 from gateway.datapath.xfrm.devices import Devices
@@ -142,6 +143,7 @@ class XfrmBackend:
         )
         self._steering = CpuSteering() if self._options.spreads_esp else None
         self._bad_spis = BadSpiWatch(self._is_in_kernel, self._hub.emit)
+        self._ah_path_errors = AhPathErrors(self._source_of)
         self._watch = NetworkWatch(lambda: self._spawn(self._follow_network(), "follow-network"))
         self._route_watch = NetworkWatch(self._forwarding.note_change)
         self._lock = asyncio.Lock()
@@ -182,6 +184,7 @@ class XfrmBackend:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._listener.fileno(), self._on_notification)
         self._bad_spis.start()
+        self._ah_path_errors.open()
         self._spawn(self._watch_sequences(), "watch-sequences")
         self._spawn(self._watch_paths(), "watch-paths")
         if self._forwarding.is_wanted:
@@ -245,6 +248,7 @@ class XfrmBackend:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self._bad_spis.close()
+        self._ah_path_errors.close()
         if self._steering is not None:
             await asyncio.to_thread(self._steering.close)
         await self._forwarding.close()
@@ -590,6 +594,11 @@ class XfrmBackend:
             refusal = await self._policies.follow(serves)
         if refusal is not None:
             _log.error("policies_not_followed", reason=str(refusal))
+
+    def _source_of(self, kernel_id: r.SaId) -> IpAddress | None:
+        """Return the address that an outbound SA of ours sends from."""
+        held = self._sad.of_kernel(kernel_id)
+        return None if held is None or held.is_inbound else held.at.source
 
     async def _is_in_kernel(self, kernel_id: r.SaId) -> bool:
         """Return whether the kernel has an SA, whosever; if it does not answer, as if it had."""
