@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.guest.pool import GUESTS
 from tests.repo.time_table import Times
 
 pytest_plugins = ("tests.guest.plugin",)
@@ -28,7 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     workers = getattr(config.option, "numprocesses", None) or 1
     if not hasattr(config, "workerinput") and "GUEST_SHARE" not in os.environ:
-        config.pluginmanager.register(Times(TIMES, workers), "ipsecgw-times")
+        times = Times(TIMES, workers, lambda: config.stash.get(GUESTS, 1))
+        config.pluginmanager.register(times, "ipsecgw-times")
     # What an agent uses does not depend on what was built here: tests that want the engine name it.
     os.environ.setdefault("IPSECGW_ESPD", "/nonexistent/espd")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

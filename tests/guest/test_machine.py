@@ -22,7 +22,7 @@ RUN = (sys.executable, "-m", "tests.guest.run")
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [*RUN, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
+        [*RUN, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=300, check=False
     )
 
 

@@ -1,4 +1,4 @@
-"""The plugin that runs tests in the guest, on tests of every fate. Each of these boots a guest of its own."""
+"""The plugin that runs tests in the guest, on tests of every fate. Each of these boots guests of its own."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.guest.machine import CACHE, reason_for_none
+from tests.guest.plugin import CHUNK
 
 pytestmark = [
     pytest.mark.netns,
@@ -42,6 +43,11 @@ def test_breaks_after(breaks_later): pass
 @pytest.mark.parametrize("what", ["fd00::1", "two words", "a[b]::c"])
 def test_has_odd_names(what): pass
 async def test_is_asynchronous(): await asyncio.sleep(0)
+"""
+TOLD_APART = """
+import pytest
+@pytest.fixture(autouse=True)
+def _tell(record_property): record_property("boot", open("/proc/sys/kernel/random/boot_id").read())
 """
 NATIVE = """
 def test_runs_here(): assert "ipsecgw" not in os.uname().release
@@ -82,7 +88,7 @@ class Run:
             env={"PATH": "/usr/bin:/bin", "IPSECGW_CACHE": str(CACHE), **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=300,
             check=False,
         )
         self.output = done.stdout
@@ -95,6 +101,11 @@ class Run:
         """Return what junit says of one test: what it is marked with, or that it passed."""
         (*marks,) = self.cases[name]
         return marks[0].tag if marks else "passed"
+
+    def boot(self, name: str) -> str:
+        """Return what tells the guest of one test from others, as `TOLD_APART` has it told."""
+        (boot,) = self.cases[name].iter("property")
+        return str(boot.get("value"))
 
 
 def test_fates_in_the_guest_are_reported_as_native_ones(run: Run) -> None:
@@ -158,6 +169,66 @@ def test_process_that_dies_in_the_guest_fails_its_test(run: Run) -> None:
     assert status == 1
     assert "pytest in the guest ended with status 3" in run.output
     assert {run.fate(name) for name in run.cases} == {"failure"}
+
+
+def test_two_guests_share_the_tests_whose_order_stays(run: Run) -> None:
+    names = [f"test_of[{number}]" for number in range(2 * CHUNK)]
+    tests = f'@pytest.mark.parametrize("number", range({len(names)}))\ndef test_of(number): pass\n'
+
+    status = run(HEADER + TOLD_APART + tests, "--guests", "2")
+
+    assert status == 0
+    assert list(run.cases) == names
+    first, second = ({run.boot(name) for name in part} for part in (names[:CHUNK], names[CHUNK:]))
+    assert (len(first), len(second), len(first | second)) == (1, 1, 2)
+
+
+def test_what_takes_long_to_make_is_made_in_one_guest(run: Run) -> None:
+    marked = """
+pytestmark = pytest.mark.guest(together="rig")
+@pytest.fixture(scope="module", params=["a", "b"])
+def rig(request): return request.param
+"""
+    tests = f'@pytest.mark.parametrize("number", range({2 * CHUNK}))\ndef test_of(rig, number): pass\n'
+
+    status = run(HEADER + TOLD_APART + marked + tests, "--guests", "2")
+
+    assert status == 0
+    boots = {rig: {run.boot(f"test_of[{rig}-{number}]") for number in range(2 * CHUNK)} for rig in "ab"}
+    assert [len(boots[rig]) for rig in "ab"] == [1, 1]
+    assert boots["a"] != boots["b"]
+
+
+def test_guest_that_dies_fails_one_test_when_there_is_another_guest(run: Run) -> None:
+    killer = "def test_kills(): open('/proc/sysrq-trigger', 'w').write('c')\n"
+    others = f'@pytest.mark.parametrize("number", range({CHUNK}))\ndef test_of(number): pass\n'
+
+    status = run(HEADER + killer + others, "--guests", "2")
+
+    assert status == 1
+    assert "while this test ran: the guest died" in run.output
+    assert "Kernel panic" in run.output
+    fates = {name: run.fate(name) for name in run.cases}
+    assert fates == {"test_kills": "failure"} | {f"test_of[{number}]": "passed" for number in range(CHUNK)}
+
+
+def test_interrupt_ends_every_guest(run: Run, tmp_path: Path) -> None:
+    tests = f"""
+@pytest.mark.parametrize("number", range({2 * CHUNK}))
+def test_of(number): __import__("time").sleep(1000)
+"""
+    interrupter = f"""
+import threading, time, pathlib, subprocess, signal
+def interrupt():
+    while len(list(pathlib.Path({str(tmp_path)!r}).glob("ipsecgw-guest-*/events"))) < 2: time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGINT)
+if "GUEST_SHARE" not in os.environ: threading.Thread(target=interrupt).start()
+"""
+
+    status = run(HEADER + tests + interrupter, "--guests", "2", environment={"TMPDIR": str(tmp_path)})
+
+    assert status == pytest.ExitCode.INTERRUPTED
+    assert list(tmp_path.glob("ipsecgw-guest-*")) == []
 
 
 def test_without_a_kernel_every_test_fails_and_says_what_to_do(run: Run, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """How long each kind of test took, beside the minutes it may take in `make test`.
 
 Usage: time_table.py RECORDED. pytest appends to that file one JSON object for each of its runs, by `Times`.
-Seconds are those within tests, divided by the workers of the run: about what the stage would take by
-itself, if it had the machine to itself. Where another stage runs beside it, both take longer.
+Seconds are those within tests, divided by the workers of the run, or by its guests: about what the stage
+would take by itself, if it had the machine to itself. Where another stage runs beside it, both take longer.
 """
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,13 @@ class Times:
     Args:
         path: What is appended to at the end.
         workers: How many run tests at once.
+        guests: Tells at the end how many guests each of them had.
     """
 
-    def __init__(self, path: Path, workers: int) -> None:
+    def __init__(self, path: Path, workers: int, guests: Callable[[], int]) -> None:
         self._path = path
         self._workers = workers
+        self._guests = guests
         self._seconds: Counter[str] = Counter()
         self._tests: Counter[str] = Counter()
 
@@ -55,6 +58,7 @@ class Times:
 
     def pytest_sessionfinish(self) -> None:
         """Write down what this run came to."""
+        self._seconds[GUEST] /= self._guests()  # type: ignore[assignment]
         self._path.parent.mkdir(exist_ok=True)
         with self._path.open("a") as times:
             times.write(
