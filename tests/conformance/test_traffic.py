@@ -313,7 +313,7 @@ async def drops_of(datapath: Datapath, sa: SecurityAssociation, count: int) -> d
 
     The kernel counts some reasons for all SAs together.
     """
-    for _ in range(60):
+    for _ in range(600):
         counters = await datapath.counters()
         (own,) = [item for item in counters.sas if item.sa_id == sa.sa_id]
         drops = Counter(own.drops) + Counter(counters.drops)
@@ -383,7 +383,7 @@ async def test_ah_outside_the_window_and_outside_the_selectors_is_dropped(
 async def event_under_packets(events: Watch[DatapathEvent], peer: Peer, packet: Packet) -> DatapathEvent:
     """Return the next event while a packet comes again and again."""
     waiting = asyncio.ensure_future(anext(events))
-    for _ in range(60):
+    for _ in range(300):
         peer.put(packet)
         if (await asyncio.wait([waiting], timeout=0.1))[0]:
             return waiting.result()

@@ -11,11 +11,17 @@ from gateway.api.control.v1 import control_pb2 as pb
 from gateway.bench.topology import Namespace, SiteToSite
 from tests.interop.conftest import OURS, PSK
 from tests.interop.our_gateway import OurGateway, failure_of
+from tests.interop.peer import wait_until
 
 IKE: Final = "aes256gcm16-prfsha384-x25519"
 ESP: Final = "aes256gcm16-x25519"
 CONNECTION: Final = "swan"
 CHILD: Final = "swan/net"
+
+RATE_PPS: Final = 100
+"""Packets a second each way: two Python processes share the one CPU of the guest with everything else."""
+SOME_PACKETS: Final = 20
+"""So many each way on one SA are traffic."""
 
 
 _CONNECT: Final = """
@@ -88,3 +94,16 @@ def our_gateway(
 def succeed(operation: pb.Operation) -> None:
     """Fail if an operation of our gateway did."""
     assert not failure_of(operation), failure_of(operation)
+
+
+def wait_for_traffic(gateway: OurGateway) -> None:
+    """Return when a gateway has one Child SA, and that has carried some more packets in both directions."""
+    wait_until(lambda: len(gateway.child_sas()) == 1, "one Child SA", gateway.log)
+    (before,) = gateway.child_sas()
+
+    def has_carried() -> bool:
+        (now,) = gateway.child_sas()
+        halves = ((before.inbound, now.inbound), (before.outbound, now.outbound))
+        return all(new.packets - old.packets >= SOME_PACKETS for old, new in halves)
+
+    wait_until(has_carried, "traffic both ways", gateway.log)

@@ -56,7 +56,7 @@ async def placed(datapath: Dispatcher, *sas: SecurityAssociation) -> list[tuple[
 
 
 async def event(told: Watch[DatapathEvent], kind: type[DatapathEvent]) -> DatapathEvent:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         async for found in told:
             if isinstance(found, kind):
                 return found

@@ -82,7 +82,7 @@ async def install(backend: XfrmBackend, *policies: Policy) -> None:
 
 
 async def until_forwarded(program: FakeXdpForwarder, spis: list[int]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while program.forwarded_spis() != spis or not program.lease_ns:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.02)
 
@@ -184,7 +184,7 @@ async def test_nothing_is_forwarded_any_more_when_the_loss_is_told(
 
     await asyncio.to_thread(netdevsim.take_down if how == "down" else netdevsim.unplug, nic)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         async for event in told:
             if isinstance(event, SasLost):
                 break

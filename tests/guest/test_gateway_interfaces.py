@@ -1,6 +1,5 @@
 """Route-based tunnels over the kernel's ESP: against strongSwan's XFRM interface, and our two kinds."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -9,7 +8,18 @@ import pytest
 
 from gateway.bench.flows import two_way_udp
 from gateway.bench.topology import SiteToSite, site_to_site
-from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed, tcp_segments
+from tests.guest.our_pair import (
+    CHILD,
+    CONNECTION,
+    ESP,
+    IKE,
+    RATE_PPS,
+    SOME_PACKETS,
+    our_gateway,
+    succeed,
+    tcp_segments,
+    wait_for_traffic,
+)
 from tests.interop.conftest import PSK, THEIRS
 from tests.interop.our_gateway import OurGateway
 from tests.interop.peer import wait_until
@@ -19,7 +29,6 @@ from tests.netns.wire import nothing_in_clear_and_no_iv_twice
 
 pytestmark = pytest.mark.guest
 
-RATE_PPS = 100
 EVERYTHING = "0.0.0.0/0"
 LATER = "10.77.0.1"
 
@@ -99,6 +108,7 @@ def test_new_prefix_is_routed_into_the_tunnel_while_it_carries_and_is_rekeyed(
             a.gateway.run("ip", "route", "add", LATER, "dev", "ipsec0")
             wait_for_ping(a.host, LATER)
             assert [sa.inbound.spi for sa in ours.child_sas()] == [before]
+            wait_for_traffic(ours)
             succeed(ours.rekey(CHILD))
             wait_until(
                 lambda: before not in {sa.inbound.spi for sa in ours.child_sas()},
@@ -106,9 +116,9 @@ def test_new_prefix_is_routed_into_the_tunnel_while_it_carries_and_is_rekeyed(
                 ours.log,
                 30.0,
             )
-            time.sleep(0.5)
+            wait_for_traffic(ours)
 
-        assert min(flow.a.received, flow.b.received) > RATE_PPS / 2
+        assert min(flow.a.received, flow.b.received) >= 2 * SOME_PACKETS
         assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{ours.log()[-4000:]}"
         wait_for_ping(a.host, LATER)
         (mtu,) = {sa.effective_mtu for sa in ours.child_sas()}

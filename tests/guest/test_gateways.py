@@ -4,7 +4,6 @@ One pair of gateways for all tests of a kind: starting them takes longest here. 
 clear, and nothing twice with one IV.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,18 @@ import pytest
 
 from gateway.bench.flows import two_way_udp
 from gateway.bench.topology import Namespace, SiteToSite, site_to_site
-from tests.guest.our_pair import CHILD, CONNECTION, ESP, IKE, our_gateway, succeed, tcp_segments
+from tests.guest.our_pair import (
+    CHILD,
+    CONNECTION,
+    ESP,
+    IKE,
+    RATE_PPS,
+    SOME_PACKETS,
+    our_gateway,
+    succeed,
+    tcp_segments,
+    wait_for_traffic,
+)
 from tests.interop.conftest import PSK, THEIRS
 from tests.interop.our_gateway import OurGateway
 from tests.interop.peer import wait_until
@@ -22,11 +32,7 @@ from tests.interop.strongswan import Charon
 from tests.netns.site_gateways import wait_for_ping
 from tests.netns.wire import nothing_in_clear_and_no_iv_twice
 
-pytestmark = pytest.mark.guest
-
-#: Packets a second each way: two Python processes share the one CPU of the guest with everything else.
-RATE_PPS = 100
-
+pytestmark = pytest.mark.guest(together="rig")
 
 IPV4_AND_TCP_BYTES = 40
 MAX_TCP_OPTIONS_BYTES = 40
@@ -168,13 +174,13 @@ def test_rekey_under_load_loses_nothing(rig: Rig, what: str) -> None:
 
     a, b = rig.sites.a, rig.sites.b
     with two_way_udp(a.host, a.host_address, b.host, b.host_address, rate_pps=RATE_PPS) as flow:
-        time.sleep(0.5)
+        wait_for_traffic(rig.ours)
         rekey[what]()
         rig.wait_until(lambda: rig.names()[changed].isdisjoint(before), "new ones have taken their place")
         rig.settle()
-        time.sleep(0.5)
+        wait_for_traffic(rig.ours)
 
-    assert min(flow.a.received, flow.b.received) > RATE_PPS / 2
+    assert min(flow.a.received, flow.b.received) >= 2 * SOME_PACKETS
     assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
 
 
@@ -205,18 +211,18 @@ def test_reauthentication_under_load_loses_nothing_but_what_comes_too_early(rig:
 
     a, b = rig.sites.a, rig.sites.b
     with two_way_udp(a.host, a.host_address, b.host, b.host_address, rate_pps=RATE_PPS) as flow:
-        time.sleep(0.5)
+        wait_for_traffic(rig.ours)
         if by == "us":
             succeed(rig.ours.rekey(CONNECTION, reauthenticate=True))
         else:
             rig.reauthenticate()
         rig.wait_until(lambda: rig.names()[0].isdisjoint(before), "a new IKE SA takes the place")
         rig.settle()
-        time.sleep(0.5)
+        wait_for_traffic(rig.ours)
 
     # With the software datapath the kernel has no SA for any packet.
     early = without_sa(initiator) - early_before if rig.uses_kernel[by != "us"] else 0
-    assert min(flow.a.received, flow.b.received) > 0
+    assert min(flow.a.received, flow.b.received) >= 2 * SOME_PACKETS
     assert (flow.missing, flow.duplicates) == (early, 0), f"{flow}\n{rig.ours.log()[-4000:]}"
 
 

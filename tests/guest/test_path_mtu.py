@@ -25,7 +25,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def mtu_becomes(wanted: int) -> None:
     """Return when the interface has an MTU; fail after a while."""
     found = 0
-    for _ in range(100):
+    for _ in range(300):
         (link,) = json.loads(ip("-j", "link", "show", INTERFACE.name))
         found = link["mtu"]
         if found == wanted:
