@@ -119,8 +119,8 @@ def dial(address: Address, tls: TlsFiles | None = None) -> grpc.aio.Channel:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # A local agent is back in a moment; grpc's own minutes of back-off are meant for the Internet.
+        # How long an attempt may take stays as it is: a server that is busy greets a client later than that.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.use_local_subchannel_pool", 1),
     ]
