@@ -147,10 +147,8 @@ def connect(link: Link) -> None:
         (link.left, link.left_device, link.left_addresses),
         (link.right, link.right_device, link.right_addresses),
     ):
-        for address in addresses:
-            nodad = ("nodad",) if ":" in address else ()
-            namespace.run("ip", "address", "add", address, "dev", device, *nodad)
-        namespace.run("ip", "link", "set", device, "up")
+        added = [f"address add {each} dev {device}" + (" nodad" if ":" in each else "") for each in addresses]
+        _ip_at_once(namespace, *added, f"link set {device} up")
 
 
 @contextmanager
@@ -247,8 +245,7 @@ def _wire(by_role: dict[str, Namespace], *, mtu: int) -> SiteToSite:
                 right_addresses=(f"10.{number}.0.10/16", f"fd00:{number}::10/64"),
             )
         )
-        host.run("ip", "route", "add", "default", "via", f"10.{number}.0.1")
-        host.run("ip", "-6", "route", "add", "default", "via", f"fd00:{number}::1")
+        _ip_at_once(host, f"route add 0.0.0.0/0 via 10.{number}.0.1", f"route add ::/0 via fd00:{number}::1")
     return SiteToSite(
         a=_site("1", host_a, gateway_a, "10.9.0.2" if nat else "192.0.2.1"),
         b=_site("2", host_b, gateway_b, "192.0.2.2"),
@@ -286,6 +283,11 @@ def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise TopologyError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _ip_at_once(namespace: Namespace, *commands: str) -> None:
+    """Do several things in a namespace by one process, which takes longer to start than to work."""
+    namespace.run("ip", "-batch", "-", stdin="\n".join(commands))
 
 
 def pids_inside(namespace: Namespace) -> Sequence[int]:
