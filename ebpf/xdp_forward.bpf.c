@@ -8,16 +8,20 @@
  *
  *   LAN      PROTECT by an SA that the NIC has: forwarded to it, in clear; the NIC encrypts
  *            other PROTECT: to the stack, whose policies protect it
- *   OFFLOAD  what has come in decrypted: forwarded to the LAN where the NIC is known to drop
- *            what comes in clear; anything else to the stack, which can tell the two apart
+ *   OFFLOAD  PROTECT by an SA by which this NIC decrypts, where the operator has said that it
+ *            lets nothing in in clear: forwarded to the LAN; anything else to the stack, which can
+ *            tell what was encrypted
  *
- * A NIC sends in clear what it has no SA for. So each packet for it is forwarded only while the
- * kernel has the SA, which is asked for every packet: a device that goes down, is unbound or reset
- * takes its SAs out of the kernel's table before it can send again, whoever notices. And only
- * while the agent is alive and says so (gw_lease): next hops grow old.
+ * A NIC sends in clear what it has no SA for, and may let in in clear what it has no SA for. So
+ * each packet is forwarded only while the kernel has the SA, which is asked for every packet: a
+ * device that goes down, is unbound or reset takes its SAs out of the kernel's table before it can
+ * send or receive again, whoever notices. And only while the agent is alive and says so
+ * (gw_lease): next hops grow old.
  *
- * TTL, link header and MSS are changed on the way; what is too big is answered. All else goes to
- * the stack: other VLANs and link addresses, IP options, fragments, TTL 1, what has no next hop.
+ * TTL, link header and MSS are changed on the way. What is too big for a tunnel is answered; what
+ * comes out of one and is too big for the LAN is the stack's to answer, through the tunnel. All
+ * else goes to the stack: other VLANs and link addresses, IP options, fragments, TTL 1, what has
+ * no next hop.
  */
 #include "gw_forward.h"
 #include "gw_link.h"
@@ -50,13 +54,21 @@ struct {
 	__uint(max_entries, 256);
 } gw_devices SEC(".maps");
 
-/* SAs that NICs have, by the numbers in the SPD. */
+/* SAs that NICs have, by the numbers in the SPD: those by which they encrypt, ... */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__type(key, __u32);
 	__type(value, struct gw_offloaded_sa);
 	__uint(max_entries, 65536);
 } gw_offloaded_sas SEC(".maps");
+
+/* ... and those by which they decrypt. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct gw_inbound_nic_sa);
+	__uint(max_entries, 65536);
+} gw_inbound_sas SEC(".maps");
 
 /* Until when the agent stands for all of this: CLOCK_MONOTONIC, nanoseconds. */
 struct {
@@ -147,22 +159,21 @@ static __always_inline int gw_is_leased(void)
 	return until_ns && bpf_ktime_get_ns() < *until_ns;
 }
 
-static __always_inline int gw_forward_to(struct xdp_md *ctx, struct gw_flow *flow,
-					 const struct gw_port *port,
-					 const struct gw_next_hop *found)
+/* Send it to its next hop, with an MSS that fits into `mss_mtu`, and end for that reason. */
+static __always_inline int gw_send_to(struct xdp_md *ctx, struct gw_flow *flow,
+				      const struct gw_next_hop *found, __u32 mss_mtu,
+				      enum gw_exit reason)
 {
 	struct gw_next_hop hop = *found;
 	int verdict;
 
-	if (flow->l3_bytes > hop.mtu)
-		return gw_too_big(ctx, flow, port, hop.mtu);
-	gw_clamp_mss(ctx, flow, hop.mss_mtu ? hop.mss_mtu : hop.mtu);
+	gw_clamp_mss(ctx, flow, mss_mtu);
 	if (gw_count_hop(ctx, flow) || gw_rewrite_link(ctx, flow, &hop))
 		return gw_drop(ctx, GW_DROP_SEND_FAILED);
 	verdict = bpf_redirect_map(&gw_devices, hop.ifindex, XDP_DROP);
 	if (verdict != XDP_REDIRECT)
 		return gw_drop(ctx, GW_DROP_SEND_FAILED);
-	return gw_exit(ctx, GW_EXIT_FORWARDED, verdict);
+	return gw_exit(ctx, reason, verdict);
 }
 
 /* To the NIC that has the SA, if the kernel still says so. */
@@ -171,19 +182,33 @@ static __always_inline int gw_to_device(struct xdp_md *ctx, struct gw_flow *flow
 {
 	struct gw_offloaded_sa *sa = bpf_map_lookup_elem(&gw_offloaded_sas, &number);
 
-	if (!sa || !gw_kernel_has_sa(ctx, sa))
+	if (!sa || !gw_kernel_has_sa(ctx, &sa->destination, sa->spi_be, sa->family))
 		return gw_pass(ctx, GW_EXIT_SA_GONE);
-	return gw_forward_to(ctx, flow, port, &sa->hop);
+	if (flow->l3_bytes > sa->hop.mtu)
+		return gw_too_big(ctx, flow, port, sa->hop.mtu);
+	return gw_send_to(ctx, flow, &sa->hop, sa->hop.mtu, GW_EXIT_FORWARDED);
 }
 
-static __always_inline int gw_to_lan(struct xdp_md *ctx, struct gw_flow *flow,
-				     const struct gw_port *port)
+/* From the NIC that decrypted it, if it came by that one, and the kernel still says so. */
+static __always_inline int gw_to_lan(struct xdp_md *ctx, struct gw_flow *flow, __u32 number)
 {
-	struct gw_next_hop *found = gw_find_next_hop(flow);
+	struct gw_inbound_nic_sa *sa = bpf_map_lookup_elem(&gw_inbound_sas, &number);
+	struct gw_next_hop *found;
+	__u32 mss_mtu;
 
-	if (!found)
+	if (sa && sa->ifindex != ctx->ingress_ifindex)
+		return gw_pass(ctx, GW_EXIT_STACK_PROTECTS);
+	if (!sa || !gw_kernel_has_sa(ctx, &sa->destination, sa->spi_be, sa->family))
+		return gw_pass(ctx, GW_EXIT_SA_GONE);
+	found = gw_find_next_hop(flow);
+	if (!found || !found->ifindex)
 		return gw_pass(ctx, GW_EXIT_NO_NEXT_HOP);
-	return gw_forward_to(ctx, flow, port, found);
+	/* An answer of ours would leave in clear: the stack protects its own. */
+	if (flow->l3_bytes > found->mtu)
+		return gw_pass(ctx, GW_EXIT_NEEDS_FRAGMENTS);
+	/* What answers a SYN goes back through the tunnel. */
+	mss_mtu = sa->mtu && sa->mtu < found->mtu ? sa->mtu : found->mtu;
+	return gw_send_to(ctx, flow, found, mss_mtu, GW_EXIT_FORWARDED_IN);
 }
 
 /* What the SPD says of a packet that both sides of the gateway could forward. */
@@ -196,13 +221,12 @@ static __always_inline int gw_by_policy(struct xdp_md *ctx, struct gw_flow *flow
 
 	switch (decision.action) {
 	case GW_ACTION_PROTECT:
-		if (is_outbound ? !decision.offloaded_sa
-				: !(decision.flags & GW_POLICY_DEVICE_DROPS_CLEAR))
+		if (!decision.sa)
 			return gw_pass(ctx, GW_EXIT_STACK_PROTECTS);
 		if (!gw_is_leased())
 			return gw_pass(ctx, GW_EXIT_LEASE_OVER);
-		return is_outbound ? gw_to_device(ctx, flow, port, decision.offloaded_sa)
-				   : gw_to_lan(ctx, flow, port);
+		return is_outbound ? gw_to_device(ctx, flow, port, decision.sa)
+				   : gw_to_lan(ctx, flow, decision.sa);
 	case GW_ACTION_DISCARD:
 		return gw_drop(ctx, GW_DROP_POLICY_DISCARD);
 	case GW_ACTION_BYPASS:

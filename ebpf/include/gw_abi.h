@@ -45,7 +45,8 @@
 	X(OTHER, "other") \
 	X(SA_GONE, "sa_gone") \
 	X(LEASE_OVER, "lease_over") \
-	X(UNDECIDED, "undecided")
+	X(UNDECIDED, "undecided") \
+	X(FORWARDED_IN, "forwarded_in")
 
 #define GW_EXIT_FIRST   64
 #define GW_EXIT_ENTRIES 128
@@ -107,10 +108,6 @@ enum gw_action {
 	GW_ACTION_UNDECIDED, /* more rules hold than a leaf has: the stack and the engine decide */
 };
 
-/* The interface that offloads this policy drops what comes in clear and should not: what comes in
- * there may be forwarded past the stack. */
-#define GW_POLICY_DEVICE_DROPS_CLEAR 1
-
 /* Key of gw_next_hops4 and gw_next_hops6. */
 struct gw_prefix4 {
 	__u32 prefix_bits;
@@ -156,10 +153,11 @@ struct gw_spd_leaf {
 	__u32 first_rule;
 	__u16 rule_count;   /* at most GW_SPD_LEAF_RULES */
 	__u8 action;        /* enum gw_action */
-	__u8 flags;         /* GW_POLICY_* */
-	__u32 offloaded_sa; /* of PROTECT: key of gw_offloaded_sas; 0: none */
+	__u8 padding;
+	__u32 offloaded_sa; /* of PROTECT: key of gw_offloaded_sas, for what goes out; 0: none */
+	__u32 inbound_sa;   /* of PROTECT: key of gw_inbound_sas, for what comes in; 0: none */
 };
-GW_ABI_SIZE(struct gw_spd_leaf, 12);
+GW_ABI_SIZE(struct gw_spd_leaf, 16);
 
 /* Value of gw_spd_rules. Ports are inclusive; first 65535 and last 0 is OPAQUE (RFC 7296
  * section 3.13.1). */
@@ -170,11 +168,11 @@ struct gw_spd_rule {
 	__u16 remote_last;
 	__u8 protocol; /* 0: any */
 	__u8 action;   /* enum gw_action */
-	__u8 flags;    /* GW_POLICY_* */
-	__u8 padding;
+	__u16 padding;
 	__u32 offloaded_sa; /* as of a leaf */
+	__u32 inbound_sa;
 };
-GW_ABI_SIZE(struct gw_spd_rule, 16);
+GW_ABI_SIZE(struct gw_spd_rule, 20);
 
 /* --- events ------------------------------------------------------------------------------------
  */
@@ -218,12 +216,12 @@ GW_ABI_SIZE(struct gw_port, 40);
 
 /* Where a packet goes; value of gw_next_hops4 and gw_next_hops6. */
 struct gw_next_hop {
-	__u32 ifindex;
+	__u32 ifindex; /* 0: where the stack sends it */
 	__u32 mtu; /* the largest IP packet that fits, with what ESP will add taken off */
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 vlan_id; /* 0: untagged */
-	__u16 mss_mtu; /* what the MSS of a SYN shall fit into; 0: mtu */
+	__u16 padding;
 };
 GW_ABI_SIZE(struct gw_next_hop, 24);
 
@@ -238,6 +236,16 @@ struct gw_offloaded_sa {
 	struct gw_next_hop hop;
 };
 GW_ABI_SIZE(struct gw_offloaded_sa, 48);
+
+/* Value of gw_inbound_sas: an SA by which a NIC decrypts that lets nothing in in clear. */
+struct gw_inbound_nic_sa {
+	union gw_address destination; /* as of gw_offloaded_sa: an address of ours */
+	__be32 spi_be;
+	__u32 family;
+	__u32 ifindex; /* of the NIC */
+	__u32 mtu; /* of the way back through the tunnel, for the MSS of a SYN; 0: not known */
+};
+GW_ABI_SIZE(struct gw_inbound_nic_sa, 32);
 
 /* --- steering over CPUs ----------------------------------------------------------------------- */
 

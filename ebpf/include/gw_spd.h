@@ -69,9 +69,8 @@ struct {
 
 struct gw_decision {
 	__u8 action; /* enum gw_action */
-	__u8 flags;
 	__u8 is_ambiguous; /* it depends on ports or a protocol that a fragment hides */
-	__u32 offloaded_sa;
+	__u32 sa; /* of PROTECT: the SA of a NIC in this direction; 0: none */
 };
 
 /* Which side of a packet is the local one: always a constant, so that the compiler chooses. */
@@ -251,8 +250,7 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 	struct gw_spd_leaf leaf = gw_find_leaf(flow, direction);
 	struct gw_decision decision = {
 		.action = leaf.action,
-		.flags = leaf.flags,
-		.offloaded_sa = leaf.offloaded_sa,
+		.sa = direction == GW_OUTBOUND ? leaf.offloaded_sa : leaf.inbound_sa,
 	};
 	__u32 first_rule = leaf.first_rule, rule_count = leaf.rule_count;
 
@@ -273,8 +271,7 @@ static __always_inline struct gw_decision gw_decide(const struct gw_flow *flow,
 		if (match.differs || (match.depends && rule->action == GW_ACTION_BYPASS))
 			continue;
 		decision.action = rule->action;
-		decision.flags = rule->flags;
-		decision.offloaded_sa = rule->offloaded_sa;
+		decision.sa = direction == GW_OUTBOUND ? rule->offloaded_sa : rule->inbound_sa;
 		decision.is_ambiguous = match.depends;
 		break;
 	}

@@ -32,20 +32,22 @@ bpf_xdp_get_xfrm_state(struct xdp_md *ctx, struct bpf_xfrm_state_opts *opts, __u
 extern void bpf_xdp_xfrm_state_release(struct xfrm_state *x) __ksym;
 
 /* Does the kernel still have this SA? What it has given up, no device has any more. */
-static __always_inline int gw_kernel_has_sa(struct xdp_md *ctx, const struct gw_offloaded_sa *sa)
+static __always_inline int gw_kernel_has_sa(struct xdp_md *ctx,
+					    const union gw_address *destination, __be32 spi_be,
+					    __u32 family)
 {
 	struct bpf_xfrm_state_opts wanted = {
 		.netns_id = GW_THIS_NAMESPACE,
-		.spi_be = sa->spi_be,
+		.spi_be = spi_be,
 		.protocol = IPPROTO_ESP,
-		.family = sa->family == 4 ? GW_AF_INET : GW_AF_INET6,
+		.family = family == 4 ? GW_AF_INET : GW_AF_INET6,
 	};
 	struct xfrm_state *found;
 
-	if (sa->family == 4)
-		wanted.destination_be[0] = sa->destination.words_be[3];
+	if (family == 4)
+		wanted.destination_be[0] = destination->words_be[3];
 	else
-		__builtin_memcpy(wanted.destination_be, &sa->destination, 16);
+		__builtin_memcpy(wanted.destination_be, destination, 16);
 	found = bpf_xdp_get_xfrm_state(ctx, &wanted, sizeof(wanted));
 	if (!found)
 		return 0;

@@ -32,7 +32,7 @@ from gateway.app.places import (
 )
 from gateway.app.ready import serving, stop_event
 from gateway.app.tls_options import add_tls_arguments, tls_files
-from gateway.app.xfrm_options import add_xfrm_arguments, loads_programs
+from gateway.app.xfrm_options import add_xfrm_arguments, check_forwarding, loads_programs
 from gateway.datapath.backend import StartedDatapath
 from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.datapath.registry import BackendOptions, backend_names, default_mark
@@ -101,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             asyncio.run(_remove_protection(args.backend, places))
         else:
             check_owners(args)
+            check_forwarding(args)
             tls = tls_files(args)
             group_id = _controller_group(args, places.datapath)
             here = _enter(places.datapath)
@@ -194,6 +195,7 @@ async def _serve(
             state_dir=state_dir,
             spreads_esp=args.spread_esp == "auto",
             forward_interfaces=tuple(args.forward_interface),
+            forward_inbound=tuple(args.forward_inbound),
             engine_interfaces=tuple(args.engine_interface),
             engine_inner_interfaces=tuple(args.engine_inner_interface),
             engine_ike_per_s=args.engine_ike_rate,

@@ -12,7 +12,7 @@ from gateway.observe.logs import get_logger
 _log = get_logger("app")
 
 _OPTIONS: Final = {
-    "xfrm": ("forward_interface",),
+    "xfrm": ("forward_interface", "forward_inbound"),
     "engine": ("engine_interface", "engine_inner_interface", "engine_cpu"),
 }
 """Whose they are; those that have a default mean nothing without them."""

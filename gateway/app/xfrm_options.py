@@ -2,6 +2,8 @@
 
 import argparse
 
+from gateway.host.errors import HostError
+
 
 def add_xfrm_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
@@ -21,6 +23,26 @@ def add_xfrm_arguments(parser: argparse.ArgumentParser) -> None:
         "that encrypt whole packets (placement nic_packet), past the kernel's routing and firewall; "
         "name the NIC too if its driver sends for XDP only then; repeatable",
     )
+    parser.add_argument(
+        "--forward-inbound",
+        action="append",
+        default=[],
+        metavar="NIC",
+        help="a NIC with packet offload of which you know that it, or what is cabled before it, lets through "
+        "nothing in clear that a policy protects: XDP forwards what comes in there to the interfaces of "
+        "--forward-interface, and does not look at whether it was encrypted; repeatable",
+    )
+
+
+def check_forwarding(args: argparse.Namespace) -> None:
+    """Check that what comes in has somewhere to go.
+
+    Raises:
+        HostError: No interface to the protected networks is named.
+    """
+    if args.forward_inbound and not set(args.forward_interface) - set(args.forward_inbound):
+        wanted = "--forward-inbound forwards to the interfaces of --forward-interface"
+        raise HostError(f"{wanted}: name those to the protected networks, too")
 
 
 def loads_programs(args: argparse.Namespace) -> bool:
@@ -31,4 +53,5 @@ def loads_programs(args: argparse.Namespace) -> bool:
 def xfrm_arguments(args: argparse.Namespace) -> tuple[str, ...]:
     """Return the words that say the same to the agent."""
     interfaces = (word for name in args.forward_interface for word in ("--forward-interface", name))
-    return ("--spread-esp", args.spread_esp, *interfaces)
+    nics = (word for name in args.forward_inbound for word in ("--forward-inbound", name))
+    return ("--spread-esp", args.spread_esp, *interfaces, *nics)

@@ -34,6 +34,8 @@ class BackendOptions:
     """Whether the kernel's ESP is spread over the CPUs by an XDP program, where that helps."""
     forward_interfaces: tuple[str, ...] = ()
     """Those from which XDP forwards to NICs with packet offload."""
+    forward_inbound: tuple[str, ...] = ()
+    """NICs from which XDP forwards to those, because they let nothing in in clear."""
     engine_interfaces: tuple[str, ...] = ()
     """Those to the peers that the native engine has for itself, by XDP."""
     engine_inner_interfaces: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ def _make_xfrm(options: BackendOptions) -> StartedDatapath:
         journal=journal,
         spreads_esp=options.spreads_esp,
         forward_interfaces=options.forward_interfaces,
+        forward_inbound=options.forward_inbound,
     )
     return XfrmBackend(xfrm_options, options.esp_sockets)
 

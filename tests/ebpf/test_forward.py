@@ -21,6 +21,7 @@ from scapy.packet import Packet, Raw
 
 from gateway.host.bpf.abi import (
     DEVICES,
+    INBOUND_SAS,
     LEASE,
     LOCALS,
     NEXT_HOPS4,
@@ -28,6 +29,7 @@ from gateway.host.bpf.abi import (
     OFFLOADED_SAS,
     PORTS,
     Exit,
+    InboundNicSa,
     Local,
     NextHop,
     OffloadedSa,
@@ -63,7 +65,9 @@ MTU = 1438
 PEER, PEER6 = ip_address("192.0.2.2"), ip_address("2001:db8:ffff::2")
 SPI, SPI6, SPI_TAGGED, SPI_GONE = 0x1001, 0x1002, 0x1003, 0x1004
 OFFLOADED = {"lan": 1, "lan6": 2, "dns": 1, "loopback": 1, "tagged": 3, "lost": 4, "withdrawn": 5}
-DROPS_CLEAR = frozenset(("lan", "lan6", "far"))
+OURS, OURS6 = ip_address("192.0.2.1"), ip_address("2001:db8:ffff::1")
+IN, IN6, IN_GONE, IN_ELSEWHERE = 0x3001, 0x3002, 0x3003, 0x3004
+INBOUND = {"lan": 11, "lan6": 12, "far": 11, "lost": 13, "withdrawn": 14, "elsewhere": 15}
 FOREVER_NS = (1 << 64) - 1
 POLICIES = (
     policy("tagged", Action.PROTECT, "10.1.0.0/16", "10.2.99.0/24", priority=900),
@@ -77,6 +81,8 @@ POLICIES = (
     policy("far", Action.PROTECT, "10.8.0.0/16", "10.9.0.0/16"),
     policy("lost", Action.PROTECT, "10.1.0.0/16", "10.10.0.0/16"),
     policy("withdrawn", Action.PROTECT, "10.1.0.0/16", "10.11.0.0/16"),
+    policy("elsewhere", Action.PROTECT, "10.1.0.0/16", "10.12.0.0/16"),
+    policy("clear", Action.PROTECT, "10.1.0.0/16", "10.13.0.0/16"),
 )
 
 
@@ -96,11 +102,22 @@ def sas_of(nic: int) -> dict[int, OffloadedSa]:
     }
 
 
+def inbound_sas_of(nic: int, other: int) -> dict[int, InboundNicSa]:
+    """Return the SAs that the NIC decrypts by, and one of another NIC."""
+    return {
+        11: InboundNicSa(destination=OURS, spi=IN, family=4, ifindex=nic, mtu=MTU),
+        12: InboundNicSa(destination=OURS6, spi=IN6, family=6, ifindex=nic),
+        13: InboundNicSa(destination=OURS, spi=IN_GONE, family=4, ifindex=nic),
+        15: InboundNicSa(destination=OURS, spi=IN_ELSEWHERE, family=4, ifindex=other),
+    }
+
+
 @pytest.fixture(scope="module")
 def sad() -> Iterator[KernelSad]:
-    """The kernel has all of the NIC's SAs but one."""
+    """The kernel has all of the NIC's SAs but one in each direction."""
     with kernel_sad() as found:
-        for destination, spi in ((PEER, SPI), (PEER6, SPI6), (PEER, SPI_TAGGED)):
+        outbound = ((PEER, SPI), (PEER6, SPI6), (PEER, SPI_TAGGED))
+        for destination, spi in (*outbound, (OURS, IN), (OURS6, IN6), (OURS, IN_ELSEWHERE)):
             found.add(destination, spi)
         yield found
 
@@ -110,9 +127,11 @@ def forward(sad: KernelSad) -> Iterator[LoadedObject]:
     """A gateway with the LAN on `outside`, untagged and as VLAN 7, and the NIC on `beyond`."""
     lan, nic = (socket.if_nametoindex(name) for name in ("outside", "beyond"))
     with loaded_program("xdp_forward", gw_error_interval_ns=0) as loaded:
-        spd = compile_spd(POLICIES, offloaded=OFFLOADED, device_drops_clear=DROPS_CLEAR)
+        spd = compile_spd(POLICIES, offloaded=OFFLOADED, inbound=INBOUND)
         SpdMaps(loaded.maps).publish(spd)
         OFFLOADED_SAS.of(loaded.maps).set_many({Word(key): sa for key, sa in sas_of(nic).items()})
+        inbound = inbound_sas_of(nic, lan)
+        INBOUND_SAS.of(loaded.maps).set_many({Word(key): sa for key, sa in inbound.items()})
         LEASE.of(loaded.maps).set(Word(0), Word(FOREVER_NS))
         for address in ("10.1.0.1", "10.2.0.1"):
             LOCALS.of(loaded.maps).set(Local(ip_address(address)), Word(1))
@@ -138,7 +157,9 @@ def forward(sad: KernelSad) -> Iterator[LoadedObject]:
         )
         to_host = {"ifindex": lan, "destination_mac": octets(HOST_MAC), "source_mac": octets(OUR_MAC)}
         for prefix, hop in {
-            "10.1.0.0/16": NextHop(mtu=1500, mss_mtu=MTU, **to_host),
+            "10.1.0.0/16": NextHop(mtu=1500, **to_host),
+            "10.1.8.0/24": NextHop(ifindex=0, mtu=0, destination_mac=bytes(6), source_mac=bytes(6)),
+            "10.1.9.0/24": NextHop(mtu=1300, **to_host),
             "10.1.7.0/24": NextHop(mtu=1500, vlan_id=7, **to_host),
             "2001:db8:1::/48": NextHop(mtu=1500, **to_host),
         }.items():
@@ -293,6 +314,28 @@ FORWARDED = (
         expected=TO_HOST / IPv6(src="2001:db8:2::9", dst="2001:db8:1::9", hlim=59) / UDP() / DATA,
         device="beyond",
     ),
+    Forwarded(
+        name="a SYN from the NIC where the way back is not known",
+        frame=FROM_ROUTER
+        / IPv6(src="2001:db8:2::9", dst="2001:db8:1::9", hlim=60)
+        / TCP(flags="S", options=mss(8940)),
+        expected=TO_HOST
+        / IPv6(src="2001:db8:2::9", dst="2001:db8:1::9", hlim=59)
+        / TCP(flags="S", options=mss(1440)),
+        device="beyond",
+    ),
+    Forwarded(
+        name="a SYN from the NIC to a link that is narrower than the tunnel",
+        frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.9.9", ttl=60) / TCP(flags="S", options=mss(1460)),
+        expected=TO_HOST / IP(src="10.2.0.9", dst="10.1.9.9", ttl=59) / TCP(flags="S", options=mss(1260)),
+        device="beyond",
+    ),
+    Forwarded(
+        name="the largest that fits the LAN",
+        frame=FROM_ROUTER / IP(src="10.2.0.9", dst="10.1.0.9", ttl=60) / UDP() / Raw(bytes(1472)),
+        expected=TO_HOST / IP(src="10.2.0.9", dst="10.1.0.9", ttl=59) / UDP() / Raw(bytes(1472)),
+        device="beyond",
+    ),
 )
 
 
@@ -300,7 +343,8 @@ FORWARDED = (
 def test_a_packet_is_forwarded_as_a_router_would(forward: LoadedObject, row: Forwarded) -> None:
     done, reason = send(forward, row.frame, row.device)
 
-    assert (Verdict(done.verdict), reason) == (Verdict.REDIRECT, Exit.FORWARDED)
+    expected = Exit.FORWARDED if row.device == "outside" else Exit.FORWARDED_IN
+    assert (Verdict(done.verdict), reason) == (Verdict.REDIRECT, expected)
     assert done.frame == bytes(row.expected)
 
 
@@ -337,8 +381,37 @@ FROM_THE_NIC = (
     to_stack("no next hop", back(IP(src="10.9.0.9", dst="10.8.0.9") / UDP()), Exit.NO_NEXT_HOP),
     to_stack(
         "what the NIC may have let in in clear",
-        back(IP(src="10.10.0.9", dst="10.1.0.9") / UDP()),
+        back(IP(src="10.13.0.9", dst="10.1.0.9") / UDP()),
         Exit.STACK_PROTECTS,
+    ),
+    to_stack(
+        "of an SA that the kernel has no more",
+        back(IP(src="10.10.0.9", dst="10.1.0.9") / UDP()),
+        Exit.SA_GONE,
+    ),
+    to_stack("of an SA that was withdrawn", back(IP(src="10.11.0.9", dst="10.1.0.9") / UDP()), Exit.SA_GONE),
+    to_stack(
+        "of an SA of another NIC", back(IP(src="10.12.0.9", dst="10.1.0.9") / UDP()), Exit.STACK_PROTECTS
+    ),
+    to_stack("to where the stack sends", back(IP(src="10.2.0.9", dst="10.1.8.9") / UDP()), Exit.NO_NEXT_HOP),
+    to_stack(
+        "too big for the LAN",
+        back(IP(src="10.2.0.9", dst="10.1.9.9", flags="DF") / UDP() / Raw(bytes(1300))),
+        Exit.NEEDS_FRAGMENTS,
+    ),
+    to_stack(
+        "too big for the LAN over IPv6",
+        back(IPv6(src="2001:db8:2::9", dst="2001:db8:1::9") / UDP() / Raw(bytes(1460))),
+        Exit.NEEDS_FRAGMENTS,
+    ),
+    to_stack("TTL 1", back(IP(src="10.2.0.9", dst="10.1.0.9", ttl=1) / UDP()), Exit.TTL),
+    to_stack(
+        "a fragment", back(IP(src="10.2.0.9", dst="10.1.0.9", flags="MF") / UDP() / DATA), Exit.NOT_PLAIN
+    ),
+    to_stack(
+        "to another link address",
+        Ether(dst=THEIR_MAC, src=ROUTER_MAC) / IP(src="10.2.0.9", dst="10.1.0.9") / UDP(),
+        Exit.NOT_OURS,
     ),
     to_stack("to an address of ours", back(IP(src="10.2.0.9", dst="10.1.0.1") / UDP()), Exit.NOT_OURS),
     to_stack("ESP", back(IP(src="192.0.2.2", dst="192.0.2.1", proto=50) / DATA), Exit.IPSEC),
@@ -395,22 +468,31 @@ def test_too_big_over_ipv6_is_answered(forward: LoadedObject) -> None:
 
 
 @pytest.mark.parametrize(
-    ("packet", "device"),
+    "packet",
     [
-        (lan4(flags="DF") / ICMP(type=3, code=4) / Raw(bytes(1420)), "outside"),
-        (lan6() / ICMPv6PacketTooBig() / Raw(bytes(1420)), "outside"),
-        (IPv6(src="2001:db8:2::9", dst="2001:db8:1::9") / UDP() / Raw(bytes(1460)), "beyond"),
-        (IP(src="127.0.0.1", dst="10.2.0.9", flags="DF") / UDP() / Raw(bytes(1420)), "outside"),
+        lan4(flags="DF") / ICMP(type=3, code=4) / Raw(bytes(1420)),
+        lan6() / ICMPv6PacketTooBig() / Raw(bytes(1420)),
+        IP(src="127.0.0.1", dst="10.2.0.9", flags="DF") / UDP() / Raw(bytes(1420)),
     ],
-    ids=[
-        "about an ICMP error",
-        "about an ICMPv6 error",
-        "where we have no address",
-        "from a loopback address",
-    ],
+    ids=["about an ICMP error", "about an ICMPv6 error", "from a loopback address"],
 )
-def test_no_error_is_sent(forward: LoadedObject, packet: Packet, device: str) -> None:
-    done, reason = send(forward, (link() if device == "outside" else FROM_ROUTER) / packet, device)
+def test_no_error_is_sent(forward: LoadedObject, packet: Packet) -> None:
+    done, reason = send(forward, link() / packet)
+
+    assert (Verdict(done.verdict), reason) == (Verdict.DROP, DropReason.TOO_BIG)
+
+
+def test_no_error_is_sent_where_we_have_no_address(sad: KernelSad) -> None:
+    with loaded_program("xdp_forward") as loaded:
+        lan, unset = socket.if_nametoindex("outside"), ip_address("::")
+        SpdMaps(loaded.maps).publish(compile_spd(POLICIES, offloaded=OFFLOADED))
+        PORTS.of(loaded.maps).set(
+            PortKey(ifindex=lan), Port(address4=unset, address6=unset, mac=octets(OUR_MAC), side=Side.LAN)
+        )
+        OFFLOADED_SAS.of(loaded.maps).set(Word(1), sas_of(lan)[1])
+        LEASE.of(loaded.maps).set(Word(0), Word(FOREVER_NS))
+
+        done, reason = send(loaded, link() / lan4(flags="DF") / UDP() / Raw(bytes(1460)))
 
     assert (Verdict(done.verdict), reason) == (Verdict.DROP, DropReason.TOO_BIG)
 
@@ -493,24 +575,33 @@ def test_a_lease_that_is_over_ends_forwarding(forward: LoadedObject, frame: Pack
         lease.set(Word(0), Word(FOREVER_NS))
 
     assert (Verdict(done.verdict), reason) == (Verdict.PASS, Exit.LEASE_OVER)
-    assert send(forward, frame, device)[1] is Exit.FORWARDED
+    assert send(forward, frame, device)[1] in (Exit.FORWARDED, Exit.FORWARDED_IN)
+
+
+FROM_PEER = back(IP(src="10.2.0.9", dst="10.1.0.9") / UDP())
+FROM_PEER6 = back(IPv6(src="2001:db8:2::9", dst="2001:db8:1::9") / UDP())
 
 
 @pytest.mark.parametrize(
-    ("destination", "spi", "packet"),
-    [(PEER, SPI, lan4() / UDP()), (PEER6, SPI6, lan6() / UDP())],
-    ids=["IPv4", "IPv6"],
+    ("sa", "frame", "device"),
+    [
+        ((PEER, SPI), link() / lan4() / UDP(), "outside"),
+        ((PEER6, SPI6), link() / lan6() / UDP(), "outside"),
+        ((OURS, IN), FROM_PEER, "beyond"),
+        ((OURS6, IN6), FROM_PEER6, "beyond"),
+    ],
+    ids=["IPv4", "IPv6", "from the NIC over IPv4", "from the NIC over IPv6"],
 )
 def test_the_packet_after_the_kernel_gave_up_the_sa_goes_to_the_stack(
-    forward: LoadedObject, sad: KernelSad, destination: IpAddress, spi: int, packet: Packet
+    forward: LoadedObject, sad: KernelSad, sa: tuple[IpAddress, int], frame: Packet, device: str
 ) -> None:
-    assert send(forward, link() / packet)[1] is Exit.FORWARDED
+    assert send(forward, frame, device)[1] in (Exit.FORWARDED, Exit.FORWARDED_IN)
 
-    sad.remove(destination, spi)
+    sad.remove(*sa)
     try:
-        done, reason = send(forward, link() / packet)
+        done, reason = send(forward, frame, device)
     finally:
-        sad.add(destination, spi)
+        sad.add(*sa)
 
     assert (Verdict(done.verdict), reason) == (Verdict.PASS, Exit.SA_GONE)
-    assert done.frame == bytes(link() / packet)
+    assert done.frame == bytes(frame)

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from gateway.datapath.xfrm.lan_hops import Hops
 from gateway.datapath.xfrm.xdp_forwarder import Attached
-from gateway.host.bpf.abi import Counter, Exit, OffloadedSa, Port, PortKey
+from gateway.host.bpf.abi import Counter, Exit, InboundNicSa, OffloadedSa, Port, PortKey
 from gateway.host.network import IpAddress
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
@@ -14,7 +15,10 @@ class FakeXdpForwarder:
 
     Attributes:
         sas: By number.
+        inbound_sas: By number.
+        hops: By prefix.
         offloaded: By the name of a policy: the number of its SA.
+        inbound: The same for what comes in.
         lease_ns: Until when (CLOCK_MONOTONIC).
     """
 
@@ -22,13 +26,17 @@ class FakeXdpForwarder:
         self.attached: dict[str, Attached] = {}
         self.ports: Mapping[PortKey, Port] = {}
         self.sas: dict[int, OffloadedSa] = {}
+        self.inbound_sas: dict[int, InboundNicSa] = {}
+        self.hops: Hops = {}
         self.policies: tuple[Policy, ...] = ()
         self.offloaded: Mapping[str, int] = {}
+        self.inbound: Mapping[str, int] = {}
         self.lease_ns = 0
 
     def close(self) -> None:
         """Forward nothing any more."""
         self.sas.clear()
+        self.inbound_sas.clear()
 
     def follow(self, interfaces: Mapping[str, int]) -> None:
         """Say that it is attached to each."""
@@ -43,15 +51,24 @@ class FakeXdpForwarder:
     def set_sas(self, sas: Mapping[int, OffloadedSa]) -> None:
         self.sas.update(sas)
 
+    def set_inbound_sas(self, sas: Mapping[int, InboundNicSa]) -> None:
+        self.inbound_sas.update(sas)
+
+    def set_hops(self, hops: Hops) -> None:
+        self.hops = hops
+
     def remove_sas(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self.sas.pop(number, None)
+            self.inbound_sas.pop(number, None)
 
     def keep_sas(self, numbers: Collection[int]) -> None:
-        self.remove_sas([number for number in self.sas if number not in numbers])
+        self.remove_sas([number for number in (*self.sas, *self.inbound_sas) if number not in numbers])
 
-    def set_policies(self, policies: Sequence[Policy], offloaded: Mapping[str, int]) -> None:
-        self.policies, self.offloaded = tuple(policies), offloaded
+    def set_policies(
+        self, policies: Sequence[Policy], offloaded: Mapping[str, int], inbound: Mapping[str, int]
+    ) -> None:
+        self.policies, self.offloaded, self.inbound = tuple(policies), offloaded, inbound
 
     def lease_until(self, until_ns: int) -> None:
         self.lease_ns = until_ns

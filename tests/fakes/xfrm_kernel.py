@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.codec import decode, encode
-from gateway.datapath.xfrm.numbers import MessageType, Mode, OffloadFlag, SaFlag
+from gateway.datapath.xfrm.numbers import MessageType, Mode, OffloadFlag, PolicyDirection, SaFlag
 from gateway.hardware.profiles import Algorithm, Offload, Profile
 
 _ERROR, _DONE = 2, 3
@@ -293,6 +293,8 @@ class FakeKernel:
                 raise Refusal(errno.ENODEV)
             if nic.profile is None or nic.profile.packet is None:
                 raise Refusal(errno.EINVAL, "Policy offload is not supported")
+            if info.direction is PolicyDirection.FORWARD:
+                raise Refusal(errno.EINVAL, "Cannot offload forward policy")
         self.policies[info.direction, info.selector] = (info, attributes)
         return [], ""
 

@@ -2,10 +2,11 @@
 
     host0 --- lan0 (10.1.0.1)  gateway  outside (192.0.2.1) --- beyond
 
-The kernel behind the netlink socket is a fake that has an offloading NIC. Its outbound SAs are in the SAD of
-the real kernel too, where the XDP program looks for them. Nothing encrypts: what is on the wire at `beyond`
-is what the NIC would have been given. The stack has no route to the peer's network, so what is left to it
-goes nowhere.
+The kernel behind the netlink socket is a fake that has an offloading NIC. Its SAs are in the SAD of the real
+kernel too, where the XDP program looks for them. Nothing encrypts: what is on the wire at `beyond` is what
+the NIC would have been given, and what is sent from there is what it would have decrypted, or have let in in
+clear. The real kernel's SPD is empty; nftables drops what its stack would forward, so what is left to it goes
+nowhere.
 
 Run as a program this is the gateway's agent, for tests that stop or kill it.
 """
@@ -27,11 +28,11 @@ from scapy.packet import Packet, Raw
 from gateway.datapath.xfrm import netlink
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.backend import XfrmBackend
-from gateway.datapath.xfrm.numbers import MessageType, OffloadFlag, PolicyDirection
+from gateway.datapath.xfrm.numbers import MessageType, PolicyDirection
 from gateway.datapath.xfrm.options import XfrmOptions
 from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
 from gateway.hardware.profiles import find_profile
-from gateway.host.bpf.abi import OFFLOADED_SAS, Exit
+from gateway.host.bpf.abi import INBOUND_SAS, OFFLOADED_SAS, Exit
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine, Placement
 from tests.conformance.larval_sas import KernelSad, kernel_sad
@@ -41,30 +42,33 @@ from tests.fakes.machines import PROFILES
 from tests.fakes.xfrm_kernel import FakeKernel, FakeNic
 
 NIC, LAN, HOST, WIRE = "outside", "lan0", "host0", "beyond"
+HOST_MAC = "02:00:00:00:00:99"
+"""Not that of `host0`, whose own stack would forward what it gets."""
 NIC_PACKET = Placement(require=Engine.NIC_PACKET)
+CLOSED = "table ip rig { chain through { type filter hook forward priority 0; policy drop; }; }"
 WINDOW = 256
 """One that mlx5 takes."""
 
 
 @dataclass(kw_only=True)
 class MirroredKernel(FakeKernel):
-    """A fake kernel whose outbound SAs are in the real one's SAD too."""
+    """A fake kernel whose SAs are in the real one's SAD too, those that a NIC has."""
 
     sad: KernelSad
     at_loss: list[tuple[MessageType, int]] = field(default_factory=list)
-    """What was asked that takes something from the NIC, and how many SAs XDP still had then."""
+    """What was asked that takes something from the NIC, and how many SAs XDP still had then, both ways."""
     forwarder: XdpForwarder | None = None
     shows_policies: bool = True
     """Whether policies are read back as the device's."""
 
     def _note_loss(self, kind: MessageType) -> None:
         if self.forwarder is not None:
-            self.at_loss.append((kind, len(xdp_sas(self.forwarder))))
+            still = len(xdp_sas(self.forwarder)) + len(xdp_inbound_sas(self.forwarder))
+            self.at_loss.append((kind, still))
 
     def _new_sa(self, info: r.SaInfo, attributes: r.Attributes) -> tuple[list[Any], str]:
         done = super()._new_sa(info, attributes)
-        offload = attributes.offload
-        if offload is not None and not offload.flags & OffloadFlag.INBOUND:
+        if attributes.offload is not None:
             self.sad.add(info.id.destination, info.id.spi)
         return done
 
@@ -89,7 +93,7 @@ class MirroredKernel(FakeKernel):
     def _forget(self, name: r.SaId) -> None:
         offload = self.sas[name].attributes.offload
         super()._forget(name)
-        if offload is not None and not offload.flags & OffloadFlag.INBOUND:
+        if offload is not None:
             self.sad.remove(name.destination, name.spi)
 
     def _get_policy(self, policy: r.PolicyId, attributes: r.Attributes) -> tuple[list[Any], str]:
@@ -100,6 +104,11 @@ class MirroredKernel(FakeKernel):
 def xdp_sas(forwarder: XdpForwarder) -> list[int]:
     """Return the SPIs that XDP would forward to."""
     return [sa.spi for _, sa in OFFLOADED_SAS.of(forwarder._loaded.maps).items()]
+
+
+def xdp_inbound_sas(forwarder: XdpForwarder) -> list[int]:
+    """Return the SPIs of the SAs that XDP would forward by to the LAN."""
+    return [sa.spi for _, sa in INBOUND_SAS.of(forwarder._loaded.maps).items()]
 
 
 @dataclass(kw_only=True)
@@ -123,13 +132,13 @@ class Rig:
 
     async def until(self, said: str, spi: int = 0x2001) -> None:
         """Return when this is said of an SA."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while said not in await self.words(spi):  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.02)
 
     async def until_changes_are_seen(self) -> None:
         """Return when XDP has been told of everything that was installed or removed until now."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             followed = self.backend._forwarding
             while followed._changed.is_set() or followed._is_held:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
@@ -143,7 +152,7 @@ class Rig:
 
 def frame_of(marker: int, *, more_bytes: int = 0, **fields: object) -> bytes:
     """Return a frame of the host on the LAN, through the gateway, to the peer's network."""
-    to_us = Ether(dst=neighbour(LAN).hex(":"), src="02:00:00:00:00:99")
+    to_us = Ether(dst=neighbour(LAN).hex(":"), src=HOST_MAC)
     ip = IP(src="10.1.0.9", dst="10.2.0.9", ttl=64, **fields)
     packet: Packet = (
         to_us / ip / UDP(sport=4000, dport=5000) / Raw(bytes(more_bytes) + b"clear %08d" % marker)
@@ -151,8 +160,15 @@ def frame_of(marker: int, *, more_bytes: int = 0, **fields: object) -> bytes:
     return bytes(packet)
 
 
+def frame_from_peer(marker: int, *, source: str = "10.2.0.9", **fields: object) -> bytes:
+    """Return a frame that the NIC has decrypted, or let in in clear, for the host on the LAN."""
+    to_us = Ether(dst=neighbour(NIC).hex(":"), src=neighbour(WIRE).hex(":"))
+    ip = IP(src=source, dst="10.1.0.9", ttl=60, **fields)
+    return bytes(to_us / ip / UDP(sport=5000, dport=4000) / Raw(b"clear %08d" % marker))
+
+
 def seen(wire: socket.socket) -> list[bytes]:
-    """Return the frames of the protected network that left in clear since the last time."""
+    """Return the frames of the protected networks that came out of the gateway since the last time."""
     found = []
     wire.settimeout(0.3)
     while True:
@@ -175,8 +191,10 @@ def wires() -> Iterator[tuple[socket.socket, socket.socket]]:
         ):
             subprocess.run(["ip", *arguments], check=True)
         # A veth device takes frames of XDP only where its other end polls.
-        subprocess.run(["ethtool", "-K", WIRE, "gro", "on"], check=True, capture_output=True)
+        for device in (WIRE, HOST):
+            subprocess.run(["ethtool", "-K", device, "gro", "on"], check=True, capture_output=True)
         be_router(is_one=True)
+        subprocess.run(["nft", CLOSED], check=True)
         with packets(HOST) as host, packets(WIRE) as wire:
             yield host, wire
 
@@ -207,9 +225,9 @@ def mirrored_kernel() -> Iterator[MirroredKernel]:
             netlink._opening = before
 
 
-async def opened(interfaces: tuple[str, ...] = (LAN,)) -> XfrmBackend:
-    """Return a backend that forwards from these interfaces, started."""
-    backend = XfrmBackend(XfrmOptions(forward_interfaces=interfaces))
+async def opened(interfaces: tuple[str, ...] = (LAN,), trusted: tuple[str, ...] = ()) -> XfrmBackend:
+    """Return a backend that forwards from these interfaces, and from these NICs to them, started."""
+    backend = XfrmBackend(XfrmOptions(forward_interfaces=interfaces, forward_inbound=trusted))
     await backend.start()
     return backend
 
@@ -226,10 +244,10 @@ async def install(backend: XfrmBackend, **changes: Any) -> None:
 
 
 @asynccontextmanager
-async def rig(interfaces: tuple[str, ...] = (LAN,)) -> AsyncIterator[Rig]:
+async def rig(interfaces: tuple[str, ...] = (LAN,), trusted: tuple[str, ...] = ()) -> AsyncIterator[Rig]:
     """Yield a gateway that has nothing yet."""
     with wires() as (host, wire), mirrored_kernel() as kernel:
-        backend = await opened(interfaces)
+        backend = await opened(interfaces, trusted)
         try:
             yield Rig(backend=backend, kernel=kernel, host=host, wire=wire)
         finally:

@@ -122,6 +122,7 @@ class XfrmBackend:
         self._journal = Journal(self._options.journal)
         self._forwarding = Forwarding(
             self._options.forward_interfaces,
+            self._options.forward_inbound,
             thread=self._thread,
             network=self._network,
             sad=self._sad,

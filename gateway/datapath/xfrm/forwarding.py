@@ -11,7 +11,9 @@ give it to the same NIC in clear, to be encrypted there:
   an SA, or the end of its lifetime, takes it out of the table before the device.
 - The lease ends by itself when nobody renews it; the program ends with this process.
 
-Inbound nothing is forwarded: XDP cannot tell what the NIC decrypted from what came in clear, the stack can.
+What a NIC decrypted XDP cannot tell from what came in clear; the stack can, and forwards it. Where the
+operator has said of a NIC that it lets nothing in in clear that a policy protects, XDP forwards from there to
+the LAN, by the same rules: while the NIC has all inbound SAs of the Child, and the kernel the newest.
 
 Calls must not overlap, but for `forget` and the readers.
 """
@@ -20,7 +22,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.datapath.xfrm import records as r
@@ -33,23 +35,26 @@ from gateway.datapath.xfrm.forwarding_paths import (
     ports_of,
     read_surroundings,
     sysctl_of,
+    why_unfit,
 )
+from gateway.datapath.xfrm.forwarding_spd import XdpSpd, numbered, policies_for_xdp
 from gateway.datapath.xfrm.kernel import read_policies
+from gateway.datapath.xfrm.lan_hops import Hops, is_too_many, lan_hops
 from gateway.datapath.xfrm.netlink import XfrmThread
 from gateway.datapath.xfrm.numbers import OffloadFlag, PolicyDirection
+from gateway.datapath.xfrm.options import ROUTING_PROTOCOL
 from gateway.datapath.xfrm.sad import Held, Sad
-from gateway.datapath.xfrm.selectors import common, meet
-from gateway.datapath.xfrm.spd import Entry, Serves, Spd
+from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
 from gateway.esp.mtu import effective_mtu
-from gateway.host.bpf.abi import Exit, NextHop, OffloadedSa, Port, PortKey
+from gateway.host.bpf.abi import Exit, InboundNicSa, NextHop, OffloadedSa, Port, PortKey
 from gateway.host.bpf.grace import wait_for_running_programs
 from gateway.host.errors import HostError
-from gateway.host.network import Network
+from gateway.host.network import LocalAddress, Network
+from gateway.host.routing_mirror import RoutingMirror
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
-from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import Mode, SaId
+from gateway.ipsec.sa import SaId
 from gateway.observe.logs import get_logger
 
 _log = get_logger(__name__)
@@ -70,11 +75,27 @@ _MAX_NUMBER: Final = (1 << 32) - 1
 _INBOUND: Final = "the stack forwards what comes in, because it can tell what was encrypted"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What the maps are to have."""
+
+    ports: Mapping[PortKey, Port]
+    addresses: tuple[LocalAddress, ...]
+    hops: Hops
+    sas: Mapping[int, OffloadedSa]
+    inbound_sas: Mapping[int, InboundNicSa]
+    spd: XdpSpd
+    offloaded: Mapping[str, int]
+    """By the name of a policy: the number of its SA."""
+    inbound: Mapping[str, int]
+
+
 class Forwarding:
     """What XDP forwards for one agent. Without interfaces every call does nothing.
 
     Args:
         interfaces: Names of those that the program runs on.
+        trusted: Those of them, NICs, that let nothing in in clear that a policy protects.
         thread: To the kernel's XFRM; borrowed.
         network: Borrowed.
         sad: The SAs of ours.
@@ -84,13 +105,16 @@ class Forwarding:
     def __init__(
         self,
         interfaces: Sequence[str],
+        trusted: Sequence[str] = (),
         *,
         thread: XfrmThread,
         network: Network,
         sad: Sad,
         spd: Spd,
     ) -> None:
-        self._interfaces = tuple(interfaces)
+        self._interfaces = tuple(dict.fromkeys((*interfaces, *trusted)))
+        self._trusted = frozenset(trusted)
+        self._mirror = RoutingMirror([ROUTING_PROTOCOL])
         self._thread = thread
         self._network = network
         self._sad = sad
@@ -101,10 +125,11 @@ class Forwarding:
         """Of the SAs in the maps; each number is used once."""
         self._next_number = 1
         self._reqids: dict[SaId, int] = {}
-        self._records: dict[int, OffloadedSa] = {}
+        self._records: dict[int, OffloadedSa | InboundNicSa] = {}
         """What the maps have, by number."""
         self._words: dict[SaId, str] = {}
-        self._published: tuple[tuple[Policy, ...], Mapping[str, int]] = ((), {})
+        self._towards: tuple[str, ...] = ()
+        """Interfaces to the LAN that XDP sends by."""
         self._changed = asyncio.Event()
         self._refresh_at = 0.0
         self._is_held = True
@@ -122,6 +147,13 @@ class Forwarding:
         """Load the program; where this kernel cannot run it, the stack forwards, and `words` say why."""
         if not self._interfaces:
             return
+        for name in sorted(self._trusted):
+            _log.warning(
+                "inbound_forwarding_trusts_nic",
+                interface=name,
+                effect="what comes in there from protected networks goes to the LAN, encrypted or not",
+                hint="something must drop clear packets before: see docs/hardware.md",
+            )
         try:
             self._forwarder = await asyncio.to_thread(XdpForwarder)
         except HostError as error:
@@ -134,6 +166,8 @@ class Forwarding:
         forwarder, self._forwarder = self._forwarder, None
         if forwarder is not None:
             await asyncio.to_thread(forwarder.close)
+        if self._trusted:
+            await self._network.run(lambda _: self._mirror.close())
 
     # --- less is forwarded: at once -----------------------------------------------------------------
 
@@ -149,7 +183,7 @@ class Forwarding:
             self._changed.set()
 
     def forget(self, held: Held) -> None:
-        """Forward nothing to an SA that the kernel has no more; does not wait."""
+        """Forward nothing by an SA that the kernel has no more; does not wait."""
         self._forget(held.sa.sa_id)
 
     def _forget(self, sa_id: SaId) -> None:
@@ -161,11 +195,14 @@ class Forwarding:
             self._changed.set()
 
     async def withdraw(self, sas: Iterable[Held]) -> None:
-        """Forward nothing to these SAs any more, and return when nothing is under way to them."""
+        """Forward nothing by these SAs any more, and return when nothing is under way to a NIC.
+
+        What came in before needs no wait: the NIC had the SA when it came.
+        """
         there = [held for held in sas if held.sa.sa_id in self._numbers]
         for held in there:
             self.forget(held)
-        if there:
+        if not all(held.is_inbound for held in there):
             await asyncio.to_thread(wait_for_running_programs)
             await asyncio.sleep(_DRAIN_S)
 
@@ -213,36 +250,45 @@ class Forwarding:
 
     async def _publish(self, forwarder: XdpForwarder) -> None:
         nics = {held.offload.link for held in self._sad if _is_offloaded(held) and held.offload is not None}
-        around = await read_surroundings(self._network, nics)
+        around = await read_surroundings(self._network, nics, self._interfaces)
         here = {link.name: link.index for link in around.links.values() if link.name in self._interfaces}
         await asyncio.to_thread(forwarder.follow, here)
+        outer = nics | {index for name, index in here.items() if name in self._trusted}
         found = await self._forwarded(around)
+        hops, found_in = await self._forwarded_in(
+            around, {index for index in here.values() if index not in outer and not around.sends[index]}
+        )
         # The kernel may have told meanwhile that some are gone.
         sas = {sa_id: sa for sa_id, sa in found.items() if self._sad.get(sa_id) is not None}
-        for sa_id in [sa_id for sa_id in self._numbers if sa_id not in sas]:
+        inbound = {sa_id: sa for sa_id, sa in found_in.items() if self._sad.get(sa_id) is not None}
+        for sa_id in [sa_id for sa_id in self._numbers if sa_id not in sas and sa_id not in inbound]:
             self._forget(sa_id)
-        for sa_id in sas:
+        for sa_id in (*sas, *inbound):
             self._number(sa_id)
-        policies, names = policies_for_xdp(self._spd.entries(), self._sad, sas)
-        spd = policies, {name: self._numbers[sa_id] for name, sa_id in names.items()}
-        records = {self._numbers[sa_id]: sa for sa_id, sa in sas.items()}
-        ports = ports_of(here.values(), around, nics)
-        await asyncio.to_thread(self._write, forwarder, ports, around, records, spd)
-        await keep_neighbours(self._network, around, (sa.hop for sa in sas.values()))
+        spd = policies_for_xdp(self._spd.entries(), self._sad, sas, inbound)
+        content = _Content(
+            ports=ports_of(here.values(), around, outer),
+            addresses=around.addresses,
+            hops=hops,
+            sas={self._numbers[sa_id]: sa for sa_id, sa in sas.items()},
+            inbound_sas={self._numbers[sa_id]: sa for sa_id, sa in inbound.items()},
+            spd=spd,
+            offloaded=numbered(spd.offloaded, self._numbers),
+            inbound=numbered(spd.inbound, self._numbers),
+        )
+        await asyncio.to_thread(self._write, forwarder, content)
+        await keep_neighbours(self._network, around, (*(sa.hop for sa in sas.values()), *hops.values()))
 
-    def _write(
-        self,
-        forwarder: XdpForwarder,
-        ports: Mapping[PortKey, Port],
-        around: Surroundings,
-        records: dict[int, OffloadedSa],
-        spd: tuple[tuple[Policy, ...], Mapping[str, int]],
-    ) -> None:
-        forwarder.set_ports(ports, (item.address for item in around.addresses))
-        forwarder.set_sas({key: sa for key, sa in records.items() if self._records.get(key) != sa})
-        if spd != self._published:
-            forwarder.set_policies(*spd)
-            self._published = spd
+    def _write(self, forwarder: XdpForwarder, content: _Content) -> None:
+        records: dict[int, OffloadedSa | InboundNicSa] = {**content.sas, **content.inbound_sas}
+        changed = {number for number, sa in records.items() if self._records.get(number) != sa}
+        forwarder.set_ports(content.ports, (item.address for item in content.addresses))
+        forwarder.set_hops(content.hops)
+        forwarder.set_sas({number: sa for number, sa in content.sas.items() if number in changed})
+        forwarder.set_inbound_sas(
+            {number: sa for number, sa in content.inbound_sas.items() if number in changed}
+        )
+        forwarder.set_policies(content.spd.policies, content.offloaded, content.inbound)
         forwarder.keep_sas(records)
         self._records = records
 
@@ -284,23 +330,65 @@ class Forwarding:
         self._words = words
         return found
 
+    async def _forwarded_in(
+        self, around: Surroundings, lans: Collection[int]
+    ) -> tuple[Hops, dict[SaId, InboundNicSa]]:
+        """Return next hops and SAs of what comes in and is forwarded, and note of the others why not."""
+        inbound = [held for held in self._sad if held.is_inbound]
+        trusted = [held for held in inbound if _is_offloaded(held) and held.device in self._trusted]
+        self._towards = tuple(sorted(around.links[index].name for index in lans))
+        if not trusted:
+            return {}, {}
+        await self._network.run(self._mirror.follow)
+        why_none = self._why_none_in(lans)
+        found: dict[SaId, InboundNicSa] = {}
+        devices: dict[Serves, set[str]] = {}
+        for held in inbound:
+            devices.setdefault(held.serves, set()).add(held.device if _is_offloaded(held) else "")
+        for held in trusted:
+            assert held.offload is not None
+            why = why_none
+            if devices[held.serves] != {held.device}:
+                why = why or f"another inbound SA of the Child is not on {held.device}"
+            why = why or await self._why_not(held, around)
+            if why:
+                self._words[held.sa.sa_id] = f"the stack forwards: {why}"
+                continue
+            back = self._sad.partner(held)
+            found[held.sa.sa_id] = InboundNicSa(
+                destination=held.at.destination,
+                spi=held.sa.spi,
+                family=held.at.destination.version,
+                ifindex=held.offload.link,
+                mtu=0 if back is None else back.mtu_bytes,
+            )
+        local_ts = {selector for held in trusted if held.sa.sa_id in found for selector in held.sa.local_ts}
+        networks = {network for selector in local_ts for network in selector.prefixes()}
+        hops = lan_hops(self._mirror, around, lans, networks)
+        if is_too_many(hops):
+            words = f"the stack forwards: XDP has no room for {len(hops)} routes to the protected networks"
+            self._words.update(dict.fromkeys(found, words))
+            return {}, {}
+        return hops, found
+
+    def _why_none_in(self, lans: Collection[int]) -> str:
+        if not lans:
+            return "XDP can send by none of the interfaces to the LAN that --forward-interface names"
+        if self._mirror.strange_rules:
+            rules = ", ".join(self._mirror.strange_rules)
+            return f"routes are chosen by rules that XDP does not follow ({rules})"
+        return ""
+
     async def _why_not(self, held: Held, around: Surroundings) -> str:
-        """Return why nothing is forwarded to an SA that a NIC has; empty where it can be."""
+        """Return why nothing is forwarded by an SA that a NIC has; empty where it can be."""
         assert held.offload is not None
-        if held.sa.mode is not Mode.TUNNEL:
-            return "in transport mode only this machine itself sends"
-        if held.sa.interface_id:
-            return "routes lead into a virtual interface"
-        if held.sa.mark is not None:
-            return "it is for packets with a mark, which they get behind XDP"
-        if held.sa.set_mark is not None:
-            return "its route is looked up with a mark"
-        if held.sa.cpu is not None:
-            return "it is for packets that one CPU sends"
+        unfit = why_unfit(held)
+        if unfit:
+            return unfit
         off = [version for version in _versions(held) if not around.forwards[version]]
         if off:
             return f"this machine is no router for IPv{off[0]} (sysctl {sysctl_of(off[0])} is 0)"
-        if around.sends[held.offload.link]:
+        if not held.is_inbound and around.sends[held.offload.link]:
             return around.sends[held.offload.link]
         if held.sa.sa_id in self._numbers:
             return ""
@@ -310,12 +398,12 @@ class Forwarding:
         """Return which policy of an SA the kernel does not say its device has."""
         assert held.offload is not None
         reqid = self._sad.reqid(held.serves)
+        direction = PolicyDirection.IN if held.is_inbound else PolicyDirection.OUT
         keys = [
             key
             for entry in self._spd.entries_of(held.serves)
             for key, policy in entry.claims.items()
-            if key.direction is PolicyDirection.OUT
-            and any(template.reqid == reqid for template in policy.templates)
+            if key.direction is direction and any(template.reqid == reqid for template in policy.templates)
         ]
         if not keys:
             return "no SPD entry leads to it"
@@ -323,9 +411,8 @@ class Forwarding:
         there = await self._thread.run(lambda xfrm: read_policies(xfrm, keys))
         for key in keys:
             if key not in there or not _is_at(there[key].attributes.offload, wanted):
-                return (
-                    f"the kernel does not say that {held.device} has the policy of {key.selector.destination}"
-                )
+                remote = key.selector.source if held.is_inbound else key.selector.destination
+                return f"the kernel does not say that {held.device} has the policy of {remote}"
         return ""
 
     # --- for operators ------------------------------------------------------------------------------
@@ -338,10 +425,10 @@ class Forwarding:
         return {held.sa.sa_id: self._words_of(held, forwarded) for held in self._sad if _is_offloaded(held)}
 
     def _words_of(self, held: Held, forwarded: str) -> str:
-        if held.is_inbound:
+        if held.is_inbound and held.device not in self._trusted:
             return _INBOUND
         if forwarded and self._numbers.get(held.sa.sa_id) in self._records:
-            return forwarded
+            return self._forwarded_in_words(held.device) if held.is_inbound else forwarded
         reason = self._why_none or self._words.get(held.sa.sa_id)
         return reason or "the stack forwards: XDP is about to be told"
 
@@ -355,51 +442,25 @@ class Forwarding:
             return f"the stack forwards: {', '.join(where)}"
         packets = Counter({end.value: count.packets for end, count in self._forwarder.counters().items()})
         forwarded = packets.pop(Exit.FORWARDED.value, 0)
+        packets.pop(Exit.FORWARDED_IN.value, None)
         others = ", ".join(f"{name} {count}" for name, count in sorted(packets.items()))
         said = f"XDP forwards from {', '.join(where)}: {forwarded} packets"
         return f"{said}; others: {others}" if others else said
+
+    def _forwarded_in_words(self, nic: str) -> str:
+        """Return to where XDP forwards what comes in by a NIC, and how much of all NICs together."""
+        assert self._forwarder is not None
+        item = self._forwarder.attached.get(nic)
+        if item is None or item.attachment is None:
+            return f"the stack forwards: {nic} ({'not there' if item is None else item.words})"
+        count = self._forwarder.counters().get(Exit.FORWARDED_IN)
+        packets = 0 if count is None else count.packets
+        return f"XDP forwards from {nic} ({item.words}) to {', '.join(self._towards)}: {packets} packets"
 
     def drops(self) -> dict[DropReason, int]:
         """Return what the program dropped, packets by reason."""
         ends = {} if self._forwarder is None else self._forwarder.counters()
         return {reason: end.packets for reason, end in ends.items() if isinstance(reason, DropReason)}
-
-
-def policies_for_xdp(
-    entries: Iterable[Entry], held_sas: Iterable[Held], forwarded: Collection[SaId]
-) -> tuple[tuple[Policy, ...], dict[str, SaId]]:
-    """Return the SPD in order as XDP is to see it, and by which names of its policies SAs are meant.
-
-    As in the kernel, what an SA was negotiated for comes before the rest of its entry, the newest first.
-    PROTECT without an SA leaves a packet to the stack.
-    """
-    newest_first: dict[Serves, list[Held]] = {}
-    for held in held_sas:
-        if not held.is_inbound:
-            newest_first.setdefault(held.serves, []).insert(0, held)
-    found: list[Policy] = []
-    names: dict[str, SaId] = {}
-    for entry in entries:
-        policy = entry.policy
-        if policy.interface_id:
-            continue
-        if policy.mark_out is not None:
-            # Packets get marks behind XDP: only the stack can say which are meant.
-            found.append(replace(policy, action=Action.PROTECT))
-            continue
-        outbound = newest_first.get((policy.connection, policy.child), ())
-        for held in outbound if policy.action is Action.PROTECT else ():
-            local_ts = common(held.sa.local_ts, policy.local_ts)
-            remote_ts = common(held.sa.remote_ts, policy.remote_ts)
-            if not any(True for _ in meet(local_ts, remote_ts)):
-                continue
-            name = f"{policy.name} {held.sa.sa_id}"
-            found.append(replace(policy, name=name, local_ts=local_ts, remote_ts=remote_ts))
-            if held.sa.sa_id in forwarded:
-                names[name] = held.sa.sa_id
-        found.append(policy)
-    # The place in this list is the order: priorities of several parts of one entry are the same.
-    return tuple(replace(policy, priority=place) for place, policy in enumerate(found)), names
 
 
 def _is_offloaded(held: Held) -> bool:

@@ -4,7 +4,7 @@ What a NIC sends for an SA goes to the peer's outer address, whatever the inner 
 looked up, by the kernel's own routing with all its rules.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -18,6 +18,7 @@ from gateway.hardware.readings import Refused
 from gateway.host.bpf.abi import NextHop, Port, PortKey, Side
 from gateway.host.network import IpAddress, LocalAddress, Network, probe_path
 from gateway.host.routing_mirror import MirroredLink, MirroredNeighbour, read_neighbourhood, use_neighbours
+from gateway.ipsec.sa import Mode, SecurityAssociation
 
 _NDO_XMIT: Final = 1 << 2
 """NETDEV_XDP_ACT_NDO_XMIT of <linux/netdev.h>."""
@@ -31,6 +32,36 @@ _UNSET: Final[dict[int, IpAddress]] = {4: IPv4Address(0), 6: IPv6Address(0)}
 PathKey = tuple[IpAddress, IpAddress, str]
 
 
+_UNFIT: Final[tuple[tuple[Callable[[SecurityAssociation], bool], str, str], ...]] = (
+    (
+        lambda sa: sa.mode is not Mode.TUNNEL,
+        "in transport mode only this machine itself sends",
+        "in transport mode only this machine itself receives",
+    ),
+    (
+        lambda sa: bool(sa.interface_id),
+        "routes lead into a virtual interface",
+        "it comes out of a virtual interface",
+    ),
+    (
+        lambda sa: sa.mark is not None,
+        "it is for packets with a mark, which they get behind XDP",
+        "it is for packets with a mark, which they get behind XDP",
+    ),
+    (
+        lambda sa: sa.set_mark is not None,
+        "its route is looked up with a mark",
+        "what it decrypts is given a mark",
+    ),
+    (
+        lambda sa: sa.cpu is not None,
+        "it is for packets that one CPU sends",
+        "it is for packets of one CPU",
+    ),
+)
+"""Which SAs XDP cannot serve, and why: outbound, inbound."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What was read of this machine at one time."""
@@ -41,11 +72,13 @@ class Surroundings:
     forwards: Mapping[int, bool]
     """By IP version: whether this machine is a router."""
     sends: Mapping[int, str]
-    """By NIC: why XDP cannot send by it; empty where it can."""
+    """By interface: why XDP cannot send by it; empty where it can."""
 
 
-async def read_surroundings(network: Network, nics: Collection[int]) -> Surroundings:
-    """Return what this machine is now.
+async def read_surroundings(
+    network: Network, nics: Collection[int], interfaces: Collection[str]
+) -> Surroundings:
+    """Return what this machine is now; whether XDP can send is asked of these NICs and interfaces.
 
     Raises:
         HostError: The kernel does not tell.
@@ -58,7 +91,10 @@ async def read_surroundings(network: Network, nics: Collection[int]) -> Surround
             neighbours={(item.link, item.address): item for item in neighbours},
             addresses=(),
             forwards={version: _is_set(path) for version, path in _FORWARDING.items()},
-            sends={index: why_not_sent_by(index) for index in nics},
+            sends={
+                index: why_not_sent_by(index)
+                for index in (*nics, *(link.index for link in links if link.name in interfaces))
+            },
         )
 
     around = await network.run(work)
@@ -122,8 +158,16 @@ def why_not_sent_by(index: int) -> str:
     return ""
 
 
-def ports_of(interfaces: Iterable[int], around: Surroundings, nics: Collection[int]) -> dict[PortKey, Port]:
-    """Return what we are on each interface."""
+def why_unfit(held: Held) -> str:
+    """Return why XDP cannot serve an SA, whatever there is around it; empty where it can."""
+    for is_so, outbound, inbound in _UNFIT:
+        if is_so(held.sa):
+            return inbound if held.is_inbound else outbound
+    return ""
+
+
+def ports_of(interfaces: Iterable[int], around: Surroundings, outer: Collection[int]) -> dict[PortKey, Port]:
+    """Return what we are on each interface; `outer` are those that NICs lead out by."""
     found = {}
     for index in interfaces:
         ours = {
@@ -135,6 +179,6 @@ def ports_of(interfaces: Iterable[int], around: Surroundings, nics: Collection[i
             address4=ours.get(4, _UNSET[4]),
             address6=ours.get(6, _UNSET[6]),
             mac=around.links[index].mac,
-            side=Side.OFFLOAD if index in nics else Side.LAN,
+            side=Side.OFFLOAD if index in outer else Side.LAN,
         )
     return found

@@ -29,6 +29,9 @@ class XfrmOptions:
     """Whether what comes in for the kernel's SAs is spread over the CPUs in XDP."""
     forward_interfaces: tuple[str, ...] = ()
     """Those from which XDP forwards to NICs with packet offload; the NICs themselves may be among them."""
+    forward_inbound: tuple[str, ...] = ()
+    """NICs with packet offload that let nothing in in clear that a policy protects, as the operator says: XDP
+    forwards from there to the interfaces above."""
     mark: int = DEFAULT_MARK
     """SO_MARK of our own packets: IKE, and questions about the routing."""
 

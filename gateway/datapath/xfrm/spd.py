@@ -195,7 +195,9 @@ def _carried(policy: Policy, carriers: Carriers, tag: int) -> Iterator[tuple[Key
         )
         for cell in _cells_of(policy, carrier):
             for key in _in(cell, tag):
-                yield key, made
+                # A device has no policy for what passes through (mlx5: "Cannot offload forward policy").
+                offload = made.offload if key.direction is PolicyDirection.IN else None
+                yield key, replace(made, offload=offload)
 
 
 def closed_tag(tag: int) -> int:

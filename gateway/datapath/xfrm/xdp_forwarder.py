@@ -6,20 +6,29 @@ however it ends, and packets take the way through the stack. Not for deciding wh
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from gateway.datapath.xfrm.lan_hops import Hops
 from gateway.host.bpf.abi import (
     DEVICES,
+    INBOUND_SAS,
     LEASE,
     LOCALS,
+    NEXT_HOPS4,
+    NEXT_HOPS6,
     OFFLOADED_SAS,
     PORTS,
     Counter,
     Exit,
+    InboundNicSa,
     Local,
+    NextHop,
     OffloadedSa,
     Port,
     PortKey,
+    Prefix4,
+    Prefix6,
+    View,
     Word,
     read_counters,
 )
@@ -61,6 +70,15 @@ class XdpForwarder:
         self._loaded: LoadedObject = load_object(read_program(_PROGRAM))
         self._spd = SpdMaps(self._loaded.maps)
         self._attached: dict[str, Attached] = {}
+        # `Any`: the keys are of two types.
+        self._hop_views: tuple[View[Any, NextHop], ...] = (
+            NEXT_HOPS4.of(self._loaded.maps),
+            NEXT_HOPS6.of(self._loaded.maps),
+        )
+        self._hops: Hops | None = {}
+        """What the maps have; `None`: not known."""
+        self._policies: tuple[object, ...] = ((), {}, {})
+        """Those in force, and their numbers."""
 
     def close(self) -> None:
         """Detach the program everywhere."""
@@ -118,40 +136,74 @@ class XdpForwarder:
 
     # --- what is forwarded --------------------------------------------------------------------------
 
+    def set_hops(self, hops: Hops) -> None:
+        """Say where what NICs decrypt is sent.
+
+        Raises:
+            KernelRefusedError: They are more than the maps have room for.
+        """
+        self._use_devices(hops.values())
+        before, self._hops = self._hops, None
+        if before is None:
+            before = {key: hop for view in self._hop_views for key, hop in view.items()}
+        for kind, view in zip((Prefix4, Prefix6), self._hop_views, strict=True):
+            ours = {key: hop for key, hop in hops.items() if isinstance(key, kind)}
+            view.set_many({key: hop for key, hop in ours.items() if before.get(key) != hop})
+            view.delete_many([key for key in before if isinstance(key, kind) and key not in ours])
+        self._hops = hops
+
     def set_sas(self, sas: Mapping[int, OffloadedSa]) -> None:
-        """Say which SAs NICs have, by their numbers; others stay until `keep_sas`.
+        """Say which SAs NICs encrypt by, by their numbers; others stay until `keep_sas`.
 
         Raises:
             KernelRefusedError: They are more than the map has room for.
         """
+        self._use_devices(sa.hop for sa in sas.values())
+        OFFLOADED_SAS.of(self._loaded.maps).set_many({Word(number): sa for number, sa in sas.items()})
+
+    def set_inbound_sas(self, sas: Mapping[int, InboundNicSa]) -> None:
+        """Say so of those that NICs decrypt by.
+
+        Raises:
+            KernelRefusedError: They are more than the map has room for.
+        """
+        INBOUND_SAS.of(self._loaded.maps).set_many({Word(number): sa for number, sa in sas.items()})
+
+    def _use_devices(self, hops: Iterable[NextHop]) -> None:
         devices = DEVICES.of(self._loaded.maps)
-        for index in {sa.hop.ifindex for sa in sas.values()}:
+        for index in {hop.ifindex for hop in hops} - {0}:
             devices.set(Word(index), Word(index))
-        view = OFFLOADED_SAS.of(self._loaded.maps)
-        for number, sa in sas.items():
-            view.set(Word(number), sa)
 
     def remove_sas(self, numbers: Iterable[int]) -> None:
-        """Forward nothing to these SAs from the next packet on."""
-        OFFLOADED_SAS.of(self._loaded.maps).delete_many(map(Word, numbers))
+        """Forward nothing by these SAs from the next packet on."""
+        words = [Word(number) for number in numbers]
+        OFFLOADED_SAS.of(self._loaded.maps).delete_many(words)
+        INBOUND_SAS.of(self._loaded.maps).delete_many(words)
 
     def keep_sas(self, numbers: Collection[int]) -> None:
-        """Forward to these SAs only."""
-        view = OFFLOADED_SAS.of(self._loaded.maps)
-        view.delete_many([key for key, _ in view.items() if key.value not in numbers])
+        """Forward by these SAs only."""
+        for table in (OFFLOADED_SAS, INBOUND_SAS):
+            view = table.of(self._loaded.maps)
+            view.delete_many([key for key, _ in view.items() if key.value not in numbers])
 
-    def set_policies(self, policies: Sequence[Policy], offloaded: Mapping[str, int]) -> None:
-        """Publish the SPD.
+    def set_policies(
+        self, policies: Sequence[Policy], offloaded: Mapping[str, int], inbound: Mapping[str, int]
+    ) -> None:
+        """Publish the SPD, if it is another one.
 
         Args:
             policies: All of it.
-            offloaded: By the name of a policy: the number of its SA.
+            offloaded: By the name of a policy: the number of the SA for what goes out.
+            inbound: The same for what comes in.
 
         Raises:
             SpdUnsupportedError: It does not fit; the SPD of before stays in force.
             KernelRefusedError: A map is full.
         """
-        self._spd.publish(compile_spd(policies, offloaded=offloaded))
+        wanted = tuple(policies), offloaded, inbound
+        if wanted != self._policies:
+            self._spd.publish(compile_spd(policies, offloaded=offloaded, inbound=inbound))
+            self._policies = wanted
 
     def lease_until(self, until_ns: int) -> None:
         """Forward until then (CLOCK_MONOTONIC), unless told otherwise; 0: nothing."""

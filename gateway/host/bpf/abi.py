@@ -34,8 +34,6 @@ V = TypeVar("V")
 
 SPD_LEAF_RULES: Final = 32
 """GW_SPD_LEAF_RULES."""
-POLICY_DEVICE_DROPS_CLEAR: Final = 1
-"""GW_POLICY_DEVICE_DROPS_CLEAR."""
 _EXIT_FIRST: Final = 64
 _EXIT_PREFIX: Final = "GW_EXIT_"
 _DROP_PREFIX: Final = "GW_EXIT_DROP_"
@@ -73,7 +71,7 @@ class Exit(StrEnum):
     TTL = "ttl"
     """To the stack: the TTL or hop limit runs out here."""
     NEEDS_FRAGMENTS = "needs_fragments"
-    """To the stack: too big, and may be fragmented."""
+    """To the stack: too big, and may be fragmented; or too big for the LAN, and came out of a tunnel."""
     NO_NEXT_HOP = "no_next_hop"
     """To the stack: no mirrored next hop leads there."""
     IPSEC = "ipsec"
@@ -92,6 +90,8 @@ class Exit(StrEnum):
     """To the stack: the agent has not said for some time that what it told is still so."""
     UNDECIDED = "undecided"
     """To the stack: more rules of the SPD hold there than XDP looks at."""
+    FORWARDED_IN = "forwarded_in"
+    """Out of an interface to the protected networks: what a NIC decrypted."""
 
 
 class Owner(IntEnum):
@@ -200,9 +200,10 @@ class SpdLeaf:
     first_rule: int = 0
     rule_count: int = 0
     action: int = SpdAction.NONE
-    flags: int = 0
     offloaded_sa: int = 0
-    """Of PROTECT: key of `gw_offloaded_sas`; 0: none."""
+    """Of PROTECT: key of `gw_offloaded_sas`, for what goes out; 0: none."""
+    inbound_sa: int = 0
+    """Of PROTECT: key of `gw_inbound_sas`, for what comes in; 0: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +217,9 @@ class SpdRule:
     protocol: int
     """0: any."""
     action: int
-    flags: int = 0
     offloaded_sa: int = 0
     """As of a leaf."""
+    inbound_sa: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,14 +271,12 @@ class NextHop:
     """Where packets to a prefix go."""
 
     ifindex: int
+    """0: where the stack sends them."""
     mtu: int
     """The largest IP packet that fits, with what ESP will add taken off: bytes."""
     destination_mac: bytes
     source_mac: bytes
     vlan_id: int = 0
-    mss_mtu: int = 0
-    """What the MSS of a SYN shall fit into: towards the LAN the tunnel's MTU, because the answers come back
-    through it. 0: `mtu`. Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +290,21 @@ class OffloadedSa:
     """Towards that destination, out of that NIC."""
     family: int
     """Of the destination: 4 or 6."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundNicSa:
+    """An SA by which a NIC decrypts that lets nothing in in clear."""
+
+    destination: IpAddress
+    """Of the SA, outside: an address of ours."""
+    spi: int
+    family: int
+    """Of the destination: 4 or 6."""
+    ifindex: int
+    """Of the NIC."""
+    mtu: int = 0
+    """Of the way back through the tunnel, for the MSS of a SYN: bytes. 0: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,13 +356,20 @@ _NEXT_HOP: Final = Layout(
         ("destination_mac", MAC),
         ("source_mac", MAC),
         ("vlan_id", U16),
-        ("mss_mtu", U16),
+        ("padding", U16),
     ),
 )
 _SPD_LEAF: Final = Layout(
     "gw_spd_leaf",
     SpdLeaf,
-    (("first_rule", U32), ("rule_count", U16), ("action", U8), ("flags", U8), ("offloaded_sa", U32)),
+    (
+        ("first_rule", U32),
+        ("rule_count", U16),
+        ("action", U8),
+        ("padding", U8),
+        ("offloaded_sa", U32),
+        ("inbound_sa", U32),
+    ),
 )
 
 
@@ -437,9 +458,9 @@ SPD_RULES: Final = Table(
             ("remote_last", U16),
             ("protocol", U8),
             ("action", U8),
-            ("flags", U8),
-            ("padding", U8),
+            ("padding", U16),
             ("offloaded_sa", U32),
+            ("inbound_sa", U32),
         ),
     ),
 )
@@ -457,6 +478,15 @@ OFFLOADED_SAS: Final = Table(
         "gw_offloaded_sa",
         OffloadedSa,
         (("destination", ADDRESS), ("spi_be", BE32), ("family", U32), ("hop", nested(_NEXT_HOP, 4))),
+    ),
+)
+INBOUND_SAS: Final = Table(
+    "gw_inbound_sas",
+    _WORD,
+    Layout(
+        "gw_inbound_nic_sa",
+        InboundNicSa,
+        (("destination", ADDRESS), ("spi_be", BE32), ("family", U32), ("ifindex", U32), ("mtu", U32)),
     ),
 )
 LEASE: Final = Table("gw_lease", _WORD, Layout("", Word, (("value", U64),)))
@@ -482,6 +512,7 @@ TABLES: Final[tuple[Table[Any, Any], ...]] = (
     NEXT_HOPS4,
     NEXT_HOPS6,
     OFFLOADED_SAS,
+    INBOUND_SAS,
     LEASE,
     DEVICES,
     CPUS,

@@ -19,7 +19,6 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from gateway.host.bpf.abi import (
-    POLICY_DEVICE_DROPS_CLEAR,
     SPD_GENERATION,
     SPD_LEAF_RULES,
     SPD_LOCAL4,
@@ -93,14 +92,14 @@ def compile_spd(
     policies: Iterable[Policy],
     *,
     offloaded: Mapping[str, int] = _NOTHING,
-    device_drops_clear: frozenset[str] = frozenset(),
+    inbound: Mapping[str, int] = _NOTHING,
 ) -> SpdTables:
     """Compile an SPD. Remote prefixes that have the same rules share a class.
 
     Args:
         policies: All of them; they are put in order here.
-        offloaded: By the name of a policy: the number of the SA by which a NIC protects what it matches.
-        device_drops_clear: Names of those that an offloading NIC enforces for what comes in.
+        offloaded: By the name of a policy: the number of the SA by which a NIC protects what goes out.
+        inbound: By the name of a policy: the number of the SA by which a NIC decrypts what comes in.
 
     Where more rules hold for one pair of prefixes than a leaf can have, the leaf has the first of them, and
     what none of those matches is undecided: a matter of the stack and the engine.
@@ -109,8 +108,8 @@ def compile_spd(
     entries: list[_Entry] = []
     shapes: dict[tuple[IpNetwork, SpdRule], int] = {}
     for policy in ordered:
-        flags = POLICY_DEVICE_DROPS_CLEAR if policy.name in device_drops_clear else 0
-        entries += _entries(policy, flags, offloaded.get(policy.name, 0), len(entries), shapes)
+        sas = offloaded.get(policy.name, 0), inbound.get(policy.name, 0)
+        entries += _entries(policy, sas, len(entries), shapes)
     remotes: dict[IpNetwork, int] = {}
     classes: dict[tuple[int, ...], int] = {}
     leaves: dict[tuple[int, IpNetwork], SpdLeaf] = {}
@@ -131,8 +130,7 @@ def compile_spd(
 
 def _entries(
     policy: Policy,
-    flags: int,
-    offloaded_sa: int,
+    sas: tuple[int, int],
     first_order: int,
     shapes: dict[tuple[IpNetwork, SpdRule], int],
 ) -> list[_Entry]:
@@ -149,8 +147,8 @@ def _entries(
                 remote_last=remote.end_port,
                 protocol=protocols.pop() if protocols else ANY_PROTOCOL,
                 action=_ACTIONS[policy.action],
-                flags=flags,
-                offloaded_sa=offloaded_sa,
+                offloaded_sa=sas[0],
+                inbound_sa=sas[1],
             )
             found += [
                 _Entry(
@@ -227,7 +225,7 @@ def _leaf(entries: Sequence[_Entry], pool: _RulePool) -> SpdLeaf:
     for entry in entries:
         rule = entry.rule
         if entry.takes_everything:
-            last = SpdLeaf(action=rule.action, flags=rule.flags, offloaded_sa=rule.offloaded_sa)
+            last = SpdLeaf(action=rule.action, offloaded_sa=rule.offloaded_sa, inbound_sa=rule.inbound_sa)
             break
         if len(rules) == SPD_LEAF_RULES:
             last = SpdLeaf(action=SpdAction.UNDECIDED)

@@ -20,6 +20,7 @@ def parsed(*words: str) -> argparse.Namespace:
     ("backend", "option", "owner"),
     [
         ("engine", "--forward-interface", "xfrm"),
+        ("engine", "--forward-inbound", "xfrm"),
         ("software", "--forward-interface", "xfrm"),
         ("software", "--engine-interface", "engine"),
         ("xfrm", "--engine-inner-interface", "engine"),

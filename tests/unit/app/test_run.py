@@ -24,7 +24,7 @@ def test_the_agent_is_told_whether_to_spread_esp(tmp_path: Path, given: list[str
 
 
 def test_the_agent_is_told_from_where_to_forward(tmp_path: Path) -> None:
-    given = ["--forward-interface", "lan0", "--forward-interface", "lan1"]
+    given = ["--forward-interface", "lan0", "--forward-interface", "lan1", "--forward-inbound", "nic0"]
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)
     places = find_places({}, run_dir=tmp_path, datapath=None)

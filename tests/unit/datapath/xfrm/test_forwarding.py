@@ -4,14 +4,15 @@ from collections.abc import Collection
 from typing import Any
 
 from gateway.datapath.xfrm import records as r
-from gateway.datapath.xfrm.forwarding import policies_for_xdp
+from gateway.datapath.xfrm.forwarding_spd import policies_for_xdp
 from gateway.datapath.xfrm.installation import whereabouts_of
 from gateway.datapath.xfrm.numbers import OffloadFlag
 from gateway.datapath.xfrm.sad import Held
 from gateway.datapath.xfrm.spd import Entry
+from gateway.ipsec.mark import Mark
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Action, Policy
-from gateway.ipsec.sa import SecurityAssociation
+from gateway.ipsec.sa import SaId, SecurityAssociation
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.sas import inbound, outbound, policy
 
@@ -29,11 +30,31 @@ def seen(
     """Return remote selector, action and SPI of each policy, in the order that XDP searches."""
     entries = [Entry(policy=item, generation=1) for item in policies]
     names = {item.sa.sa_id for item in sas if item.sa.spi in forwarded}
-    found, meant = policies_for_xdp(entries, sas, names)
-    spis = {item.sa.sa_id: int(item.sa.spi) for item in sas}
+    made = policies_for_xdp(entries, sas, names)
+    meant, spis = made.offloaded, {item.sa.sa_id: int(item.sa.spi) for item in sas}
     return [
         (str(item.remote_ts[0]), item.action.value, spis[meant[item.name]] if item.name in meant else None)
-        for item in sorted(found, key=lambda item: item.priority)
+        for item in sorted(made.policies, key=lambda item: item.priority)
+    ]
+
+
+def seen_in(
+    sas: list[Held], forwarded: Collection[int], **entry: Any
+) -> list[tuple[str, int | None, int | None]]:
+    """Return remote selector, outbound and inbound SPI of each policy of an entry, in their order."""
+    outward, inward = (
+        {item.sa.sa_id for item in sas if item.sa.spi in forwarded and item.is_inbound is is_inbound}
+        for is_inbound in (False, True)
+    )
+    made = policies_for_xdp([Entry(policy=policy(**entry), generation=1)], sas, outward, inward)
+    spis = {item.sa.sa_id: int(item.sa.spi) for item in sas}
+    return [
+        (
+            str(item.remote_ts[0]),
+            spis.get(made.offloaded.get(item.name, SaId(""))),
+            spis.get(made.inbound.get(item.name, SaId(""))),
+        )
+        for item in made.policies
     ]
 
 
@@ -90,3 +111,60 @@ def test_an_sa_of_other_addresses_than_its_entry_adds_nothing() -> None:
     assert seen([policy()], [held(outbound(0x2001, remote_ts=elsewhere))], {0x2001}) == [
         ("10.2.0.0/16", "protect", None)
     ]
+
+
+# --- what comes in ------------------------------------------------------------------------------------
+
+
+def test_both_sas_of_a_child_are_of_one_part() -> None:
+    sas = [held(inbound(0x1001)), held(outbound(0x2001))]
+
+    assert seen_in(sas, {0x1001, 0x2001}) == [("10.2.0.0/16", 0x2001, 0x1001), ("10.2.0.0/16", None, None)]
+
+
+def test_the_newest_inbound_sa_stands_for_all_of_them() -> None:
+    sas = [held(inbound(0x1001)), held(outbound(0x2001)), held(inbound(0x1002)), held(outbound(0x2002))]
+
+    assert seen_in(sas, {0x1001, 0x1002, 0x2002}) == [
+        ("10.2.0.0/16", 0x2002, 0x1002),
+        ("10.2.0.0/16", None, 0x1002),
+        ("10.2.0.0/16", None, None),
+    ]
+
+
+def test_an_inbound_sa_that_is_not_forwarded_leaves_its_packets_to_the_stack() -> None:
+    sas = [held(inbound(0x1001)), held(outbound(0x2001))]
+
+    assert seen_in(sas, {0x2001}) == [("10.2.0.0/16", 0x2001, None), ("10.2.0.0/16", None, None)]
+
+
+def test_an_inbound_sa_of_fewer_addresses_serves_no_part_with_more() -> None:
+    sas = [held(inbound(0x1001, remote_ts=NARROW)), held(outbound(0x2001, remote_ts=WIDE))]
+
+    # A part of its own would hide the SA that is sent by, or be hidden by it.
+    assert seen_in(sas, {0x1001, 0x2001}) == [("10.2.0.0/16", 0x2001, None), ("10.2.0.0/16", None, None)]
+
+
+def test_an_inbound_sa_of_more_addresses_serves_a_part_with_fewer() -> None:
+    sas = [held(inbound(0x1001, remote_ts=WIDE)), held(outbound(0x2001, remote_ts=NARROW))]
+
+    assert seen_in(sas, {0x1001, 0x2001}) == [
+        ("10.2.3.0/24", 0x2001, 0x1001),
+        ("10.2.0.0/16", None, 0x1001),
+        ("10.2.0.0/16", None, None),
+    ]
+
+
+def test_before_the_outbound_sa_is_there_what_comes_in_is_forwarded() -> None:
+    assert seen_in([held(inbound(0x1001))], {0x1001}) == [
+        ("10.2.0.0/16", None, 0x1001),
+        ("10.2.0.0/16", None, None),
+    ]
+
+
+def test_what_is_only_for_decrypted_packets_with_a_mark_is_the_stacks() -> None:
+    sas = [held(inbound(0x1001)), held(outbound(0x2001))]
+
+    found = seen_in(sas, {0x1001, 0x2001}, mark_in=Mark(value=1))
+
+    assert found == [("10.2.0.0/16", 0x2001, None), ("10.2.0.0/16", None, None)]
