@@ -2,8 +2,13 @@
 
 What scapy lacks (truncated GCM; XCBC and GMAC of its own) is as in `tests/unit/esp/test_scapy.py` and
 `test_ah_scapy.py`, whose shapes and suites are used here.
+
+The short run has every suite in a fifth of the shapes, each suite in others, the slow one has all. That the
+bytes are those of `gateway.esp`, and that scapy opens those, is shown in every shape elsewhere
+(`test_against_gateway_esp.py`, and the two files above).
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import pytest
@@ -26,14 +31,39 @@ SHAPES = [
     )
 ]
 AH_SHAPES = [shape for shape in SHAPES if not shape[3]]
+Shape = tuple[Mode, int, int, bool, int]
+PARTS = 5
+"""The short run takes one shape of so many; it divides no number of modes, families or kinds of numbers."""
 IP_CLASS = {4: IP, 6: IPv6}
+
+
+def some(shapes: Sequence[Shape], number: int, crypto: Crypto) -> Sequence[Shape]:
+    """Return the shapes of the suite of this number in the short run."""
+    return shapes[(2 * number + (crypto is Crypto.OPENSSL)) % PARTS :: PARTS]
+
+
+def test_all_suites_together_have_every_shape() -> None:
+    for shapes, suites in ((SHAPES, esp.SCAPY_SUITES), (AH_SHAPES, AH_SUITES)):
+        taken = [some(shapes, number, Crypto.OPENSSL) for number in range(len(suites))]
+        assert min(map(len, taken)) > 1
+        assert {shape for chosen in taken for shape in chosen} == set(shapes)
 
 
 @pytest.mark.parametrize("suite", esp.SCAPY_SUITES, ids=str)
 def test_esp_both_ways(library: EngineLibrary, suite: Suite, crypto: Crypto) -> None:
+    check_esp(library, suite, crypto, some(SHAPES, esp.SCAPY_SUITES.index(suite), crypto))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", esp.SCAPY_SUITES, ids=str)
+def test_esp_both_ways_in_every_shape(library: EngineLibrary, suite: Suite, crypto: Crypto) -> None:
+    check_esp(library, suite, crypto, SHAPES)
+
+
+def check_esp(library: EngineLibrary, suite: Suite, crypto: Crypto, shapes: Iterable[Shape]) -> None:
     if library.choose_crypto(association(Direction.OUTBOUND, suite), crypto) is None:
         crypto = Crypto.AUTO  # test_against_gateway_esp.py has what each library lacks
-    for mode, inner, outer, udp, sequence in SHAPES:
+    for mode, inner, outer, udp, sequence in shapes:
         worker = Worker(library, seed=material("scapy", 32))
         fields = {
             "mode": mode,
@@ -70,9 +100,19 @@ def test_esp_both_ways(library: EngineLibrary, suite: Suite, crypto: Crypto) -> 
 
 @pytest.mark.parametrize("suite", AH_SUITES, ids=str)
 def test_ah_both_ways(library: EngineLibrary, suite: AhSuite, crypto: Crypto) -> None:
+    check_ah(library, suite, crypto, some(AH_SHAPES, AH_SUITES.index(suite), crypto))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", AH_SUITES, ids=str)
+def test_ah_both_ways_in_every_shape(library: EngineLibrary, suite: AhSuite, crypto: Crypto) -> None:
+    check_ah(library, suite, crypto, AH_SHAPES)
+
+
+def check_ah(library: EngineLibrary, suite: AhSuite, crypto: Crypto, shapes: Iterable[Shape]) -> None:
     if library.choose_crypto(ah_association(Direction.OUTBOUND, suite), crypto) is None:
         crypto = Crypto.AUTO
-    for mode, inner, outer, _, sequence in AH_SHAPES:
+    for mode, inner, outer, _, sequence in shapes:
         worker = Worker(library, seed=material("scapy", 32))
         fields = {"mode": mode, "outer": outer, "esn": sequence >> 32 > 0}
         ref = worker.add(

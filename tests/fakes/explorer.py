@@ -8,8 +8,9 @@ loses nothing and leaves some dozens of paths of what would be thousands.
 A path cannot be wound back, so that each is played from its beginning: a few milliseconds.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from gateway.ike.events import InstallRequest, SpiRequest
 from tests.fakes.link import untouched
@@ -226,13 +227,35 @@ def play(crossing: Crossing, beginning: tuple[str, ...]) -> tuple[Path | None, l
     return path, branches
 
 
-def paths(crossing: Crossing, limit: int | None = None) -> Iterator[Path]:
-    """Play every path of a crossing, or the first ones."""
-    waiting: list[tuple[str, ...]] = [()]
+def paths(crossing: Crossing, limit: int | None = None, beginning: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Play every path of a crossing that begins like this, or the first ones."""
+    waiting = [beginning]
     told = 0
     while waiting and (limit is None or told < limit):
         path, branches = play(crossing, waiting.pop())
         waiting += branches
         if path is not None:
+            told += 1
+            yield path
+
+
+def struck(crossing: Crossing, fault: Fault, orders: Iterable[tuple[str, ...]], limit: int) -> Iterator[Path]:
+    """Play a fault of one message in some of the situations that it can strike in.
+
+    Args:
+        crossing: Without a fault.
+        fault: Of a message.
+        orders: Of events in the crossing without the fault: up to that message everything goes as there.
+        limit: Number of situations; what went before the message differs in each.
+    """
+    situations = dict.fromkeys(
+        events[: events.index(fault.subject) + 1] for events in orders if fault.subject in events
+    )
+    told = 0
+    # The shortest and the longest first: the other side has done nothing yet, or all it can.
+    ranked = deque(sorted(situations, key=len))
+    while ranked and told < limit:
+        chosen = ranked.pop() if told % 2 else ranked.popleft()
+        for path in paths(replace(crossing, fault=fault), 1, chosen):
             told += 1
             yield path

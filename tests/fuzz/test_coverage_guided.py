@@ -1,4 +1,4 @@
-"""Every fuzz target for a second, guided by coverage; `make fuzz FUZZ_SECONDS=3600` is the long run."""
+"""Every fuzz target for some inputs, guided by coverage; `make fuzz FUZZ_SECONDS=3600` is the long run."""
 
 import platform
 import re
@@ -27,32 +27,27 @@ from tests.fuzz.ike_targets import (
 from tests.fuzz.inspect_targets import stories, verified
 
 ROOT = Path(__file__).parents[2]
-GROUPS = {
-    "ike": IKE_TARGETS,
-    "esp": ESP_TARGETS,
-    "files": FILE_TARGETS,
-    "foreign": FOREIGN_TARGETS,
-    "api": API_TARGETS,
-}
+TARGETS = (*IKE_TARGETS, *ESP_TARGETS, *FILE_TARGETS, *FOREIGN_TARGETS, *API_TARGETS)
+INPUTS = 150
+"""For each target, beyond its seeds."""
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="atheris has packages for x86_64 only")
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_targets_run_and_find_nothing(group, tmp_path):
-    names = [target.name for target in GROUPS[group]]
-
+def test_targets_run_and_find_nothing(tmp_path):
+    """In one process, because it takes seconds to instrument everything."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.run", "--seconds", "1", "--corpus", tmp_path, *names],
+        [sys.executable, "-m", "tests.fuzz.run", "--inputs", str(INPUTS), "--corpus", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
 
     lines = re.findall(r"^(\w+) +(\d+) executions in .* (\d+) edges  (.+)$", done.stdout, re.MULTILINE)
-    assert [(name, verdict) for name, _, _, verdict in lines] == [(name, "ok") for name in names], done.stderr
+    expected = [(target.name, "ok") for target in TARGETS]
+    assert [(name, verdict) for name, _, _, verdict in lines] == expected, done.stderr
     for name, executions, edges, _ in lines:
         seeds = len(list(tmp_path.glob(f"{name}/seed-*")))
         assert int(executions) > seeds > 0, name
@@ -60,7 +55,7 @@ def test_targets_run_and_find_nothing(group, tmp_path):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("target", [t for group in GROUPS.values() for t in group], ids=lambda t: t.name)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: t.name)
 def test_seeds_pass(target):
     """Without instrumentation, so that a mistake in a seed has a readable trace."""
     for seed in target.seeds():
@@ -105,43 +100,84 @@ def test_whole_stories_are_verified():
     assert sum(verdicts.count(Verdict.OK) for verdicts in results) > 90
 
 
-def test_a_mistake_is_found_and_kept(tmp_path):
+# --- how they are run, shown with targets that take no time to instrument --------------------------
+
+TINY = """\
+import sys
+from pathlib import Path
+
+import atheris
+
+from tests.fuzz.campaign import main
+from tests.fuzz.target import Target
+
+
+@atheris.instrument_func
+def harmless(data):
+    return len(data) > 3 and data[0] == 1
+
+
+@atheris.instrument_func
+def mistake(data):
+    assert not data.startswith(b"IKE")
+
+
+targets = [
+    Target("first", lambda: [b"abc"], harmless),
+    Target("second", lambda: [b"def"], harmless),
+    Target("broken", lambda: [b"IKE1"], mistake),
+]
+sys.exit(main(targets, sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", TINY, "--corpus", tmp_path, *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+
+    return run
+
+
+def test_a_mistake_is_found_and_kept(run, tmp_path):
     """The runner fails where a target raises: here by an input of a target whose oracle is broken."""
-    script = (
-        "from tests.fuzz import run\n"
-        "from tests.fuzz.target import Target\n"
-        "from pathlib import Path\n"
-        "def mistake(data):\n"
-        "    assert not data.startswith(b'IKE')\n"
-        "import sys\n"
-        f"sys.exit(run.fuzz(Target('broken', lambda: [b'IKE1'], mistake), 5, Path({str(tmp_path)!r})))\n"
-    )
+    done = run("--inputs", "100", "broken")
 
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
-    )
-
-    assert done.returncode == 0  # `fuzz` said False
+    assert done.returncode == 1
     assert "FAILED" in done.stdout
     assert "AssertionError" in done.stderr
     assert [path.read_bytes() for path in tmp_path.glob("broken-crash-*")] == [b"IKE1"]
 
 
-def test_time_is_gathered_over_runs(tmp_path):
-    """The second run finds that one target has had its time, and gives the other what it lacks."""
-    command = [sys.executable, "-m", "tests.fuzz.run", "--seconds", "1", "--corpus", tmp_path]
+def test_so_many_inputs_are_tried(run):
+    done = run("--inputs", "100", "first")
 
-    def run(*arguments):
-        done = subprocess.run(
-            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
-        )
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^first +(\d+) executions .* ok$", done.stdout, re.MULTILINE) == ["101"]
+
+
+def test_time_is_gathered_over_runs(run):
+    """The second run finds that one target has had its time, and gives the other what it lacks."""
+
+    def told(*arguments):
+        done = run(*arguments)
         assert done.returncode == 0, done.stderr
         return re.findall(r"^(\w+) +(\d+) executions", done.stdout, re.MULTILINE)
 
-    first = run("--total", "0.1", "ike_notify")
-    second = run("--total", "0.1", "ike_notify", "identity")
-    record = run("--record", "ike_notify", "identity")
+    first = told("--seconds", "1", "--total", "0.1", "first")
+    second = told("--seconds", "1", "--total", "0.1", "first", "second")
+    record = told("--record", "first", "second")
 
-    assert [name for name, _ in first] == ["ike_notify"]
-    assert [name for name, _ in second] == ["identity"]
-    assert record == [*first, *second]
+    assert {name for name, _ in first} == {"first"}
+    assert {name for name, _ in second} == {"second"}
+    assert [name for name, _ in record] == ["first", "second"]
+    assert [int(count) for _, count in record] == [
+        sum(int(count) for _, count in lines) for lines in (first, second)
+    ]

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import subprocess
+from functools import cache
 
 import pytest
 
@@ -223,16 +224,32 @@ def test_exit_status_2_when_an_input_is_unusable(capsys, tmp_path, capture, keys
 needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 
 
-def tshark(capture, display_filter, *fields):
+IKE_FIELDS = ("isakmp.ispi", "isakmp.rspi", "isakmp.exchangetype", "isakmp.messageid", "isakmp.typepayload")
+ESP_FIELDS = ("esp.spi", "esp.sequence")
+
+
+@cache
+def tshark(capture):
+    """What tshark says of a capture: of each frame with IKE or ESP its number and fields; it starts once."""
+    fields = ("frame.number", "frame.protocols", *IKE_FIELDS, *ESP_FIELDS)
     columns = [argument for field in fields for argument in ("-e", field)]
     result = subprocess.run(
-        ["tshark", "-r", str(capture), "-Y", display_filter, "-T", "fields", *columns],
+        ["tshark", "-r", str(capture), "-Y", "isakmp || esp", "-T", "fields", *columns],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    return [line.split("\t") for line in result.stdout.splitlines()]
+    return [dict(zip(fields, line.split("\t"), strict=True)) for line in result.stdout.splitlines()]
+
+
+def tshark_of(capture, protocol, fields):
+    """The numbers and fields of the frames with one protocol."""
+    return [
+        (row["frame.number"], *(row[field] for field in fields))
+        for row in tshark(capture)
+        if protocol in row["frame.protocols"].split(":")
+    ]
 
 
 @needs_tshark
@@ -242,15 +259,7 @@ def test_tshark_finds_the_same_messages_and_packets(capsys, capture):
     ike = [m for m in report["messages"] if m["protocol"] == "ike"]
     esp = [m for m in report["messages"] if m["protocol"] == "esp"]
 
-    theirs = tshark(
-        capture,
-        "isakmp",
-        "frame.number",
-        "isakmp.ispi",
-        "isakmp.rspi",
-        "isakmp.exchangetype",
-        "isakmp.messageid",
-    )
+    theirs = tshark_of(capture, "isakmp", IKE_FIELDS[:4])
     numbers = {"IKE_SA_INIT": 34, "IKE_AUTH": 35, "CREATE_CHILD_SA": 36, "INFORMATIONAL": 37}
     numbers |= {"IKE_INTERMEDIATE": 43, "IKE_FOLLOWUP_KE": 44}
     assert len(theirs) == len(ike)
@@ -260,7 +269,7 @@ def test_tshark_finds_the_same_messages_and_packets(capsys, capture):
         if message["version"] == "2.0":
             assert numbers[message["exchange"]] == int(exchange)
 
-    packets = tshark(capture, "esp", "frame.number", "esp.spi", "esp.sequence")
+    packets = tshark_of(capture, "esp", ESP_FIELDS)
     assert [(str(m["frame"]), int(m["spi"], 16), m["sequence"]) for m in esp] == [
         (frame, int(spi, 16), int(sequence)) for frame, spi, sequence in packets
     ]
@@ -275,7 +284,7 @@ PAYLOAD_NUMBERS |= {"Nonce": 40, "N": 41, "D": 42, "V": 43, "TSi": 44, "TSr": 45
 def test_tshark_sees_the_same_payloads_outside_encryption(capsys, capture):
     _, report = inspect_json(capsys, capture)
 
-    theirs = {row[0]: row[1] for row in tshark(capture, "isakmp", "frame.number", "isakmp.typepayload")}
+    theirs = dict(tshark_of(capture, "isakmp", ["isakmp.typepayload"]))
 
     for message in report["messages"]:
         if message["protocol"] != "ike" or message["protected"]:
