@@ -12,8 +12,8 @@ from gateway.hardware.readings import Reading
 class BpfReadings:
     """What the probe reads."""
 
-    btf_exists: bool
-    """Whether there is /sys/kernel/btf/vmlinux."""
+    btf: Reading
+    """Which of `BTF_NAMES` are in /sys/kernel/btf/vmlinux."""
     mounts: Reading
     """/proc/mounts."""
     jit: Reading
@@ -23,6 +23,11 @@ class BpfReadings:
     protocols: Reading
     """/proc/net/protocols."""
 
+
+_ASK_FOR_SA: Final = "bpf_xdp_get_xfrm_state"
+
+#: Functions of the kernel that are looked for.
+BTF_NAMES: Final = (_ASK_FOR_SA,)
 
 #: Documentation/admin-guide/sysctl/net.rst and kernel.rst.
 _JIT: Final = {
@@ -41,15 +46,35 @@ def parse_bpf(readings: BpfReadings, config: KernelConfig) -> tuple[Fact, ...]:
     """Return the facts."""
     return (
         config.fact("BPF_SYSCALL", "bpf(2)"),
-        Fact(
-            name="BTF",
-            answer=Answer.YES if readings.btf_exists else Answer.NO,
-            evidence=f"/sys/kernel/btf/vmlinux {'exists' if readings.btf_exists else 'does not exist'}",
-        ),
+        _btf(readings.btf),
+        _ask_for_sa(readings.btf),
         _bpffs(readings.mounts),
         _sysctl("BPF JIT", readings.jit, _JIT),
         _sysctl("unprivileged BPF", readings.unprivileged, _UNPRIVILEGED),
         _af_xdp(readings.protocols, config),
+    )
+
+
+def _btf(btf: Reading) -> Fact:
+    is_absent = "no such file" in btf.error
+    return Fact(
+        name="BTF",
+        answer=Answer.NO if is_absent else Answer.YES,
+        evidence=f"{btf.source} {'does not exist' if is_absent else 'exists'}",
+    )
+
+
+def _ask_for_sa(btf: Reading) -> Fact:
+    """Return whether XDP can ask for an SA of the kernel, as `--forward-interface` needs (Linux 6.8)."""
+    if btf.text is None:
+        # By what is not there, no program finds a function.
+        answer = Answer.NO if "no such file" in btf.error else Answer.UNKNOWN
+        return Fact(name=_ASK_FOR_SA, answer=answer, evidence=btf.why_not)
+    has = _ASK_FOR_SA in btf.text.split()
+    return Fact(
+        name=_ASK_FOR_SA,
+        answer=Answer.YES if has else Answer.NO,
+        evidence=f"{btf.source} {'has' if has else 'has no'} {_ASK_FOR_SA}",
     )
 
 

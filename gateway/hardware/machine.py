@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from gateway.hardware import bpf, xfrm
 from gateway.hardware.accelerators import PciReading, find_accelerators
 from gateway.hardware.bpf import BpfReadings, parse_bpf
 from gateway.hardware.cpu import parse_cpu
@@ -26,7 +27,14 @@ from gateway.hardware.nic_netlink import (
     ask_xdp_program,
 )
 from gateway.hardware.profiles import Profile
-from gateway.hardware.readings import Reading, read_first, read_link_name, read_text, read_value
+from gateway.hardware.readings import (
+    Reading,
+    read_btf_names,
+    read_first,
+    read_link_name,
+    read_text,
+    read_value,
+)
 from gateway.hardware.xfrm import XfrmReadings, parse_xfrm
 
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -88,12 +96,16 @@ def _probe_kernel(cpu: CpuFacts, profiles: Iterable[Profile]) -> KernelFacts:
                 xfrm_stat=read_text(_PROC / "net/xfrm_stat"),
                 modules=read_text(_PROC / "modules"),
                 kallsyms=_read_symbols(config),
+                btf=tuple(
+                    read_btf_names(_SYS / "kernel/btf" / name, xfrm.BTF_NAMES)
+                    for name in ("vmlinux", "xfrm_user")
+                ),
             ),
             config,
         ),
         bpf=parse_bpf(
             BpfReadings(
-                btf_exists=(_SYS / "kernel/btf/vmlinux").exists(),
+                btf=read_btf_names(_SYS / "kernel/btf/vmlinux", bpf.BTF_NAMES),
                 mounts=read_text(_PROC / "mounts"),
                 jit=read_text(_PROC / "sys/net/core/bpf_jit_enable"),
                 unprivileged=read_text(_PROC / "sys/kernel/unprivileged_bpf_disabled"),

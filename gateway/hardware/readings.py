@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def read_first(*paths: Path) -> Reading:
     return Reading(
         source=" and ".join(reading.source for reading in readings),
         error="; ".join(dict.fromkeys(reading.error for reading in readings)),
+    )
+
+
+def read_btf_names(path: Path, names: Iterable[str]) -> Reading:
+    """Return which of these names the BTF of a kernel or module has: functions, and constants of its enums.
+
+    Its strings end with a zero octet each; nothing more of it is understood here.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return Reading(source=str(path), error=(error.strerror or str(error)).lower())
+    return Reading(
+        source=str(path), text=" ".join(name for name in names if b"\0%s\0" % name.encode() in data)
     )
 
 

@@ -22,6 +22,17 @@ class XfrmReadings:
     """/proc/modules."""
     kallsyms: Reading
     """/proc/kallsyms; read only if the build options cannot be: it is long."""
+    btf: tuple[Reading, ...]
+    """Which of `BTF_NAMES` the kernel's own types have, and those of the module xfrm_user."""
+
+
+_PER_CPU: Final = "XFRMA_SA_PCPU"
+_EVERY: Final = (
+    "XFRMA_OFFLOAD_DEV"  # In every kernel that has BTF: where it is not seen, nothing can be told.
+)
+
+#: Attributes of NETLINK_XFRM that are looked for.
+BTF_NAMES: Final = (_PER_CPU, _EVERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ def parse_xfrm(readings: XfrmReadings, config: KernelConfig) -> tuple[Fact, ...]
         _netlink(readings.netlink, config),
         *(_protocol(protocol, config, modules, readings.kallsyms) for protocol in _PROTOCOLS),
         *(config.fact(option, name) for name, option in _OPTIONS.items()),
+        _per_cpu(readings.btf),
         _statistics(readings.xfrm_stat),
     )
 
@@ -111,6 +123,23 @@ def _protocol(protocol: _Protocol, config: KernelConfig, modules: set[str], kall
         answer=Answer.UNKNOWN,
         evidence=f"{config.evidence(protocol.option)}; module {protocol.module} is not loaded",
     )
+
+
+def _per_cpu(btf: tuple[Reading, ...]) -> Fact:
+    """Return whether each CPU can have an outbound SA of its own (Linux 6.13, and what has it since)."""
+    name = "SAs for each CPU"
+    seen = {reading.source: (reading.text or "").split() for reading in btf}
+    for source, names in seen.items():
+        if _PER_CPU in names:
+            return Fact(name=name, answer=Answer.YES, evidence=f"{source} has {_PER_CPU}")
+    for source, names in seen.items():
+        if _EVERY in names:
+            return Fact(name=name, answer=Answer.NO, evidence=f"{source} has {_EVERY}, and no {_PER_CPU}")
+    unseen = "; ".join(
+        reading.why_not if reading.text is None else f"{reading.source} has no attributes of XFRM"
+        for reading in btf
+    )
+    return Fact(name=name, answer=Answer.UNKNOWN, evidence=unseen)
 
 
 def _statistics(xfrm_stat: Reading) -> Fact:

@@ -45,7 +45,9 @@ DEBIAN = parse_kernel_config(sample("config-debian-6.12"))
 UNREADABLE = parse_kernel_config(Reading(source="/boot/config-6.12", error="no such file or directory"))
 
 
-def xfrm(kernel_config: KernelConfig, **readings: Reading) -> tuple[Fact, ...]:
+def xfrm(
+    kernel_config: KernelConfig, *, btf: tuple[Reading, ...] = (ABSENT,), **readings: Reading
+) -> tuple[Fact, ...]:
     given: dict[str, Reading] = {
         "netlink": reading(NETLINK_HEAD + KERNEL_XFRM_SOCKET, "/proc/net/netlink"),
         "xfrm_stat": reading("XfrmInError 0\n", "/proc/net/xfrm_stat"),
@@ -53,7 +55,7 @@ def xfrm(kernel_config: KernelConfig, **readings: Reading) -> tuple[Fact, ...]:
         "kallsyms": ABSENT,
         **readings,
     }
-    return parse_xfrm(XfrmReadings(**given), kernel_config)
+    return parse_xfrm(XfrmReadings(btf=btf, **given), kernel_config)
 
 
 def features(

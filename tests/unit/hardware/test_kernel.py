@@ -8,7 +8,7 @@ import pytest
 from gateway.hardware.bpf import BpfReadings, parse_bpf
 from gateway.hardware.facts import Answer, find_fact
 from gateway.hardware.kernel_config import parse_kernel_config, parse_vendor
-from gateway.hardware.readings import Reading, Refused, read_first, read_text
+from gateway.hardware.readings import Reading, Refused, read_btf_names, read_first, read_text
 from tests.unit.hardware.machines import (
     ABSENT,
     DAEMON_XFRM_SOCKET,
@@ -157,22 +157,72 @@ def test_absent_statistics_are_not_unreadable_ones() -> None:
     assert answers(xfrm(DEBIAN, xfrm_stat=DENIED))["xfrm_stat"] == "could not tell"
 
 
-def bpf(**changes: Reading | bool) -> dict[str, str]:
+VMLINUX, XFRM_USER = "/sys/kernel/btf/vmlinux", "/sys/kernel/btf/xfrm_user"
+
+
+@pytest.mark.parametrize(
+    ("btf", "answer", "said"),
+    [
+        (
+            (reading("XFRMA_SA_PCPU XFRMA_OFFLOAD_DEV", VMLINUX), ABSENT),
+            "yes",
+            f"{VMLINUX} has XFRMA_SA_PCPU",
+        ),
+        (
+            (reading("", VMLINUX), reading("XFRMA_SA_PCPU XFRMA_OFFLOAD_DEV", XFRM_USER)),
+            "yes",
+            f"{XFRM_USER} has XFRMA_SA_PCPU",
+        ),
+        (
+            (reading("XFRMA_OFFLOAD_DEV", VMLINUX), ABSENT),
+            "no",
+            f"{VMLINUX} has XFRMA_OFFLOAD_DEV, and no XFRMA_SA_PCPU",
+        ),
+        # The attributes are in a module that is not loaded.
+        (
+            (reading("", VMLINUX), ABSENT),
+            "could not tell",
+            f"{VMLINUX} has no attributes of XFRM; /proc/x: no such file or directory",
+        ),
+        ((DENIED, DENIED), "could not tell", "/proc/x: permission denied; /proc/x: permission denied"),
+    ],
+    ids=["in the kernel", "in the module", "an older kernel", "the module is not loaded", "not readable"],
+)
+def test_sas_for_each_cpu_are_told_by_the_attribute_that_asks_for_them(
+    btf: tuple[Reading, ...], answer: str, said: str
+) -> None:
+    facts = xfrm(DEBIAN, btf=btf)
+
+    assert (answers(facts)["SAs for each CPU"], evidence(facts, "SAs for each CPU")) == (answer, said)
+
+
+def test_names_are_whole_strings_of_btf(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux"
+    path.write_bytes(b"\x9f\xeb\0\0XFRMA_SA_PCPU_X\0X_XFRMA_SA_DIR\0XFRMA_OFFLOAD_DEV\0")
+
+    found = read_btf_names(path, ("XFRMA_SA_PCPU", "XFRMA_SA_DIR", "XFRMA_OFFLOAD_DEV"))
+
+    assert found == Reading(source=str(path), text="XFRMA_OFFLOAD_DEV")
+    assert read_btf_names(tmp_path / "none", ("x",)).error == "no such file or directory"
+
+
+def bpf(**changes: Reading) -> dict[str, str]:
     given = {
-        "btf_exists": True,
+        "btf": reading("bpf_xdp_get_xfrm_state"),
         "mounts": reading("bpf /sys/fs/bpf bpf rw,nosuid 0 0\n"),
         "jit": reading("1\n"),
         "unprivileged": reading("2\n"),
         "protocols": reading("protocol  size\nXDP       1088\n"),
         **changes,
     }
-    return answers(parse_bpf(BpfReadings(**given), DEBIAN))  # type: ignore[arg-type]
+    return answers(parse_bpf(BpfReadings(**given), DEBIAN))
 
 
 def test_bpf_features_are_told_from_proc_and_sys() -> None:
     assert bpf() == {
         "bpf(2)": "yes",
         "BTF": "yes",
+        "bpf_xdp_get_xfrm_state": "yes",
         "bpffs": "yes",
         "BPF JIT": "yes",
         "unprivileged BPF": "no",
@@ -183,7 +233,11 @@ def test_bpf_features_are_told_from_proc_and_sys() -> None:
 @pytest.mark.parametrize(
     ("change", "name", "answer"),
     [
-        ({"btf_exists": False}, "BTF", "no"),
+        ({"btf": ABSENT}, "BTF", "no"),
+        ({"btf": DENIED}, "BTF", "yes"),
+        ({"btf": reading("")}, "bpf_xdp_get_xfrm_state", "no"),
+        ({"btf": ABSENT}, "bpf_xdp_get_xfrm_state", "no"),
+        ({"btf": DENIED}, "bpf_xdp_get_xfrm_state", "could not tell"),
         ({"mounts": reading("none /sys/fs/bpf/x tmpfs rw 0 0\n")}, "bpffs", "no"),
         ({"mounts": DENIED}, "bpffs", "could not tell"),
         ({"jit": reading("0\n")}, "BPF JIT", "no"),
@@ -195,9 +249,7 @@ def test_bpf_features_are_told_from_proc_and_sys() -> None:
         ({"protocols": DENIED}, "AF_XDP", "yes"),
     ],
 )
-def test_each_bpf_feature_has_its_own_evidence(
-    change: dict[str, Reading | bool], name: str, answer: str
-) -> None:
+def test_each_bpf_feature_has_its_own_evidence(change: dict[str, Reading], name: str, answer: str) -> None:
     assert bpf(**change)[name] == answer
 
 
