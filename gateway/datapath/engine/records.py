@@ -147,6 +147,7 @@ class WorkerConfig(ctypes.Structure):
         ("tunnels", c_uint32),
         ("crypto", c_uint32),
         ("seed", c_uint8 * SEED_BYTES),
+        ("cold_packets", c_uint32),
     )
 
 

@@ -201,6 +201,8 @@ struct gw_worker_config {
 	uint32_t tunnels;
 	uint32_t crypto;  /* enum gw_crypto: what SAs that say AUTO get */
 	uint8_t seed[32]; /* unpredictable, never used twice: IVs of CBC come from it */
+	/* Whether another CPU wrote the packets, as a kernel does that receives: they are fetched ahead. */
+	uint32_t cold_packets;
 };
 
 struct gw_worker;

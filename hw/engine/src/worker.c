@@ -38,6 +38,7 @@ struct gw_worker *gw_worker_new(const struct gw_worker_config *config, enum gw_e
 	worker->outbound_sas = config->outbound_sas;
 	worker->tunnel_count = config->tunnels;
 	worker->crypto = config->crypto;
+	worker->cold_packets = config->cold_packets != 0;
 	worker->inbound = new_lines(((size_t)worker->inbound_mask + 1) * sizeof(struct gw_hot));
 	worker->outbound = new_lines(((size_t)config->outbound_sas + 1) * sizeof(struct gw_hot));
 	worker->tunnels = calloc((size_t)config->tunnels + 1, sizeof(struct gw_tunnel));

@@ -20,6 +20,7 @@ struct gw_worker {
 	uint32_t outbound_sas;
 	uint32_t tunnel_count;
 	enum gw_crypto crypto;
+	bool cold_packets;
 	void *multi_buffer; /* ipsec-mb's manager, or NULL */
 	struct gw_entropy *entropy;
 	struct gw_slab records[GW_MAX_RECORD_LINES + 1]; /* by their lines */

@@ -31,6 +31,14 @@
 
 /* Entries of each ring, where the pool is large enough: a millisecond at two million packets/s. */
 #define RING_ENTRIES 2048
+/*
+ * Frames that the kernel has to receive into, in copy mode: they take turns, so this is the memory that
+ * receiving goes through. That of FEW stays in the caches and TLBs of the CPU that copies and of ours,
+ * and half as many long packets again come in; so it has more only while we do not keep up, and
+ * goes back to FEW after CALM_ROUNDS rounds in which we do.
+ */
+#define FEW_FRAMES  512u
+#define CALM_ROUNDS 16u
 /* Options that Debian 12's headers do not know. */
 #define OPTION_MAX_TX_SKB_BUDGET 9 /* XDP_MAX_TX_SKB_BUDGET, Linux 6.17 */
 #define DESCRIPTOR_CONTINUES     1 /* XDP_PKT_CONTD: the rest of the packet is in the next one */
@@ -55,6 +63,8 @@ struct gw_io_xdp {
 	uint16_t queues;  /* of the device */
 	int error;        /* what ended sending, or 0 */
 	uint32_t entries; /* of each ring */
+	uint32_t enough;  /* frames to receive into */
+	uint32_t calm_rounds; /* since more than FEW_FRAMES were enough */
 	struct gw_xsk_ring rx, tx, fill, completion;
 	uint32_t in_flight;           /* sent, not completed */
 	uint8_t *lent;                /* one for each frame of the pool */
@@ -96,9 +106,9 @@ static uint32_t gw_xdp_regain(struct gw_io_xdp *xdp, uint64_t address)
 }
 
 /*
- * How many frames the kernel may have to receive into: as many as its ring has entries, but all
- * sockets together three quarters of the pool, or nothing would be left to send. The sockets that a
- * worker opens next are not known; two devices with as many queues are expected.
+ * How many frames the kernel may have to receive into: as many as its ring has entries or are enough now,
+ * but all sockets together three quarters of the pool, or nothing would be left to send. The sockets
+ * that a worker opens next are not known; two devices with as many queues are expected.
  */
 static uint32_t gw_xdp_share(const struct gw_io_xdp *xdp)
 {
@@ -107,7 +117,20 @@ static uint32_t gw_xdp_share(const struct gw_io_xdp *xdp)
 	uint32_t share =
 		pool->frames / 4 * 3 / (pool->receivers > expected ? pool->receivers : expected);
 
-	return share < xdp->fill.size ? share : xdp->fill.size;
+	return share < xdp->enough ? share : xdp->enough;
+}
+
+/* See FEW_FRAMES; so many packets wait for us. */
+static void gw_xdp_adapt(struct gw_io_xdp *xdp, uint32_t waiting)
+{
+	if (xdp->is_zero_copy || xdp->entries <= FEW_FRAMES)
+		return;
+	if (waiting >= FEW_FRAMES / 8 * 7) {
+		xdp->enough = xdp->entries;
+		xdp->calm_rounds = 0;
+	} else if (waiting && xdp->enough > FEW_FRAMES && ++xdp->calm_rounds == CALM_ROUNDS) {
+		xdp->enough = FEW_FRAMES;
+	}
 }
 
 /* Give the kernel frames to receive into. */
@@ -155,9 +178,10 @@ static unsigned int gw_xdp_receive(struct gw_io *io, struct gw_packet *packets, 
 {
 	struct gw_io_xdp *xdp = gw_xdp_of(io);
 	struct gw_pool *pool = io->pool;
-	uint32_t ready = pool->is_draining ? 0 : gw_ring_ready(&xdp->rx, max);
+	uint32_t ready = pool->is_draining ? 0 : gw_ring_ready(&xdp->rx, xdp->rx.size);
 	unsigned int count = 0;
 
+	gw_xdp_adapt(xdp, ready);
 	if (ready > max)
 		ready = max;
 	for (uint32_t i = 0; i < ready; i++) {
@@ -554,6 +578,7 @@ static int gw_xdp_new(const struct gw_io_method *method, const struct gw_io_opti
 		.queues = options->device->queues,
 		.counts_link = true,
 		.entries = gw_xdp_ring_entries(pool),
+		.enough = gw_xdp_ring_entries(pool),
 		.lent = calloc(pool->frames, 1),
 	};
 	memcpy(xdp->name, options->device->name, sizeof(xdp->name));

@@ -287,6 +287,7 @@ static enum gw_error make_engine(struct gw_thread *thread)
 		.inbound_bits = config->inbound_bits,
 		.outbound_sas = config->outbound_sas,
 		.crypto = config->crypto,
+		.cold_packets = 1,
 	};
 	enum gw_error error = GW_E_MEMORY;
 
