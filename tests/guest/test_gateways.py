@@ -135,8 +135,15 @@ RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
     ),
 }
 
+REPEATED = {"software against strongSwan"}
+"""For `make test-all`: tests/interop has the software datapath against strongSwan, the last rig has it against
+the kernel's ESP."""
 
-@pytest.fixture(scope="module", params=RIGS)
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow if name in REPEATED else ()) for name in RIGS],
+)
 def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with RIGS[request.param](tmp_path_factory.mktemp("rig")) as started:
         yield started
