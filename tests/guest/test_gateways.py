@@ -136,8 +136,8 @@ RIGS: dict[str, Callable[[Path], AbstractContextManager[Rig]]] = {
 }
 
 REPEATED = {"software against strongSwan"}
-"""For `make test-all`: tests/interop has the software datapath against strongSwan, the last rig has it against
-the kernel's ESP."""
+"""For `make test-all`: tests/interop has the software datapath against strongSwan, and the last rig has it
+against the kernel's ESP."""
 
 
 @pytest.fixture(
