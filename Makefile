@@ -7,6 +7,8 @@ SHELL := /bin/bash
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
+# Tests start processes by the hundred, and to compile the code takes each twice as long as to load it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 BUF_VERSION := 1.75.0
 BUF := $(CACHE)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 FUZZ_SECONDS ?= 60
@@ -16,7 +18,9 @@ STAGE := .ci/stage
 BIN := .venv/bin
 # Two at a time; what makes namespaces shares a core with one other at the most, because it measures loss.
 FAST_TESTS := tests/unit tests/exchanges tests/fuzz tests/api tests/repo tests/engine
-ROOT_TESTS := tests/conformance tests/ebpf tests/netns tests/packages tests/interop tests/guest tests/espd tests/espd_io
+ROOT_TESTS := tests/interop tests/netns tests/packages tests/guest tests/conformance tests/ebpf tests/espd tests/espd_io
+# A file is one worker's. They are dealt out in the order above, the long ones first, not those of most tests first.
+BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
 C_SOURCES = $(wildcard ebpf/*.c ebpf/include/*.h hw/engine/*/*.c hw/engine/*/*.h hw/espd/*/*.c hw/espd/*/*.h hw/bench/*.c hw/bench/*.h)
 SKIPS := .pytest_cache/ipsecgw-skips
 TIMES := .pytest_cache/ipsecgw-times
@@ -44,7 +48,7 @@ test: deps-peers deps-guest engine xdp venv
 	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not slow and not guest' $(ROOT_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not slow and not guest' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
@@ -52,7 +56,7 @@ test-all: deps-peers deps-guest deps-guest-stock engine xdp venv
 	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q -n 2 --dist loadfile -m 'not guest' $(ROOT_TESTS)
+	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not guest' $(ROOT_TESTS)
 	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 

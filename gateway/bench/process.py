@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,25 +162,31 @@ class GatewayProcess:
         Raises:
             GatewayProcessError: It failed and `check` is set.
         """
-        run = self.directory / "run"
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway.cli.main", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-            env={
-                **os.environ,
-                "IPSECGW_CONTROL": f"unix:{run}/control.sock",
-                "IPSECGW_DATAPATH": f"unix:{run}/datapath.sock",
-            },
-        )
+        done = self._command(arguments, timeout_s)
         if check and done.returncode != 0:
             raise GatewayProcessError(
                 f"ipsecgw {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}\n"
                 f"{self.log_tail()}"
             )
         return done
+
+    def _command(self, arguments: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "gateway.cli.main", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, **self._services()},
+        )
+
+    def _services(self) -> dict[str, str]:
+        """Return the environment that leads commands to this gateway."""
+        run = self.directory / "run"
+        return {
+            "IPSECGW_CONTROL": f"unix:{run}/control.sock",
+            "IPSECGW_DATAPATH": f"unix:{run}/datapath.sock",
+        }
 
     def json(self, *arguments: str) -> Any:  # Any: the shape is the message's, known to the caller
         """Run a listing command with `--json` and return what it printed."""

@@ -69,7 +69,7 @@ def ip(*arguments: str) -> None:
 def packet_socket(device: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003)) as opened:
         opened.bind((device, 0))
-        opened.settimeout(5)
+        opened.settimeout(60)
         yield opened
 
 

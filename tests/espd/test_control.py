@@ -460,7 +460,7 @@ def test_what_was_not_committed_is_forgotten_with_the_connection(machine: Machin
 
 def test_no_second_espd_takes_the_socket(machine: Machine, sanitized: Path) -> None:
     second = subprocess.run(
-        [sanitized, "--socket", machine.path], capture_output=True, text=True, check=False, timeout=10
+        [sanitized, "--socket", machine.path], capture_output=True, text=True, check=False, timeout=60
     )
 
     assert second.returncode == 1

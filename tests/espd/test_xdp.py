@@ -159,7 +159,7 @@ def test_what_xdp_gave_us_is_ours_to_judge(router: Router) -> None:
 def test_what_is_for_this_machine_reaches_its_programs(router: Router) -> None:
     be_host({version: ours for version, (ours, _) in INNER.items()}, REMOTE)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
-        program.settimeout(10)
+        program.settimeout(60)
         program.bind((INNER[4][0], PORT))
         router.client.set_route(f"{INNER[4][0]}/32", p.RouteKind.LOCAL)
         router.client.commit()

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.capture import capturing, clear_packets
-from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import SiteToSite, site_to_site
 from tests.interop.our_gateway import OurGateway
 from tests.interop.page import Evidence, InteropPage
 from tests.interop.pair import Pair
 from tests.interop.peer import Peer, Wanted, wait_until
 from tests.interop.strongswan import Charon, missing
+from tests.netns.command import Gateway
 from tests.netns.wire import show_every_packet
 
 PSK = "interop-psk-0123456789abcdef"
@@ -84,7 +84,7 @@ class Rig:
     """Both gateways and the link between them."""
 
     sites: SiteToSite
-    ours: GatewayProcess
+    ours: Gateway
     theirs: Charon
     wire: Path
     """Capture of the outside link; complete when the rig has ended."""
@@ -145,7 +145,7 @@ def start_rig(tmp_path: Path) -> StartRig:
     def start(setup: Setup) -> Iterator[Rig]:
         with site_to_site(f"sw{os.getpid()}", nat=setup.nat) as sites:
             here, there = (sites.b, sites.a) if setup.they_are_site_a else (sites.a, sites.b)
-            ours = GatewayProcess(
+            ours = Gateway(
                 here.gateway,
                 tmp_path / "ours",
                 OURS.format(

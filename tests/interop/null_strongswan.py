@@ -74,7 +74,7 @@ class NullCharon:
         self.charon.stop()
 
     def initiate(self) -> None:
-        self.charon.swanctl("--initiate", "--child", CONNECTION, "--timeout", "10", check=False)
+        self.charon.swanctl("--initiate", "--child", CONNECTION, "--timeout", "60", check=False)
 
     def rekey_child(self) -> None:
         self.charon.swanctl("--rekey", "--child", CONNECTION)

@@ -11,12 +11,12 @@ from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
 from gateway.api.control.v1 import control_pb2 as pb
 from gateway.api.control_client import ControlClient
-from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace
+from tests.netns.command import Gateway
 
 R = TypeVar("R")
 
-_WAIT_S = 20.0
+_WAIT_S = 60.0
 
 
 class OurGateway:
@@ -26,7 +26,7 @@ class OurGateway:
     """
 
     def __init__(self, namespace: Namespace, directory: Path, options: tuple[str, ...] = ()) -> None:
-        self.process = GatewayProcess(namespace, directory, "connections: []\n", options)
+        self.process = Gateway(namespace, directory, "connections: []\n", options)
         self._loop = asyncio.new_event_loop()
         self._client: ControlClient | None = None
         self._log_start = 0

@@ -23,7 +23,7 @@ _PLUGINS = (
     "openssl gmp pem pkcs1 pkcs8 x509 revocation constraints pubkey {backend} kernel-netlink socket-default "
     "updown vici counters"
 )
-_START_S = 15.0
+_START_S = 60.0
 
 _STRONGSWAN_CONF = """
 charon-systemd {{
@@ -97,7 +97,7 @@ class Charon:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def swanctl(self, *arguments: str, check: bool = True, timeout_s: float = 30.0) -> str:
+    def swanctl(self, *arguments: str, check: bool = True, timeout_s: float = 90.0) -> str:
         """Run one swanctl command and return what it printed."""
         done = subprocess.run(
             self.namespace.command(str(SWANCTL), *arguments, "--uri", f"unix://{self.state}/vici.sock"),
@@ -113,7 +113,7 @@ class Charon:
 
     def initiate(self, child: str, *, check: bool = True) -> str:
         """Initiate a CHILD_SA by name and wait for the outcome."""
-        return self.swanctl("--initiate", "--child", child, "--timeout", "20", check=check)
+        return self.swanctl("--initiate", "--child", child, "--timeout", "60", check=check)
 
     def sas(self) -> str:
         """Return the text of `swanctl --list-sas`."""
@@ -137,10 +137,10 @@ class Charon:
             return
         self._process.send_signal(how)
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
         self._process = None
 
     def _wait_until_ready(self) -> None:

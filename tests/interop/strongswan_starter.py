@@ -16,7 +16,7 @@ from tests.interop.null_kernel import NullKernel
 from tests.interop.packages import unpacked
 
 _LIBRARY = Path("/usr/lib/ipsec")
-_START_S = 20.0
+_START_S = 60.0
 
 _MOUNTED = """\
 mount --bind "$1/ipsec" /usr/lib/ipsec && mount -t tmpfs none /run && exec /usr/lib/ipsec/starter --nofork \
@@ -104,10 +104,10 @@ class Starter:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(15)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
         self._process = None
 
     def _copy_programs(self, target: Path) -> None:

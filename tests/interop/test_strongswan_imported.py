@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.capture import capturing, count_packets
-from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import SiteToSite, site_to_site
 from tests.interop.null_kernel import NullKernel
 from tests.interop.peer import wait_until
 from tests.interop.strongswan_starter import Starter
+from tests.netns.command import Gateway
 from tests.netns.site_gateways import can_ping, listed
 from tests.netns.test_imported_example import IN_CLEAR, SERVER_A, SERVER_B, import_in
 from tests.unit.config.foreign.test_ipsec_conf import SECRETS, SERVER_A_TO_SERVER_B
@@ -40,7 +40,7 @@ def test_the_example_comes_up_with_strongswan_running_the_original_file(
     sites: SiteToSite, tmp_path: Path
 ) -> None:
     source = written(tmp_path / "etc", SERVER_A_TO_SERVER_B)
-    ours = GatewayProcess(sites.a.gateway, tmp_path / "ours", import_in(sites.a.gateway, source))
+    ours = Gateway(sites.a.gateway, tmp_path / "ours", import_in(sites.a.gateway, source))
     theirs = Starter(sites.b.gateway, tmp_path / "theirs", SERVER_A_TO_SERVER_B, SECRETS)
     wire = tmp_path / "wire.pcap"
     with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
@@ -60,7 +60,7 @@ def test_the_example_comes_up_with_strongswan_running_the_original_file(
 def test_with_type_transport_both_agree_on_transport_mode(sites: SiteToSite, tmp_path: Path) -> None:
     conf = SERVER_A_TO_SERVER_B + "  type=transport\n"
     source = written(tmp_path / "etc", conf)
-    ours = GatewayProcess(sites.a.gateway, tmp_path / "ours", import_in(sites.a.gateway, source))
+    ours = Gateway(sites.a.gateway, tmp_path / "ours", import_in(sites.a.gateway, source))
     kernel = NullKernel(tmp_path / "theirs")
     theirs = Starter(sites.b.gateway, tmp_path / "theirs", conf, SECRETS, kernel)
     with theirs, ours:

@@ -1,13 +1,17 @@
 """A software datapath in a process and a network namespace of its own, driven by a test.
 
 Requests and answers are pickled over a socket pair; the test calls the methods of `Datapath` as if they were
-synchronous. Run as a program, this file is the other end.
+synchronous. Run as a program, this file is the nursery, from which the other ends are forked: to load the
+code takes twenty times as long as to start a datapath.
 """
 
 import asyncio
+import atexit
 import contextlib
 import copyreg
+import os
 import pickle
+import select
 import signal
 import socket
 import struct
@@ -15,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,7 +30,9 @@ from gateway.datapath.software.backend import SoftwareBackend
 from gateway.datapath.software.options import SoftwareOptions
 from gateway.host.sockets import PortOptions, open_ports
 from gateway.ipsec.secret import Secret
+from tests.conformance.namespace import inside
 
+_PATIENCE_S = 30.0
 _LENGTH = struct.Struct("!I")
 
 # Only tests send keys in pickles.
@@ -33,24 +40,46 @@ copyreg.pickle(Secret, lambda secret: (Secret, (secret.reveal(),)))
 copyreg.pickle(DatapathError, lambda error: (DatapathError, (error.reason, str(error))))
 
 
+class _Nursery:
+    """The process that forks datapaths, all those of a run of pytest."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.netns.datapath_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                cwd=Path(__file__).parents[2],
+            )
+
+    def fork(self, namespace: Namespace, connection: socket.socket) -> int:
+        """Return the PID of a new datapath that is driven over this connection."""
+        name = namespace.name.encode()
+        socket.send_fds(self._socket, [_LENGTH.pack(len(name)) + name], [connection.fileno()])
+        (pid,) = _LENGTH.unpack(_read(self._socket, _LENGTH.size))
+        return int(pid)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait(_PATIENCE_S)
+
+
+@cache
+def _nursery() -> _Nursery:
+    made = _Nursery()
+    atexit.register(made.close)
+    return made
+
+
 class DatapathProcess:
     """The test's end."""
 
     def __init__(self, namespace: Namespace, options: SoftwareOptions | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        self._socket = ours
-        self._process = subprocess.Popen(
-            namespace.command(sys.executable, "-m", "tests.netns.datapath_process", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            cwd=Path(__file__).parents[2],
-        )
-        theirs.close()
-        self._socket.settimeout(30)
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._handle = os.pidfd_open(_nursery().fork(namespace, theirs))
+        self._socket.settimeout(_PATIENCE_S)
         self.call("start", options or SoftwareOptions())
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def call(self, name: str, *arguments: Any) -> Any:
         _send(self._socket, (name, arguments))
@@ -83,20 +112,26 @@ class DatapathProcess:
         raise AssertionError(f"no {kind.__name__} within {timeout_s} s, only {seen}")
 
     def sigkill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
+        signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        assert self._has_ended()
         self._socket.close()
 
     def close(self) -> None:
-        if self._process.poll() is None:
+        if self._handle < 0:
+            return
+        if self._socket.fileno() >= 0:
             with contextlib.suppress(OSError, AssertionError):
                 self.call("close")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(5)
-        self._socket.close()
+            if not self._has_ended():
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+                assert self._has_ended()
+            self._socket.close()
+        os.close(self._handle)
+        self._handle = -1
+
+    def _has_ended(self) -> bool:
+        """Say whether the process is gone, now or soon."""
+        return bool(select.select([self._handle], [], [], _PATIENCE_S)[0])
 
     def __enter__(self) -> "DatapathProcess":
         return self
@@ -171,6 +206,29 @@ async def _serve(descriptor: int) -> None:
             return
 
 
+def _fork_datapaths(requests: socket.socket) -> None:
+    """Fork one for each namespace that is asked for, until nobody can ask any more."""
+    # Nobody waits for them.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(requests, _LENGTH.size, 1)
+        if not head:
+            return
+        (length,) = _LENGTH.unpack(head)
+        namespace = Namespace(_read(requests, length).decode())
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            requests.close()
+            with inside(namespace), contextlib.suppress(asyncio.IncompleteReadError):
+                asyncio.run(_serve(descriptors[0]))
+            return
+        os.close(descriptors[0])
+        requests.sendall(_LENGTH.pack(pid))
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(asyncio.IncompleteReadError):
-        asyncio.run(_serve(int(sys.argv[1])))
+    # An interrupt is for pytest, which then ends this.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        _fork_datapaths(requests)

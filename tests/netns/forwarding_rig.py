@@ -46,6 +46,7 @@ HOST_MAC = "02:00:00:00:00:99"
 """Not that of `host0`, whose own stack would forward what it gets."""
 NIC_PACKET = Placement(require=Engine.NIC_PACKET)
 CLOSED = "table ip rig { chain through { type filter hook forward priority 0; policy drop; }; }"
+_PATIENCE_S = 60.0
 WINDOW = 256
 """One that mlx5 takes."""
 
@@ -132,13 +133,13 @@ class Rig:
 
     async def until(self, said: str, spi: int = 0x2001) -> None:
         """Return when this is said of an SA."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_PATIENCE_S):
             while said not in await self.words(spi):  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.02)
 
     async def until_changes_are_seen(self) -> None:
         """Return when XDP has been told of everything that was installed or removed until now."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_PATIENCE_S):
             followed = self.backend._forwarding
             while followed._changed.is_set() or followed._is_held:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
@@ -167,11 +168,14 @@ def frame_from_peer(marker: int, *, source: str = "10.2.0.9", **fields: object) 
     return bytes(to_us / ip / UDP(sport=5000, dport=4000) / Raw(b"clear %08d" % marker))
 
 
-def seen(wire: socket.socket) -> list[bytes]:
-    """Return the frames of the protected networks that came out of the gateway since the last time."""
-    found = []
-    wire.settimeout(0.3)
+def seen(wire: socket.socket, least: int = 0) -> list[bytes]:
+    """Return the frames of the protected networks that came out of the gateway since the last time.
+
+    After the first `least` of them, which must come, silence is taken for the end.
+    """
+    found: list[bytes] = []
     while True:
+        wire.settimeout(0.3 if len(found) >= least else _PATIENCE_S)
         try:
             frame = wire.recv(4096)
         except TimeoutError:

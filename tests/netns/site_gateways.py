@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, Site, SiteToSite
+from tests.netns.command import Gateway
 
 PSK = "correct horse battery staple"
 
@@ -22,6 +23,7 @@ LAN = (
     "esp: {proposals: [aes256gcm16-x25519]}, start: $start}"
 )
 
+NOTHING = "connections: []\n"
 _CONFIG = Template("""\
 connections:
 - name: paris-tokyo
@@ -81,7 +83,7 @@ def _outer(sites: SiteToSite, site: Site, wish: Wish, *, seen_from_b: bool) -> s
 
 def gateways(
     sites: SiteToSite, directory: Path, wish: Wish = USUAL, options: tuple[str, ...] = ()
-) -> tuple[GatewayProcess, GatewayProcess]:
+) -> tuple[Gateway, Gateway]:
     """Return both gateways, not started."""
     made = []
     for site, name in ((sites.a, "paris"), (sites.b, "tokyo")):
@@ -91,23 +93,70 @@ def gateways(
         psk.write_text(f"{PSK}\n")
         psk.chmod(0o600)
         text = config(sites, of_a=site is sites.a, wish=wish)
-        made.append(GatewayProcess(site.gateway, home, text, options))
+        made.append(Gateway(site.gateway, home, text, options))
     return made[0], made[1]
 
 
 @contextmanager
 def paris_and_tokyo(
     sites: SiteToSite, directory: Path, wish: Wish = USUAL, options: tuple[str, ...] = ()
-) -> Iterator[tuple[GatewayProcess, GatewayProcess]]:
+) -> Iterator[tuple[Gateway, Gateway]]:
     """Run both gateways while the context lasts."""
     paris, tokyo = gateways(sites, directory, wish, options)
+    with running(paris, tokyo):
+        yield paris, tokyo
+
+
+@contextmanager
+def running(*several: GatewayProcess) -> Iterator[None]:
+    """Run gateways while the context lasts; all start at once."""
     with ExitStack() as stack:
-        for gateway in (paris, tokyo):
+        for gateway in several:
             gateway.launch()
             stack.callback(gateway.stop)
-        for gateway in (paris, tokyo):
+        for gateway in several:
             gateway.wait_until_it_answers()
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Two gateways that run, and have no connection until `connected` gives them one."""
+
+    sites: SiteToSite
+    paris: Gateway
+    tokyo: Gateway
+
+
+@contextmanager
+def standing(sites: SiteToSite, directory: Path) -> Iterator[Standing]:
+    """Run both gateways while the context lasts.
+
+    To start a gateway takes longer than most tests: those that only use it share one.
+    """
+    paris, tokyo = gateways(sites, directory)
+    paris.config = tokyo.config = NOTHING
+    with running(paris, tokyo):
+        yield Standing(sites, paris, tokyo)
+
+
+@contextmanager
+def connected(pair: Standing, wish: Wish = USUAL) -> Iterator[tuple[Gateway, Gateway]]:
+    """Give two gateways a connection while the context lasts, at whose end nothing of it is left.
+
+    Their logs begin here. Who starts connections of its own accord should be Paris: Tokyo is told first.
+    """
+    paris, tokyo = pair.paris, pair.tokyo
+    for gateway in (paris, tokyo):
+        gateway.begin_log()
+    try:
+        tokyo.configure(config(pair.sites, of_a=False, wish=wish))
+        paris.configure(config(pair.sites, of_a=True, wish=wish))
         yield paris, tokyo
+    finally:
+        for gateway in (paris, tokyo):
+            gateway.configure(NOTHING)
+        wait_until(lambda: not (has_sas(paris) or has_sas(tokyo)), what=lambda: what_they_have(paris, tokyo))
 
 
 def route_in_clear(sites: SiteToSite) -> None:
@@ -157,6 +206,11 @@ def listed(gateway: GatewayProcess, what: str) -> list[dict[str, Any]]:
 def spis(gateway: GatewayProcess) -> set[str]:
     """Return the outbound SPIs of a gateway."""
     return {sa["outbound"]["spi"] for sa in listed(gateway, "child-sas")}
+
+
+def has_sas(gateway: GatewayProcess) -> bool:
+    """Say whether a gateway, or its datapath, has an SA."""
+    return any(gateway.json("list", what)[what.replace("-", "_")] for what in ("ike-sas", "sas"))
 
 
 def have_one_of_each(*both: GatewayProcess) -> bool:
@@ -223,7 +277,7 @@ class AgentProcess:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: self.log().count('"agent_ready"') > ready, 20.0, self.log)
+        wait_until(lambda: self.log().count('"agent_ready"') > ready, 60.0, self.log)
 
     def log(self) -> str:
         return self._log_path.read_text() if self._log_path.exists() else ""
@@ -231,9 +285,9 @@ class AgentProcess:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def end(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        self._process.wait(15)
+        self._process.wait(60)

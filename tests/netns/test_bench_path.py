@@ -26,11 +26,12 @@ BENCH = (sys.executable, "-m", "gateway.cli.main", "bench", "path")
 
 
 def run(*options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*BENCH, *options], capture_output=True, text=True, timeout=120, check=False)
-
-
-def namespaces() -> str:
-    return subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    """Measure, and see that no namespace of this one is left: there may be others on the machine."""
+    process = subprocess.Popen([*BENCH, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    printed, told = process.communicate(timeout=300)
+    left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    assert f"ipsecgw-path{process.pid}-" not in left
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, told)
 
 
 def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) -> None:
@@ -63,7 +64,6 @@ def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) ->
     assert left_out.placement == "nic_packet"
     assert "ESP" in left_out.reason or "offload" in left_out.reason
     assert "<svg" in page.read_text()
-    assert "ipsecgw-path" not in namespaces()
 
 
 @pytest.fixture
@@ -73,7 +73,10 @@ def espd(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("espd")
-@pytest.mark.parametrize("io", RAW_IO)
+# How the engine sends by the other two is shown by the tests of espd; here they are told in the same way.
+@pytest.mark.parametrize(
+    "io", [one if one == "live" else pytest.param(one, marks=pytest.mark.slow) for one in RAW_IO]
+)
 def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path: Path) -> None:
     file = tmp_path / "path.json"
     words = {"live": "live frames", "af_xdp": "AF_XDP copy", "af_packet": "AF_PACKET"}[io]
@@ -104,9 +107,9 @@ def test_the_engine_sends_by_what_it_is_told_beside_raw_frames(io: str, tmp_path
         assert row.placement_found == row.case.placement
         assert row.delivered_per_s.median > 0
         assert sum(each.bad_samples + each.clear_samples for each in (*row.overload, *row.half)) == 0
-    assert "ipsecgw-path" not in namespaces()
 
 
+@pytest.mark.slow  # that workers share queues is shown by the tests of espd
 @pytest.mark.usefixtures("espd")
 def test_one_worker_has_all_queues_and_two_have_one_each(tmp_path: Path) -> None:
     """Four sockets on one pool of frames leave frames to send with."""
@@ -135,7 +138,10 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("peer", PEERS)
+# One shows that a peer is measured beside us; which of them a machine has is not our doing.
+@pytest.mark.parametrize(
+    "peer", [one if one == "libipsec" else pytest.param(one, marks=pytest.mark.slow) for one in PEERS]
+)
 def test_a_peer_carries_the_same_packets_or_is_left_out_with_the_reason(peer: str, tmp_path: Path) -> None:
     file = tmp_path / "path.json"
     needed, package = PROGRAMS[peer]
@@ -147,7 +153,6 @@ def test_a_peer_carries_the_same_packets_or_is_left_out_with_the_reason(peer: st
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = read_results(file.read_text())
-    assert "ipsecgw-path" not in namespaces()
     if not Path(needed).exists():
         (left_out,) = found.left_out
         assert left_out.placement == peer
@@ -189,7 +194,6 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_made(
 
     assert done.returncode == 1
     assert words in done.stderr
-    assert "ipsecgw-path" not in namespaces()
 
 
 LOAD = Load(is_out=True, is_esp=False, packets_per_s=200, seconds=0.2, flows=1, sample=1, sizes_bytes=(64,))
@@ -269,7 +273,7 @@ def test_a_generator_behind_its_api_measures_the_same(tmp_path: Path) -> None:
             left = host.run("ip", "link").stdout
         finally:
             agent.terminate()
-            agent.communicate(timeout=15)
+            agent.communicate(timeout=60)
 
     assert done.returncode == 0, done.stdout + done.stderr
     rows = read_results(file.read_text()).rows

@@ -82,7 +82,7 @@ async def next_event(events: Watch[DatapathEvent]) -> DatapathEvent:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Let everything else go on until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not is_so():  # noqa: ASYNC110 - what others do to each other has no event for us
             await asyncio.sleep(0.001)
 

@@ -93,7 +93,7 @@ async def test_what_the_nic_decrypts_goes_straight_to_the_lan(gateway: Rig) -> N
 async def test_what_goes_out_is_forwarded_beside_it(gateway: Rig) -> None:
     gateway.host.send(frame_of(1))
 
-    assert len(seen(gateway.wire)) == 1
+    assert len(seen(gateway.wire, 1)) == 1
     assert gateway.counted()[Exit.FORWARDED] == 1
     assert "1 packets" in await gateway.words()
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from tests.engine.conftest import BUILD, make
 from tests.netns.site_gateways import (
     AgentProcess,
     can_ping,
-    paris_and_tokyo,
+    gateways,
     route_in_clear,
+    running,
     wait_for_ping,
 )
 
@@ -34,18 +35,18 @@ def espd() -> str:
 
 
 @contextmanager
-def running(
-    directory: Path, *options: str, **environment: str
+def carrying(
+    directory: Path, paris_has: Mapping[str, str], tokyo_has: Mapping[str, str], *options: str
 ) -> Iterator[tuple[SiteToSite, GatewayProcess, GatewayProcess]]:
-    """Run two gateways; `environment` is of both."""
+    """Run two gateways with a tunnel between them, each with its environment; `options` are of Paris."""
     with site_to_site(f"ga{os.getpid()}") as sites:
         route_in_clear(sites)
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            with paris_and_tokyo(sites, directory, options=options) as (paris, tokyo):
-                wait_for_ping(sites.a.host, sites.b.host_address)
-                yield sites, paris, tokyo
+        paris, tokyo = gateways(sites, directory)
+        paris.environment, tokyo.environment = paris_has, tokyo_has
+        paris.options = options
+        with running(paris, tokyo):
+            wait_for_ping(sites.a.host, sites.b.host_address)
+            yield sites, paris, tokyo
 
 
 def carriers(gateway: GatewayProcess) -> tuple[set[str], str]:
@@ -77,8 +78,11 @@ def espd_of(gateway: GatewayProcess) -> int | None:
     return None
 
 
-def test_the_engine_carries_where_it_can_and_an_orderly_stop_ends_it(espd: str, tmp_path: Path) -> None:
-    with running(tmp_path, IPSECGW_ESPD=espd) as (sites, paris, _):
+def test_the_engine_carries_where_it_can_and_elsewhere_others_do_and_say_what_is_missing(
+    espd: str, tmp_path: Path
+) -> None:
+    absent = {"IPSECGW_ESPD": "/nonexistent/espd"}
+    with carrying(tmp_path, {"IPSECGW_ESPD": espd}, absent) as (sites, paris, tokyo):
         placed, why = carriers(paris)
         process = espd_of(paris)
         assert placed == {"engine"}
@@ -87,29 +91,17 @@ def test_the_engine_carries_where_it_can_and_an_orderly_stop_ends_it(espd: str, 
         assert capabilities_of(paris.pid_of("agent")) == mask(_AGENT, _ESPD_TOO)
         assert capabilities_of(process) & ~mask(_AGENT, _ESPD_TOO) == 0
 
+        placed, why = carriers(tokyo)
+        assert not placed & {"engine"}
+        assert "engine: NO_BACKEND: engine cannot run here: there is no program /nonexistent/espd" in why
+        assert "`make engine` builds it" in why
+        assert capabilities_of(tokyo.pid_of("agent")) == mask(_AGENT)
+
         paris.stop()
 
         assert not is_running(process)
         assert not is_bpffs(paris.directory / "run" / "bpf")
         assert not can_ping(sites.a.host, sites.b.host_address), "the protection stays"
-
-
-def test_without_espd_others_carry_and_say_what_is_missing(tmp_path: Path) -> None:
-    with running(tmp_path, IPSECGW_ESPD="/nonexistent/espd") as (_, paris, _):
-        placed, why = carriers(paris)
-
-        assert not placed & {"engine"}
-        assert "engine: NO_BACKEND: engine cannot run here: there is no program /nonexistent/espd" in why
-        assert "`make engine` builds it" in why
-        assert capabilities_of(paris.pid_of("agent")) == mask(_AGENT)
-
-
-def test_without_ipsec_mb_the_engine_carries_by_openssl(tmp_path: Path) -> None:
-    program = make("espd", build=BUILD / "no-ipsecmb", source=ESPD, IPSECMB="no") / "espd"
-
-    with running(tmp_path, IPSECGW_ESPD=str(program)) as (_, paris, _):
-        assert carriers(paris)[0] == {"engine"}
-        assert '"crypto": "OpenSSL' in paris.log()
 
 
 def without_clang(folder: Path) -> dict[str, str]:
@@ -129,15 +121,24 @@ def without_clang(folder: Path) -> dict[str, str]:
     return {"PATH": str(programs), "PYTHONPATH": str(checkout)}
 
 
-def test_without_clang_an_interface_of_its_own_is_left_to_the_kernel(espd: str, tmp_path: Path) -> None:
-    environment = {"IPSECGW_ESPD": espd, **without_clang(tmp_path)}
+def test_without_clang_the_kernel_has_the_interface_and_without_ipsec_mb_openssl_ciphers(
+    espd: str, tmp_path: Path
+) -> None:
+    no_clang = {"IPSECGW_ESPD": espd, **without_clang(tmp_path)}
+    plain = make("espd", build=BUILD / "no-ipsecmb", source=ESPD, IPSECMB="no") / "espd"
 
-    with running(tmp_path, "--engine-interface", "outside", **environment) as (_, paris, _):
+    with carrying(tmp_path, no_clang, {"IPSECGW_ESPD": str(plain)}, "--engine-interface", "outside") as (
+        _,
+        paris,
+        tokyo,
+    ):
         placed, why = carriers(paris)
-
         assert placed == {"engine"}
         assert "raw sockets" in why
         assert "clang cannot be found: install clang" in paris.log()
+
+        assert carriers(tokyo)[0] == {"engine"}
+        assert '"crypto": "OpenSSL' in tokyo.log()
 
 
 def test_without_a_capability_of_the_engine_others_carry_and_say_so(espd: str, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.flows import TwoWayFlow, two_way_udp
-from gateway.bench.process import GatewayProcess, is_running
+from gateway.bench.process import is_running
 from gateway.bench.topology import SiteToSite, site_to_site
 from tests.engine.conftest import BUILD, make
+from tests.netns.command import Gateway
 from tests.netns.site_gateways import (
     Wish,
     paris_and_tokyo,
@@ -41,8 +42,13 @@ class Running:
     """Two gateways with a tunnel between them."""
 
     sites: SiteToSite
-    paris: GatewayProcess
-    tokyo: GatewayProcess
+    paris: Gateway
+    tokyo: Gateway
+
+    def begin(self) -> None:
+        """Forget what was logged before a test."""
+        self.paris.begin_log()
+        self.tokyo.begin_log()
 
     def traffic(self, while_it_flows: Callable[[], object]) -> TwoWayFlow:
         """Do something under numbered traffic, which flows a moment longer before and after."""
@@ -72,29 +78,34 @@ class Running:
             return False
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the espd that both gateways start: another build may take its place."""
-    program = tmp_path / "espd"
+    program = tmp_path_factory.mktemp("program") / "espd"
     program.symlink_to(make("espd", source=ESPD) / "espd")
     return program
 
 
-@pytest.fixture
-def run(tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setenv("IPSECGW_ESPD", str(program))
-    with site_to_site(f"ge{os.getpid()}") as sites:
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator[Running]:
+    """Two gateways that every test leaves with a tunnel between them."""
+    with pytest.MonkeyPatch.context() as patch, site_to_site(f"ge{os.getpid()}") as sites:
+        patch.setenv("IPSECGW_ESPD", str(program))
         route_in_clear(sites)
         options = ("--datapath", "engine", "--teardown")
-        with (
-            paris_and_tokyo(sites, tmp_path, _IMPATIENT, options) as (paris, tokyo),
-            nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=1000),
-        ):
-            paris.ctl("up", "paris-tokyo")
-            running = Running(sites, paris, tokyo)
-            wait_for_ping(sites.a.host, sites.b.host_address)
-            wait_for_ping(sites.b.host, sites.a.host_address)
-            yield running
+        with paris_and_tokyo(sites, tmp_path_factory.mktemp("pair"), _IMPATIENT, options) as (paris, tokyo):
+            yield Running(sites, paris, tokyo)
+
+
+@pytest.fixture
+def run(lasting: Running, tmp_path: Path) -> Iterator[Running]:
+    lasting.begin()
+    with nothing_in_clear_and_no_iv_twice(lasting.sites, tmp_path, least_esp=1000):
+        lasting.paris.ctl("up", "paris-tokyo")
+        wait_for_ping(lasting.sites.a.host, lasting.sites.b.host_address)
+        wait_for_ping(lasting.sites.b.host, lasting.sites.a.host_address)
+        settle(lasting.paris, lasting.tokyo)
+        yield lasting
 
 
 def test_rekeys_lose_no_packet_and_the_engine_says_how_it_carries_them(run: Running) -> None:

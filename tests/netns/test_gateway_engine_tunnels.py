@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,30 +25,30 @@ BY_ROUTES = Wish(
 OWN_INTERFACE = ("--engine-interface", "outside")
 
 
-@contextmanager
-def tunnel(tmp_path: Path, options: tuple[str, ...]) -> Iterator[Running]:
-    """Run two gateways that have a default route in clear beside the tunnel."""
-    with site_to_site(f"gt{os.getpid()}") as sites:
+@pytest.fixture(scope="module", params=[(), OWN_INTERFACE], ids=["by the kernel", "own interface"])
+def lasting(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Running, bool]]:
+    """Two gateways with a default route in clear beside the tunnel, and whether espd has an interface."""
+    with pytest.MonkeyPatch.context() as patch, site_to_site(f"gt{os.getpid()}") as sites:
+        patch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
         for here, there in ((sites.a, sites.b), (sites.b, sites.a)):
             here.gateway.run("ip", "route", "replace", "default", "via", there.outside)
-        options = ("--datapath", "engine", "--teardown", *options)
-        with (
-            # What AF_XDP sends no capture sees; what the kernel would send in clear, all do.
-            nothing_in_clear_and_no_iv_twice(
-                sites, tmp_path, least_esp=0 if OWN_INTERFACE[0] in options else 500
-            ),
-            paris_and_tokyo(sites, tmp_path, BY_ROUTES, options) as (paris, tokyo),
-        ):
-            running = Running(sites, paris, tokyo)
-            for destination in (sites.b.host_address, sites.b.host_address_v6):
-                wait_for_ping(sites.a.host, destination)
-            yield running
+        options = ("--datapath", "engine", "--teardown", *request.param)
+        with paris_and_tokyo(sites, tmp_path_factory.mktemp("pair"), BY_ROUTES, options) as (paris, tokyo):
+            yield Running(sites, paris, tokyo), bool(request.param)
 
 
-@pytest.fixture(params=[(), OWN_INTERFACE], ids=["by the kernel", "own interface"])
-def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
-    with tunnel(tmp_path, request.param) as running:
+@pytest.fixture
+def run(lasting: tuple[Running, bool], tmp_path: Path) -> Iterator[Running]:
+    running, has_interface = lasting
+    running.begin()
+    sites = running.sites
+    # What AF_XDP sends no capture sees; what the kernel would send in clear, all do.
+    with nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=0 if has_interface else 500):
+        for destination in (sites.b.host_address, sites.b.host_address_v6):
+            wait_for_ping(sites.a.host, destination)
+        settle(running.paris, running.tokyo)
         yield running
 
 
@@ -71,7 +70,7 @@ def test_rekeys_lose_no_packet_and_new_routes_are_carried_at_once(run: Running) 
 
 
 # Without a bpffs, which an agent that is not root cannot mount, XDP programs end with the agent.
-@pytest.mark.parametrize("run", [()], ids=["by the kernel"], indirect=True)
+@pytest.mark.parametrize("lasting", [()], ids=["by the kernel"], indirect=True)
 def test_a_killed_agent_is_replaced_without_a_lost_packet_on_the_same_device(run: Running) -> None:
     before, espd = spis(run.paris), run.espd()
     index = run.sites.a.gateway.run("ip", "-o", "link", "show", "ipsec0").stdout.split(":")[0]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, SiteToSite, site_to_site
 from gateway.inspect.packet import Kind
 from tests.netns.site_gateways import (
+    Standing,
     can_ping,
+    connected,
     listed,
-    paris_and_tokyo,
     route_in_clear,
     settle,
     wait_for_ping,
@@ -24,6 +24,15 @@ from tests.netns.site_gateways import (
 from tests.netns.wire import nothing_in_clear_and_no_iv_twice, packets_of
 
 pytestmark = pytest.mark.netns
+
+_USUAL_PORTS = """
+flush chain ip nat postrouting
+table ip nat {
+  chain postrouting {
+    oifname "outside" masquerade
+  }
+}
+"""
 
 _OTHER_PORTS = """
 flush chain ip nat postrouting
@@ -55,32 +64,37 @@ class BehindNat:
 
     def map_anew(self) -> None:
         """Have the box forget its mappings, and give new ones from other ports."""
-        self.nat.run("nft", "-f", "-", stdin=_OTHER_PORTS)
-        self.nat.run("conntrack", "-F")
+        translate(self.nat, _OTHER_PORTS)
 
     def port_at_tokyo(self) -> int:
         (ike_sa,) = listed(self.tokyo, "ike-sas")
         return int(ike_sa["remote"]["port"])
 
 
-@pytest.fixture
-def behind_nat(tmp_path: Path) -> Iterator[BehindNat]:
-    with running(tmp_path) as made:
+def translate(nat: Namespace, rules: str) -> None:
+    """Have the box translate by these rules, and forget its mappings."""
+    nat.run("nft", "-f", "-", stdin=rules)
+    nat.run("conntrack", "-F")
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[SiteToSite]:
+    with site_to_site(f"gn{os.getpid()}", nat=True) as made:
+        route_in_clear(made)
         yield made
 
 
-@contextmanager
-def running(tmp_path: Path) -> Iterator[BehindNat]:
-    with site_to_site(f"gn{os.getpid()}", nat=True) as sites:
-        assert sites.nat is not None
-        route_in_clear(sites)
-        with (
-            paris_and_tokyo(sites, tmp_path) as (paris, tokyo),
-            nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=2) as (_, wire),
-        ):
-            wait_for_ping(sites.a.host, sites.b.host_address)
-            settle(paris, tokyo)
-            yield BehindNat(sites, sites.nat, paris, tokyo, wire)
+@pytest.fixture
+def behind_nat(sites: SiteToSite, pair: Standing, tmp_path: Path) -> Iterator[BehindNat]:
+    assert sites.nat is not None
+    translate(sites.nat, _USUAL_PORTS)
+    with (
+        connected(pair) as (paris, tokyo),
+        nothing_in_clear_and_no_iv_twice(sites, tmp_path, least_esp=2) as (_, wire),
+    ):
+        wait_for_ping(sites.a.host, sites.b.host_address)
+        settle(paris, tokyo)
+        yield BehindNat(sites, sites.nat, paris, tokyo, wire)
 
 
 def test_everything_goes_by_udp_port_4500(behind_nat: BehindNat) -> None:
@@ -144,7 +158,7 @@ def test_the_side_behind_the_nat_sends_keepalives_while_it_is_silent(
     behind_nat: BehindNat, tmp_path: Path
 ) -> None:
     with capturing(behind_nat.sites.a.gateway, "outside", tmp_path / "a.pcap") as from_a:
-        wait_until(lambda: count_packets(from_a, "udp dst port 4500 and udp[4:2] = 9") >= 1, timeout_s=40)
+        wait_until(lambda: count_packets(from_a, "udp dst port 4500 and udp[4:2] = 9") >= 1, timeout_s=60)
 
     keepalives = list(packets_of(from_a, Kind.KEEPALIVE))
     assert {str(packet.source) for packet in keepalives} == {"10.9.0.2"}

@@ -3,13 +3,12 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 
 from gateway.bench.process import GatewayProcess, GatewayProcessError
 from gateway.bench.topology import SiteToSite, site_to_site
-from tests.netns.site_gateways import Wish, can_ping, gateways
+from tests.netns.site_gateways import Wish, can_ping, gateways, running
 
 pytestmark = pytest.mark.netns
 
@@ -45,12 +44,7 @@ def pair(
     """Paris requires of one child, and Tokyo of another, what neither has."""
     paris, _ = gateways(sites, tmp_path_factory.mktemp("paris"), wish(lan=PREFERS, fast=REQUIRES))
     _, tokyo = gateways(sites, tmp_path_factory.mktemp("tokyo"), wish(theirs=REQUIRES))
-    with ExitStack() as stack:
-        for gateway in (paris, tokyo):
-            gateway.launch()
-            stack.callback(gateway.stop)
-        for gateway in (paris, tokyo):
-            gateway.wait_until_it_answers()
+    with running(paris, tokyo):
         yield paris, tokyo
         for gateway in (paris, tokyo):
             assert "process_died" not in gateway.log()

@@ -12,10 +12,11 @@ from gateway.bench.capture import capturing, clear_packets, count_packets
 from gateway.bench.topology import SiteToSite, site_to_site
 from tests.netns.site_gateways import (
     LAN,
+    Standing,
     Wish,
     can_ping,
+    connected,
     listed,
-    paris_and_tokyo,
     route_in_clear,
     wait_for_ping,
     wait_until,
@@ -32,7 +33,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sites() -> Iterator[SiteToSite]:
     with site_to_site(f"gs{os.getpid()}") as made:
         route_in_clear(made)
@@ -40,14 +41,16 @@ def sites() -> Iterator[SiteToSite]:
 
 
 @pytest.mark.parametrize("ipv6_outside", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_one_child_sa_carries_both_families(sites: SiteToSite, tmp_path: Path, ipv6_outside: bool) -> None:
+def test_one_child_sa_carries_both_families(
+    sites: SiteToSite, pair: Standing, tmp_path: Path, ipv6_outside: bool
+) -> None:
     both = (
         "{name: lan, local_ts: [$local_net, $local_net_v6], remote_ts: [$remote_net, $remote_net_v6], "
         "start: $start}"
     )
     wish = Wish(children=(both,), ipv6_outside=ipv6_outside)
     with (
-        paris_and_tokyo(sites, tmp_path, wish) as (paris, _tokyo),
+        connected(pair, wish) as (paris, _tokyo),
         capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as wire,
     ):
         wait_for_ping(sites.a.host, sites.b.host_address)
@@ -63,14 +66,14 @@ def test_one_child_sa_carries_both_families(sites: SiteToSite, tmp_path: Path, i
 
 
 def test_bypass_passes_in_clear_and_discard_drops_before_protect_is_asked(
-    sites: SiteToSite, tmp_path: Path
+    sites: SiteToSite, pair: Standing, tmp_path: Path
 ) -> None:
     entry = "{{name: {0}, action: {0}, {1}, priority: 100}}"
     wish = Wish(
         children=(entry.format("bypass", _port(7100)), entry.format("discard", _port(7200)), LAN),
     )
     with (
-        paris_and_tokyo(sites, tmp_path, wish),
+        connected(pair, wish),
         capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as wire,
         capturing(sites.b.gateway, "inside", tmp_path / "inside.pcap") as inside,
     ):
@@ -86,10 +89,12 @@ def test_bypass_passes_in_clear_and_discard_drops_before_protect_is_asked(
     assert count_packets(inside, "udp port 7200") == 0
 
 
-def test_a_child_with_ports_protects_these_ports_only(sites: SiteToSite, tmp_path: Path) -> None:
+def test_a_child_with_ports_protects_these_ports_only(
+    sites: SiteToSite, pair: Standing, tmp_path: Path
+) -> None:
     wish = Wish(children=(f"{{name: one-port, {_port(7000)}, start: $start}}",))
     with (
-        paris_and_tokyo(sites, tmp_path, wish) as (paris, _tokyo),
+        connected(pair, wish) as (paris, _tokyo),
         capturing(sites.a.gateway, "outside", tmp_path / "wire.pcap") as wire,
         capturing(sites.b.gateway, "inside", tmp_path / "inside.pcap") as inside,
     ):
@@ -116,5 +121,5 @@ def _send(sites: SiteToSite, port: int, count: int) -> None:
     subprocess.run(
         sites.a.host.command(sys.executable, "-c", _SEND, sites.b.host_address, str(port), str(count)),
         check=True,
-        timeout=20,
+        timeout=60,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.bench.capture import capturing, count_packets
-from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, site_to_site
-from tests.netns.site_gateways import listed, settle, wait_for_ping
+from tests.netns.command import Gateway
+from tests.netns.site_gateways import listed, running, settle, wait_for_ping
 from tests.unit.config.foreign.test_ipsec_conf import SECRETS, SERVER_A_TO_SERVER_B
 
 pytestmark = pytest.mark.netns
@@ -41,25 +41,17 @@ def test_it_comes_up_between_two_of_ours_started_at_once(tmp_path: Path, mode: s
         for site, address, _ in servers:
             site.gateway.run("ip", "address", "add", f"{address}/24", "dev", site.outside_device)
         gateways = [
-            GatewayProcess(site.gateway, tmp_path / name, import_in(site.gateway, source))
+            Gateway(site.gateway, tmp_path / name, import_in(site.gateway, source))
             for site, _, name in servers
         ]
         wire = tmp_path / "wire.pcap"
-        try:
-            with capturing(sites.b.gateway, sites.b.outside_device, wire):
-                for gateway in gateways:
-                    gateway.launch()
-                for gateway in gateways:
-                    gateway.wait_until_it_answers()
-                settle(*gateways)
-                wait_for_ping(sites.a.gateway, SERVER_B)
-                wait_for_ping(sites.b.gateway, SERVER_A)
+        with capturing(sites.b.gateway, sites.b.outside_device, wire), running(*gateways):
+            settle(*gateways)
+            wait_for_ping(sites.a.gateway, SERVER_B)
+            wait_for_ping(sites.b.gateway, SERVER_A)
             assert [sa["mode"] for sa in listed(gateways[0], "child-sas")] == [mode]
             assert [sa["proposal"] for sa in listed(gateways[0], "ike-sas")] == [
                 "aes256gcm16-prfsha512-modp2048"
             ]
-        finally:
-            for gateway in gateways:
-                gateway.stop()
     assert count_packets(wire, IN_CLEAR) == 0
     assert count_packets(wire, f"ip proto 50 and host {SERVER_A}") >= 4

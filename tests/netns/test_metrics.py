@@ -14,7 +14,7 @@ import yaml
 
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, SiteToSite, site_to_site
-from tests.netns.site_gateways import can_ping, gateways, wait_until
+from tests.netns.site_gateways import can_ping, gateways, running, wait_until
 
 pytestmark = pytest.mark.netns
 
@@ -59,7 +59,7 @@ def prometheus(namespace: Namespace, directory: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def ask(namespace: Namespace, path: str) -> Any:
@@ -96,7 +96,7 @@ def test_an_alert_fires_for_a_tunnel_taken_down_and_ends_when_it_is_back(
     sites: SiteToSite, tmp_path: Path
 ) -> None:
     paris, tokyo = gateways(sites, tmp_path, options=("--metrics", METRICS))
-    with paris, tokyo, prometheus(sites.a.gateway, tmp_path):
+    with running(paris, tokyo), prometheus(sites.a.gateway, tmp_path):
         assert can_ping(sites.a.host, sites.b.host_address, "-c3", "-W5")
         at = sites.a.gateway
         up = 'gw_child_up{connection="paris-tokyo", child="lan"}'

@@ -57,7 +57,7 @@ class Node:
 
     async def event(self, kind: type[DatapathEvent]) -> DatapathEvent:
         """Return the next event of a kind."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for event in self.told:
                 if isinstance(event, kind):
                     return event

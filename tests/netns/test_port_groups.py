@@ -67,11 +67,11 @@ class Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(5)
+        self._process.wait(60)
 
     def errors_at_the_end(self) -> str:
         """Wait for the process to end of its own accord, and return what it said."""
-        self._process.wait(15)
+        self._process.wait(60)
         return self.errors()
 
     def errors(self) -> str:
@@ -235,7 +235,7 @@ def test_other_users_may_not_ask_for_the_sockets(stage: Stage) -> None:
     )
 
     done = subprocess.run(
-        [sys.executable, "-c", code, str(stage.path)], capture_output=True, text=True, check=False, timeout=20
+        [sys.executable, "-c", code, str(stage.path)], capture_output=True, text=True, check=False, timeout=60
     )
 
     assert done.returncode != 0

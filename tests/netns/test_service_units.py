@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +142,7 @@ def run_unit(
         notify = Path(place) / "notify"
         states.bind(str(notify))
         notify.chmod(0o777)
-        states.settimeout(20)
+        states.settimeout(60)
         process = namespace.popen(
             *(
                 "setpriv",
@@ -161,7 +160,7 @@ def run_unit(
             yield Service(process, states)
         finally:
             process.terminate()
-            assert process.wait(20) in (0, -restart_signal(name)), (directory / f"{name}.log").read_text()
+            assert process.wait(60) in (0, -restart_signal(name)), (directory / f"{name}.log").read_text()
 
 
 @pytest.mark.netns
@@ -188,7 +187,7 @@ def test_the_units_carry_traffic_with_no_right_but_theirs_and_a_restart_loses_no
                     *("ping", "-i0.05", "-c100", "-W5", sites.b.host_address), stdout=subprocess.PIPE
                 )
                 before.process.send_signal(restart_signal(CONTROLLER))
-                assert before.process.wait(20) == -signal.Signals[unit(CONTROLLER)["SuccessExitStatus"]]
+                assert before.process.wait(60) == -signal.Signals[unit(CONTROLLER)["SuccessExitStatus"]]
                 with run_unit(
                     CONTROLLER, sites.a.gateway, tmp_path, options, config_path=config_path
                 ) as controller:
@@ -232,7 +231,7 @@ def test_what_is_applied_outlives_the_unit_that_keeps_its_state(tmp_path: Path) 
                 assert "paris-tokyo" not in ipsecgw("list", "connections")
                 ipsecgw("apply", str(config_path))
                 first.process.kill()
-                first.process.wait(20)
+                first.process.wait(60)
             for _ in range(2):
                 # What it finds belongs to whom the one before became: it has no right to read that.
                 with run_unit(CONTROLLER, sites.a.gateway, tmp_path, options, state=state) as later:
@@ -264,7 +263,6 @@ def test_a_child_of_ipsecgw_run_leaves_the_service_manager_to_its_parent(tmp_pat
 
 
 def test_a_service_manager_that_is_gone_ends_nothing() -> None:
-    began = time.monotonic()
     code = "from gateway.app.ready import notify; notify('READY=1')"
 
     done = subprocess.run(
@@ -272,9 +270,9 @@ def test_a_service_manager_that_is_gone_ends_nothing() -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=60,
         env={**os.environ, "NOTIFY_SOCKET": "/nowhere/notify"},
     )
 
     assert done.returncode == 0
     assert "service_manager_not_told" in done.stderr
-    assert time.monotonic() - began < 60

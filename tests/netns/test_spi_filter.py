@@ -31,7 +31,7 @@ def heard(
         before = b"" if protocol is IpsecProtocol.ESP else bytes(4)
         for spi in sent:
             sender.sendto(before + struct.pack("!II", spi, 1) + bytes(16), (OURS[family], 0))
-        witness.settimeout(5.0)
+        witness.settimeout(60.0)
         for _ in sent:
             witness.recv(2048)
         spis = []

@@ -77,7 +77,7 @@ def tracing(namespace: Namespace, *options: str) -> Iterator["subprocess.Popen[s
         yield process
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_real_drops_of_the_kernel_and_of_the_gateway_are_told_side_by_side(tmp_path: Path) -> None:
