@@ -37,7 +37,7 @@ UML: Final = "uml"
 """The kernel that `kernel/build` makes."""
 STOCK: Final = "stock"
 """That of `kernel/fetch-stock`."""
-SILENCE_S: Final = 120.0
+SILENCE_S: Final = 300.0
 """A guest that is silent for so long is taken for dead, unless the test is `guest(timeout_s=...)`."""
 CHUNK: Final = 8
 """So many tests of a file at the most are dealt at once."""
@@ -230,7 +230,6 @@ def boot_for(items: Sequence[pytest.Item], kernel: str, guests: int) -> Pool:
         return Guest(
             kind.kernel(),
             [sys.executable, "-m", "pytest", *pytest_options, *files],
-            environment={"PYTHONDONTWRITEBYTECODE": "1"},
             files=shared,
             directory=config.rootpath,
         )

@@ -22,7 +22,7 @@ NO_SPEED = "User Mode Linux: the kernel is a process and one CPU is shared by al
 
 def run(command: list[str], file: Path) -> tuple["subprocess.CompletedProcess[str]", Results]:
     done = subprocess.run(
-        [*command, "--json", str(file)], capture_output=True, text=True, timeout=100, check=False
+        [*command, "--json", str(file)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done, read_results(file.read_text())
@@ -101,7 +101,7 @@ def test_a_rig_is_looked_at_without_a_change_and_prepared_when_that_is_asked(
     here.run("ethtool", "-K", nic, "esp-tx-csum-hw-offload", "off", "esp-hw-offload", "off")
     command = here.command(*BENCH, *interfaces, "--rig", "netdevsim")
 
-    looked = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    looked = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     assert looked.returncode == 1
     assert f"ethtool -K {nic} esp-tx-csum-hw-offload on" in " ".join(looked.stdout.split())
