@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-guest-stock deps-lint deps-engine deps-xdp engine xdp venv proto deb docs lock clean
+.PHONY: help demo test test-all fuzz fuzz-engine lint deps deps-demo deps-test deps-peers deps-guest deps-guest-stock deps-lint deps-buf deps-engine deps-xdp engine xdp venv proto deb docs lock clean
 
 CACHE ?= $(HOME)/.cache/ipsecgw
 export IPSECGW_CACHE := $(CACHE)
@@ -44,7 +44,7 @@ demo: deps-demo venv
 	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine >/dev/null 2>&1 || true
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-peers deps-guest engine xdp venv
+test: deps-peers deps-guest engine xdp venv $(BUF)
 	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
@@ -52,7 +52,7 @@ test: deps-peers deps-guest engine xdp venv
 	@$(BIN)/python tests/repo/time_table.py $(TIMES)
 	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
 
-test-all: deps-peers deps-guest deps-guest-stock engine xdp venv
+test-all: deps-peers deps-guest deps-guest-stock engine xdp venv $(BUF)
 	@rm -f $(SKIPS) $(TIMES)
 	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
 	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
@@ -87,9 +87,9 @@ lint: deps-lint venv $(BUF)
 proto: venv
 	@proto/generate.sh
 
-deps: deps-demo deps-peers deps-guest deps-engine deps-xdp deps-lint
+deps: deps-demo deps-peers deps-guest deps-engine deps-xdp deps-buf deps-lint
 
-deps-demo deps-test deps-xdp deps-lint: deps-%:
+deps-demo deps-test deps-xdp deps-buf deps-lint: deps-%:
 	@$(STAGE) 'Debian packages ($*)' .ci/install-packages .ci/packages-$*
 	@if [ -e .ci/packages-$*-$$(dpkg --print-architecture) ]; then .ci/install-packages .ci/packages-$*-$$(dpkg --print-architecture); fi
 
@@ -125,7 +125,8 @@ venv: .venv/installed
 .venv/installed: requirements.lock pyproject.toml
 	@$(STAGE) 'Python environment' .ci/make-venv
 
-$(BUF):
+# Of the API's messages the linter, and to its tests a client that we did not write.
+$(BUF): | deps-buf
 	@$(STAGE) 'buf $(BUF_VERSION)' npm install --silent --no-fund --no-audit --prefix $(CACHE)/buf-$(BUF_VERSION) @bufbuild/buf@$(BUF_VERSION)
 
 docs: venv

@@ -1,18 +1,19 @@
-"""The commands of docs/api.md, run as grpcurl would: by reflection, from JSON to JSON."""
+"""The commands of docs/api.md by `buf curl`, a client that like grpcurl knows us by reflection alone.
+
+grpcurl itself is in no registry of packages for Debian, Python or npm.
+"""
 
 import asyncio
 import json
+import os
 import re
 import shlex
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.message_factory import GetMessageClass
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from gateway.api.address import UnixAddress
 from gateway.api.control.v1 import control_pb2
@@ -21,30 +22,45 @@ from tests.api.test_control_service import connection
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 COMMANDS = re.findall(r"^grpcurl .*$", PAGE.read_text(), re.MULTILINE)
+CACHE = Path(os.environ.get("IPSECGW_CACHE") or Path.home() / ".cache" / "ipsecgw")
 
 
-def _run(command: str, address: UnixAddress) -> dict[str, Any]:
-    """Return the first answer to a command of the page, at another address than its own."""
+def _as_buf_curl(command: str, address: UnixAddress) -> list[str]:
+    """Return what does the same as a command of the page, at another address than its own."""
     words = shlex.split(command)
     assert words[:3] == ["grpcurl", "-plaintext", "-d"]
     request, where, method = words[3:]
     assert where == "unix:///run/ipsecgw/control.sock"
-    with grpc.insecure_channel(f"unix:{address.path}") as channel:
-        pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
-        service, _, name = method.partition("/")
-        found = pool.FindServiceByName(service).methods_by_name[name]
-        asked, answered = GetMessageClass(found.input_type), GetMessageClass(found.output_type)
-        open_call = channel.unary_stream if found.server_streaming else channel.unary_unary
-        call = open_call(
-            f"/{method}",
-            request_serializer=asked.SerializeToString,
-            response_deserializer=answered.FromString,
-        )
-        answer = call(ParseDict(json.loads(request), asked()), timeout=10)
-        return MessageToDict(next(answer) if found.server_streaming else answer)
+    installed = sorted(CACHE.glob("buf-*/node_modules/.bin/buf"))
+    assert installed, f"no buf in {CACHE}: `make test` installs it"
+    plain = ["--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", str(address.path)]
+    return [str(installed[-1]), "curl", *plain, "-d", request, f"http://localhost/{method}"]
 
 
-ANSWERS = {
+async def _first_answer(command: list[str]) -> dict[str, Any]:
+    """Run a client until it has printed one JSON object, and end it: some calls have no end.
+
+    Raises:
+        AssertionError: It ended without one; the text is what it complained of.
+    """
+    client = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+    assert client.stdout is not None
+    said = ""
+    try:
+        async with asyncio.timeout(60):
+            while line := await client.stdout.readline():
+                said += line.decode()
+                # Nested objects end further right.
+                if line.rstrip() in (b"}", b"{}"):
+                    return dict(json.loads(said))
+    finally:
+        if client.returncode is None:
+            client.terminate()
+        _, complaint = await client.communicate()
+    raise AssertionError(complaint.decode())
+
+
+ANSWERS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "ApplyConnections": lambda answer: answer["results"][0]["applied"] == "APPLIED_UPDATED",
     "ListConnections": lambda answer: len(answer["connections"]) == 1,
     "GetConnection": lambda answer: answer["connection"]["connection"] == {"name": "paris"},
@@ -60,7 +76,7 @@ async def test_a_command_of_the_page_does_what_it_is_there_for(
 ) -> None:
     await control.apply([connection("paris"), connection("rome")])
 
-    answer = await asyncio.to_thread(_run, command, control_address)
+    answer = await _first_answer(_as_buf_curl(command, control_address))
 
     assert ANSWERS[command.rpartition("/")[2]](answer), answer
 
