@@ -251,5 +251,6 @@ def chunks_of(items: Sequence[pytest.Item]) -> list[list[Assigned]]:
 
 def _shared_by(item: pytest.Item) -> str | None:
     """Return the value of the parameter whose tests stay together, or None."""
+    values: dict[str, object] = item.callspec.params if hasattr(item, "callspec") else {}
     name = _said(item, "together", "")
-    return str(item.callspec.params[name]) if name and isinstance(item, pytest.Function) else None
+    return str(values[name]) if name in values else None
