@@ -31,7 +31,8 @@ def _as_buf_curl(command: str, address: UnixAddress) -> list[str]:
     assert words[:3] == ["grpcurl", "-plaintext", "-d"]
     request, where, method = words[3:]
     assert where == "unix:///run/ipsecgw/control.sock"
-    installed = sorted(CACHE.glob("buf-*/node_modules/.bin/buf"))
+    # Not npm's wrapper, which would leave it behind when it is ended.
+    installed = sorted(CACHE.glob("buf-*/node_modules/@bufbuild/buf-*/bin/buf"))
     assert installed, f"no buf in {CACHE}: `make test` installs it"
     plain = ["--protocol", "grpc", "--http2-prior-knowledge", "--unix-socket", str(address.path)]
     return [str(installed[-1]), "curl", *plain, "-d", request, f"http://localhost/{method}"]
