@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -17,7 +18,7 @@ from scapy.layers.l2 import Ether
 
 from gateway.datapath.backend import SasLost
 from gateway.host.bpf.abi import PORTS, Exit, Side
-from gateway.host.bpf.attach import attached_program
+from gateway.host.bpf.attach import XdpMode, attached_program
 from gateway.ipsec.placement import Engine, Placement
 from tests.conformance.namespace import neighbour
 from tests.conformance.sas import inbound, outbound, policy
@@ -268,6 +269,20 @@ async def test_a_policy_that_is_not_read_back_from_the_device_is_not_enough() ->
         )
 
         assert come_in(made, 1) == []
+
+
+async def test_xdp_behind_the_driver_leaves_all_to_the_stack(gateway: Rig) -> None:
+    item = gateway.forwarder.attached[NIC]
+    assert item.attachment is not None
+    generic = replace(item.attachment, mode=XdpMode.GENERIC)
+    gateway.forwarder._attached[NIC] = replace(item, attachment=generic, words="XDP generic (no room)")
+    gateway.backend._forwarding.note_change()
+
+    await gateway.until(
+        f"the stack forwards: XDP does not run in the driver of {NIC} (XDP generic (no room))", IN
+    )
+
+    assert come_in(gateway, 1) == []
 
 
 async def test_a_host_whose_link_address_is_not_known_is_the_stacks(gateway: Rig) -> None:

@@ -48,6 +48,7 @@ from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.datapath.xfrm.xdp_forwarder import XdpForwarder
 from gateway.esp.mtu import effective_mtu
 from gateway.host.bpf.abi import Exit, InboundNicSa, NextHop, OffloadedSa, Port, PortKey
+from gateway.host.bpf.attach import XdpMode
 from gateway.host.bpf.grace import wait_for_running_programs
 from gateway.host.errors import HostError
 from gateway.host.network import LocalAddress, Network
@@ -347,7 +348,7 @@ class Forwarding:
             devices.setdefault(held.serves, set()).add(held.device if _is_offloaded(held) else "")
         for held in trusted:
             assert held.offload is not None
-            why = why_none
+            why = why_none or self._why_not_from(held.device)
             if devices[held.serves] != {held.device}:
                 why = why or f"another inbound SA of the Child is not on {held.device}"
             why = why or await self._why_not(held, around)
@@ -377,6 +378,14 @@ class Forwarding:
         if self._mirror.strange_rules:
             rules = ", ".join(self._mirror.strange_rules)
             return f"routes are chosen by rules that XDP does not follow ({rules})"
+        return ""
+
+    def _why_not_from(self, nic: str) -> str:
+        """Return why XDP leaves all that a NIC decrypts to the stack; empty where it need not."""
+        item = None if self._forwarder is None else self._forwarder.attached.get(nic)
+        if item is not None and item.attachment is not None and item.attachment.mode is XdpMode.GENERIC:
+            # The socket buffer says how it was decrypted: the driver of the LAN could take that for its own.
+            return f"XDP does not run in the driver of {nic} ({item.words})"
         return ""
 
     async def _why_not(self, held: Held, around: Surroundings) -> str:
