@@ -1,5 +1,6 @@
 """Shared by all tests: the record of what was skipped and why, from which `make test` prints its table."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -15,7 +16,9 @@ from tests.repo.time_table import Times
 pytest_plugins = ("tests.guest.plugin",)
 
 # No test fails because the machine is busy.
-hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("untimed")
 
 SKIPS = Path(".pytest_cache/ipsecgw-skips")
@@ -66,3 +69,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("netns") or item.get_closest_marker("interop"):
             item.add_marker(pytest.mark.skip(reason="needs root: makes network namespaces"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was collected out of garbage collections: 400,000 objects that stay until the end."""
+    gc.collect()
+    gc.freeze()

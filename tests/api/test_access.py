@@ -106,7 +106,7 @@ async def test_keys_go_to_a_datapath_only_by_a_certificate_of_that_role(tmp_path
 
 async def status_over(address: Address, tls: TlsFiles) -> bool:
     """Say whether a client gets an answer over a connection of its own."""
-    async with ControlClient(address, tls=tls, deadline_s=3.0) as client:
+    async with ControlClient(address, tls=tls, deadline_s=30.0) as client:
         try:
             await client.status()
         except ApiError:

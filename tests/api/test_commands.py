@@ -28,7 +28,7 @@ async def ipsecgw(address: UnixAddress, *words: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
@@ -88,9 +88,9 @@ async def test_watch_prints_what_there_is_and_what_changes(
     )
     assert process.stdout is not None
 
-    first = await asyncio.wait_for(process.stdout.readline(), 20)
+    first = await asyncio.wait_for(process.stdout.readline(), 60)
     await control.delete(["paris"])
-    second = await asyncio.wait_for(process.stdout.readline(), 20)
+    second = await asyncio.wait_for(process.stdout.readline(), 60)
     process.terminate()
     await process.wait()
 

@@ -203,7 +203,7 @@ async def test_no_answer_has_a_secret(control_address: UnixAddress, control: Con
         "Explain": pb.ExplainRequest(connection="paris-tokyo"),
     }.items():
         async with dial(control_address) as channel:
-            answer = await getattr(ControlServiceStub(channel), method)(request, timeout=5)
+            answer = await getattr(ControlServiceStub(channel), method)(request, timeout=30)
 
         assert PSK.encode() not in answer.SerializeToString(), method
         assert PSK.encode().hex().encode() not in answer.SerializeToString(), method
@@ -678,7 +678,7 @@ async def test_every_refusal_has_its_code_reason_and_details(
     request = pb.InitiateRequest(target=pb.Target(connection="paris-tokyo"))
     async with dial(control_address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await ControlServiceStub(channel).Initiate(request, timeout=5)
+            await ControlServiceStub(channel).Initiate(request, timeout=30)
 
     failure = api_error(caught.value)
     assert failure.code is CODES[reason]

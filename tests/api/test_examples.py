@@ -23,7 +23,7 @@ from tests.api.test_watch_connections import wanted
 from tests.unit.controller.gateways import PARIS, PSK, Gateway, MemoryTransport, Wire
 
 EXAMPLES = Path(__file__).parents[2] / "docs/examples"
-LINE_S = 20.0
+LINE_S = 60.0
 
 
 class Program:

@@ -28,7 +28,7 @@ async def _list(address: UnixAddress, **request: object) -> pb.ListConnectionsRe
     async with dial(address) as channel:
         stub = ControlServiceStub(channel)
         answer: pb.ListConnectionsResponse = await stub.ListConnections(
-            pb.ListConnectionsRequest(**request), timeout=5
+            pb.ListConnectionsRequest(**request), timeout=30
         )
         return answer
 
@@ -126,7 +126,7 @@ async def test_sas_are_filtered_and_masked_too(control: ControlClient, control_a
     assert await control.child_sas(text="outbound.packets > 2") == []
     async with dial(control_address) as channel:
         request = pb.ListIkeSasRequest(read_mask={"paths": ["node", "owner", "generation"]})
-        answer = await ControlServiceStub(channel).ListIkeSas(request, timeout=5)
+        answer = await ControlServiceStub(channel).ListIkeSas(request, timeout=30)
     assert [to_plain(sa, defaults=False) for sa in answer.ike_sas] == [
         {"node": "gw-1", "owner": "gw-1", "generation": 17}
     ]
@@ -136,6 +136,6 @@ async def test_sas_are_filtered_and_masked_too(control: ControlClient, control_a
 async def test_one_connection_is_read_with_a_mask(control_address: UnixAddress) -> None:
     async with dial(control_address) as channel:
         request = pb.GetConnectionRequest(name="c03", read_mask={"paths": ["generation"]})
-        answer = await ControlServiceStub(channel).GetConnection(request, timeout=5)
+        answer = await ControlServiceStub(channel).GetConnection(request, timeout=30)
 
     assert to_plain(answer.connection, defaults=False) == {"generation": 1}

@@ -207,7 +207,7 @@ async def test_a_thousand_watchers_miss_nothing_and_share_what_they_are_told(
     await asyncio.sleep(0)
 
     await control.delete(["c007"])
-    deltas = await asyncio.wait_for(asyncio.gather(*waiting), 20)
+    deltas = await asyncio.wait_for(asyncio.gather(*waiting), 60)
 
     assert len({id(snapshot) for snapshot in snapshots}) == 1
     assert len({id(delta) for delta in deltas}) == 1
@@ -240,7 +240,7 @@ async def test_a_view_survives_restarts_of_the_controller_and_is_right_each_time
         controller = FakeController()
         controller.ledger().life = f"life{life}"
         server = ApiServer([Listener(address=address)], control=controller)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             if life:
                 await lost.wait()
                 assert sorted(view.entries) == before, "what is known stays, though not as the present"

@@ -33,7 +33,7 @@ def compile_layout(
     includes = f"#include <stddef.h>\n#include <stdio.h>\n#include <{header}>\n"
     source.write_text(includes + "int main(void)\n{\n" + "\n".join(lines) + "\n}\n")
     subprocess.run(["gcc", "-std=c11", *INCLUDE, source, "-o", program], check=True, timeout=60)
-    printed = subprocess.run([program], check=True, capture_output=True, text=True, timeout=10).stdout
+    printed = subprocess.run([program], check=True, capture_output=True, text=True, timeout=60).stdout
     return {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
 
 

@@ -24,7 +24,10 @@ def inspect(path, keys):
     return inspection, json.dumps(totals_json(inspection.totals, [entry.json for entry in entries]))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_captures_with_changed_bytes_end_in_a_report_or_a_refusal(tmp_path, data):
     path = data.draw(st.sampled_from(list(CAPTURES)))
