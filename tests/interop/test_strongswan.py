@@ -1,12 +1,10 @@
 """Our gateway and Debian's strongSwan, in both roles: RFC 7296 with somebody who has never met us."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
-from gateway.bench.flows import TwoWayFlow, two_way_udp
 from gateway.bench.topology import Namespace
 from gateway.ike.wire.header import ExchangeType, IkeHeader
 from gateway.ike.wire.message import encode_message
@@ -14,6 +12,7 @@ from gateway.ike.wire.payloads import KePayload, NoncePayload, SaPayload
 from gateway.ike.wire.sa_payload import wire_proposals
 from gateway.ipsec.proposal import ProtocolId, parse_proposal
 from tests.interop.conftest import Rig, Setup, StartRig
+from tests.interop.counted import counted_udp
 
 pytestmark = pytest.mark.interop
 
@@ -27,22 +26,6 @@ def bring_up(rig: Rig, initiator: str) -> None:
         rig.ours.ctl("up", "swan")
     else:
         rig.theirs.initiate("net")
-
-
-@contextmanager
-def counted_udp(rig: Rig, device: str = "ipsecgw0") -> Iterator[TwoWayFlow]:
-    """Send 1,000 numbered packets a second each way, for as long as the context lasts and a little more.
-
-    The tunnel devices keep some seconds of them: what is to be counted is what IPsec loses, and not what a
-    process does that this machine has no time for.
-    """
-    for gateway, tunnel in ((rig.sites.a.gateway, device), (rig.sites.b.gateway, "ipsec0")):
-        gateway.run("ip", "link", "set", tunnel, "txqueuelen", "5000")
-    a, b = rig.sites.a, rig.sites.b
-    with two_way_udp(a.host, a.host_address, b.host, b.host_address) as flow:
-        time.sleep(1.5)
-        yield flow
-        time.sleep(4.0)
 
 
 def wait_until(condition: Callable[[], bool], what: str, rig: Rig, timeout_s: float = 40.0) -> None:
@@ -86,14 +69,14 @@ def test_a_rekey_under_load_loses_nothing(start_rig: StartRig, by: str, what: st
             {str(sa["spi_i"]) for sa in rig.ike_sas()},
         )
 
-        with counted_udp(rig) as flow:
+        with counted_udp(rig) as counted:
             commands[by, what](rig)
 
         after = {str(sa["child_sa_id"]) for sa in rig.child_sas()}, {str(sa["spi_i"]) for sa in rig.ike_sas()}
         changed = 0 if what == "child" else 1
         assert before[changed].isdisjoint(after[changed])
-        assert flow.sent > 8000
-        assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log_tail()}"
+        assert counted.flow.sent > 8000
+        assert (counted.lost, counted.flow.duplicates) == (0, 0), f"{counted}\n{rig.ours.log_tail()}"
 
 
 @pytest.mark.interop(feature="Reauthentication without loss under counted UDP", peer="strongSwan")
@@ -106,7 +89,7 @@ def test_a_reauthentication_under_load_loses_nothing(start_rig: StartRig, by: st
         (before,) = rig.ike_sas()
         (child_before,) = rig.child_sas()
 
-        with counted_udp(rig) as flow:
+        with counted_udp(rig) as counted:
             if by == "ours":
                 rig.ours.ctl("rekey", "--reauth", "swan")
             else:
@@ -116,8 +99,8 @@ def test_a_reauthentication_under_load_loses_nothing(start_rig: StartRig, by: st
         (child_after,) = rig.child_sas()
         assert before["spi_i"] != after["spi_i"]
         assert child_before["child_sa_id"] != child_after["child_sa_id"]
-        assert flow.sent > 8000
-        assert (flow.missing, flow.duplicates) == (0, 0), f"{flow}\n{rig.ours.log_tail()}"
+        assert counted.flow.sent > 8000
+        assert (counted.lost, counted.flow.duplicates) == (0, 0), f"{counted}\n{rig.ours.log_tail()}"
 
 
 @pytest.mark.interop(feature="IKE SA deletion", peer="strongSwan")

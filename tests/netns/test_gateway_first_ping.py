@@ -14,15 +14,15 @@ pytestmark = pytest.mark.netns
 
 
 @pytest.fixture(scope="module")
-def pair(sites: SiteToSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
-    with paris_and_tokyo(sites, tmp_path_factory.mktemp("pair")) as both:
-        yield both
+def both(sites: SiteToSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Gateway]]:
+    with paris_and_tokyo(sites, tmp_path_factory.mktemp("pair")) as made:
+        yield made
 
 
 def test_the_first_ping_makes_the_tunnel_and_the_next_ones_use_it_both_ways(
-    sites: SiteToSite, pair: tuple[Gateway, Gateway]
+    sites: SiteToSite, both: tuple[Gateway, Gateway]
 ) -> None:
-    paris, tokyo = pair
+    paris, tokyo = both
     # The very first packet is held until there is an SA, not lost.
     there = sites.a.host.run("ping", "-c3", "-i0.2", "-W5", sites.b.host_address, check=False)
     back = sites.b.host.run("ping", "-c3", "-i0.2", "-W5", sites.a.host_address, check=False)
@@ -38,9 +38,9 @@ def test_the_first_ping_makes_the_tunnel_and_the_next_ones_use_it_both_ways(
 
 
 def test_neither_process_shows_its_keys_to_a_core_file_and_the_controller_has_no_privilege(
-    pair: tuple[Gateway, Gateway],
+    both: tuple[Gateway, Gateway],
 ) -> None:
-    paris, _ = pair
+    paris, _ = both
     agent, controller = (Path(f"/proc/{paris.pid_of(role)}") for role in ("agent", "controller"))
 
     for process in (agent, controller):

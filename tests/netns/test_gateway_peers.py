@@ -102,5 +102,6 @@ def test_after_the_peers_death_the_child_that_shall_comes_back_and_the_other_doe
         tokyo.start()
         wait_until(lambda: children_of(paris) != [], what=paris.log_tail)
         wait_for_ping(pair.sites.a.host, pair.sites.b.host_address)
+        time.sleep(1.0)  # The other would follow at once.
 
         assert children_of(paris) == ["lan"], paris.log_tail(40)
