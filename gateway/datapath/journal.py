@@ -152,9 +152,13 @@ class Journal:
             self._file = None
 
 
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+"""Made once: to make it costs more than a line."""
+
+
 def _line(key: str, body: Json | None) -> str:
     kind, _, name = key.partition(" ")
-    return json.dumps([kind, name, body], separators=(",", ":")) + "\n"
+    return _encode([kind, name, body]) + "\n"
 
 
 # --- records as JSON ------------------------------------------------------------------------------
