@@ -44,21 +44,23 @@ demo: deps-demo venv
 	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine >/dev/null 2>&1 || true
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
-test: deps-peers deps-guest engine xdp venv $(BUF)
+# One stage after another, each with the whole machine, and all of them even if one fails. $(1): which tests.
+define run_tests
 	@rm -f $(SKIPS) $(TIMES)
-	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m 'guest and not slow' $(ROOT_TESTS) \
-	  -- 'tests without root' $(BIN)/pytest -q -n 2 -m 'not slow' $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not slow and not guest' $(ROOT_TESTS)
-	@$(BIN)/python tests/repo/time_table.py $(TIMES)
-	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
+	@failed=0; \
+	$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not guest$(1)' $(FAST_TESTS) || failed=1; \
+	$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest$(1)' $(ROOT_TESTS) || failed=1; \
+	$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not guest$(1)' $(ROOT_TESTS) || failed=1; \
+	$(BIN)/python tests/repo/time_table.py $(TIMES); \
+	$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt || failed=1; \
+	exit $$failed
+endef
+
+test: deps-peers deps-guest engine xdp venv $(BUF)
+	$(call run_tests, and not slow)
 
 test-all: deps-peers deps-guest deps-guest-stock engine xdp venv $(BUF)
-	@rm -f $(SKIPS) $(TIMES)
-	@.ci/both 'tests in the guest' $(BIN)/pytest -q -m guest $(ROOT_TESTS) \
-	  -- 'tests without root' $(BIN)/pytest -q -n 2 $(FAST_TESTS)
-	@$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not guest' $(ROOT_TESTS)
-	@$(BIN)/python tests/repo/time_table.py $(TIMES)
-	@$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt
+	$(call run_tests)
 
 fuzz: venv fuzz-engine
 	@$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) --corpus $(CACHE)/fuzz \

@@ -2,7 +2,7 @@
 
 Usage: time_table.py RECORDED. pytest appends to that file one JSON object for each of its runs, by `Times`.
 Seconds are those within tests, divided by the workers of the run, or by its guests: about what the stage
-would take by itself, if it had the machine to itself. Where another stage runs beside it, both take longer.
+takes by the clock.
 """
 
 import json
