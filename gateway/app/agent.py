@@ -26,6 +26,7 @@ from gateway.app.places import (
     controller_account,
     enter_directory,
     find_places,
+    is_listening,
     is_root,
     make_directory,
     ports_socket,
@@ -161,18 +162,6 @@ async def _remove_protection(backend_name: str, places: Places) -> None:
     state_dir = places.datapath.path.parent if isinstance(places.datapath, UnixAddress) else None
     await make_datapath(backend_name, BackendOptions(state_dir=state_dir)).remove_protection()
     _log.warning("protection_removed", hint="traffic of all policies may leave this machine in clear now")
-
-
-async def is_listening(path: Path) -> bool:
-    """Say whether somebody serves the Unix socket at `path`."""
-    try:
-        _, writer = await asyncio.open_unix_connection(str(path))
-    except OSError:
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True
 
 
 async def _serve(

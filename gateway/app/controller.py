@@ -11,7 +11,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,9 +22,10 @@ from gateway.api.config_file import load_config
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.server import ApiServer
 from gateway.api.state_file import StateFile
-from gateway.app.access import add_access_arguments, control_listeners
-from gateway.app.arguments import count, tcp_address
-from gateway.app.log_options import add_log_arguments, complain, configure_logs
+from gateway.app.access import control_listeners
+from gateway.app.arguments import count
+from gateway.app.controller_options import add_controller_arguments
+from gateway.app.log_options import complain, configure_logs
 from gateway.app.places import (
     PlaceError,
     Places,
@@ -37,7 +37,7 @@ from gateway.app.places import (
     ports_socket,
 )
 from gateway.app.ready import serving, stop_event
-from gateway.app.tls_options import add_tls_arguments, tls_files
+from gateway.app.tls_options import tls_files
 from gateway.controller.collector import collect_less_often
 from gateway.controller.controller import Controller, ControllerOptions
 from gateway.controller.facade import WantedConnection
@@ -64,61 +64,13 @@ _DATAPATH_DEADLINE_S = 12.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ipsecgw controller`."""
-    add_shared_arguments(parser)
+    add_controller_arguments(parser)
     parser.add_argument(
         "--datapath",
         metavar="ADDRESS",
         help="where the agent listens: unix:PATH or HOST:PORT (default: $IPSECGW_DATAPATH, below --run-dir)",
     )
     parser.add_argument("--parent", type=count, default=0, metavar="PID", help=argparse.SUPPRESS)
-
-
-def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that `ipsecgw run` passes on to its controller."""
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--config", type=Path, metavar="FILE", help="YAML file with connections: what is so after each start"
-    )
-    source.add_argument(
-        "--state",
-        type=Path,
-        metavar="DIR",
-        help="keep what is applied with the control API there, secrets included, and begin with it",
-    )
-    parser.add_argument(
-        "--node",
-        default=socket.gethostname(),
-        metavar="NAME",
-        help="this gateway's name (default: the host's)",
-    )
-    parser.add_argument(
-        "--socket", metavar="ADDRESS", help="control API: unix:PATH or HOST:PORT (default: below --run-dir)"
-    )
-    parser.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="where the sockets are (default /run/ipsecgw)"
-    )
-    parser.add_argument(
-        "--user",
-        metavar="NAME",
-        help="whom the controller becomes (default: ipsecgw if it exists, else a number of its own)",
-    )
-    parser.add_argument(
-        "--key-log", type=Path, metavar="DIR", help="write Wireshark key tables there: for debugging only"
-    )
-    parser.add_argument(
-        "--allow-key-export",
-        action="store_true",
-        help="let administrators have the keys of SAs (`ipsecgw export-keys`): for debugging only",
-    )
-    parser.add_argument(
-        "--metrics",
-        type=tcp_address,
-        metavar="HOST:PORT",
-        help="serve metrics for Prometheus there, as 127.0.0.1:9464; an address that others reach needs TLS",
-    )
-    add_access_arguments(parser)
-    add_tls_arguments(parser)
-    add_log_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,5 +1,7 @@
 """Where a gateway's sockets are, and which unprivileged user its controller becomes."""
 
+import asyncio
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -118,3 +120,15 @@ def controller_account(name: str | None, datapath: Address) -> Account:
 def is_root() -> bool:
     """Say whether this process may become another user."""
     return os.geteuid() == 0
+
+
+async def is_listening(path: Path) -> bool:
+    """Say whether somebody serves the Unix socket at `path`."""
+    try:
+        _, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -24,10 +24,9 @@ from typing import Final
 
 from gateway.api.address import UnixAddress
 from gateway.api.config_file import load_config
-from gateway.app import controller as controller_process
 from gateway.app.access import access_arguments, role_sockets
-from gateway.app.agent import is_listening
 from gateway.app.arguments import seconds
+from gateway.app.controller_options import add_controller_arguments
 from gateway.app.engine_options import add_engine_arguments, engine_arguments
 from gateway.app.log_options import complain, configure_logs, log_arguments
 from gateway.app.places import (
@@ -35,6 +34,7 @@ from gateway.app.places import (
     Places,
     controller_account,
     find_places,
+    is_listening,
     is_root,
     make_directory,
 )
@@ -42,10 +42,7 @@ from gateway.app.ready import environment_of_child, serving, stop_event
 from gateway.app.tls_options import tls_arguments, tls_files
 from gateway.app.xfrm_options import add_xfrm_arguments, xfrm_arguments
 from gateway.datapath.engine.espd import SOCKET_NAME, end_espd
-from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.datapath.registry import backend_names
-from gateway.host.bpf.errors import BpfError
-from gateway.host.bpf.pins import unmount_unused
 from gateway.host.privileges import keep_memory_private
 from gateway.host.sockets import peer_pid
 from gateway.ipsec.errors import GatewayError
@@ -66,7 +63,7 @@ class StartError(GatewayError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `ipsecgw run`."""
-    controller_process.add_shared_arguments(parser)
+    add_controller_arguments(parser)
     parser.add_argument(
         "--datapath",
         default="auto",
@@ -249,12 +246,22 @@ class _Supervisor:
                     address.path.unlink(missing_ok=True)
             await self._agent.stop()
             if await self._stop_adopted():
-                # It outlives an agent that is started again, and has nothing to do without one.
-                await end_espd(self._run_dir / SOCKET_NAME)
-                # The agent could mount it, but gave up what it takes to unmount it.
-                with contextlib.suppress(BpfError):
-                    unmount_unused(self._run_dir / PINS_NAME)
+                await self._end_what_outlives_an_agent()
         return 0
+
+    async def _end_what_outlives_an_agent(self) -> None:
+        """End espd, which has nothing to do without an agent, and give up the bpffs of XDP if it is empty."""
+        await end_espd(self._run_dir / SOCKET_NAME)
+        if not any(entry.is_mount() for entry in self._run_dir.iterdir()):
+            return
+        # To load what knows of BPF takes as long as to load all else here, and few gateways need it.
+        from gateway.datapath.engine.xdp_steering import PINS_NAME  # noqa: PLC0415 - see above
+        from gateway.host.bpf.errors import BpfError  # noqa: PLC0415
+        from gateway.host.bpf.pins import unmount_unused  # noqa: PLC0415
+
+        # The agent could mount it, but gave up what it takes to unmount it.
+        with contextlib.suppress(BpfError):
+            unmount_unused(self._run_dir / PINS_NAME)
 
     async def _keep(self, child: _Child) -> None:
         """Start a child again whenever it ends."""

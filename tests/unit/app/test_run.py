@@ -1,6 +1,8 @@
-"""What the supervisor gives on to the processes it starts."""
+"""What the supervisor gives on to the processes it starts, and that it has not their code itself."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,12 @@ def test_a_worker_on_a_cpu_that_is_not_here_is_refused(capsys: pytest.CaptureFix
         parser.parse_args(["--engine-cpu", "100000"])
 
     assert "there is no CPU 100000 here, but 0 to" in capsys.readouterr().err
+
+
+def test_it_is_small_without_the_code_of_its_children() -> None:
+    theirs = ("gateway.app.agent", "gateway.app.controller", "gateway.agent", "gateway.host.bpf", "pyroute2")
+    code = f"import sys, gateway.app.run; print([name for name in {theirs} if name in sys.modules])"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert loaded.stdout == "[]\n"
