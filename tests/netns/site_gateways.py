@@ -142,7 +142,7 @@ def standing(sites: SiteToSite, directory: Path) -> Iterator[Standing]:
 
 @contextmanager
 def connected(pair: Standing, wish: Wish = USUAL) -> Iterator[tuple[Gateway, Gateway]]:
-    """Give two gateways a connection while the context lasts, at whose end nothing of it is left.
+    """Give two gateways a connection while the context lasts, at whose end no SA of it is left.
 
     Their logs begin here. Who starts connections of its own accord should be Paris: Tokyo is told first.
     """
@@ -209,8 +209,11 @@ def spis(gateway: GatewayProcess) -> set[str]:
 
 
 def has_sas(gateway: GatewayProcess) -> bool:
-    """Say whether a gateway, or its datapath, has an SA."""
-    return any(gateway.json("list", what)[what.replace("-", "_")] for what in ("ike-sas", "sas"))
+    """Say whether a gateway has an IKE SA or a Child SA.
+
+    Its datapath still takes for some seconds what was on its way for one that was rekeyed.
+    """
+    return any(gateway.json("list", what)[what.replace("-", "_")] for what in ("ike-sas", "child-sas"))
 
 
 def have_one_of_each(*both: GatewayProcess) -> bool:

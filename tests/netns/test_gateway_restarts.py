@@ -101,6 +101,7 @@ def assert_flows_at_the_end(flow: TwoWayFlow) -> None:
 @pytest.mark.parametrize("role", ["initiator", pytest.param("responder", marks=pytest.mark.slow)])
 def test_a_killed_controller_is_replaced_without_a_lost_packet(run: Running, role: str) -> None:
     gateway = run.paris if role == "initiator" else run.tokyo
+    settle(gateway)
     before = spis(gateway)
 
     def kill() -> None:
