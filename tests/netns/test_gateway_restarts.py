@@ -215,4 +215,4 @@ def test_a_killed_supervisor_leaves_its_agent_to_the_next_one_without_a_lost_pac
     # What is left of the former life ends at the peer when the new IKE SA has stood for a while.
     run.settle()
     run.paris.stop()
-    assert not is_running(agent), "the adopted agent is ended with the gateway"
+    wait_until(lambda: not is_running(agent), what=lambda: "the adopted agent is ended with the gateway")

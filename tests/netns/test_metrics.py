@@ -97,7 +97,8 @@ def test_an_alert_fires_for_a_tunnel_taken_down_and_ends_when_it_is_back(
 ) -> None:
     paris, tokyo = gateways(sites, tmp_path, options=("--metrics", METRICS))
     with running(paris, tokyo), prometheus(sites.a.gateway, tmp_path):
-        assert can_ping(sites.a.host, sites.b.host_address, "-c3", "-W5")
+        paris.ctl("up", "paris-tokyo")
+        assert can_ping(sites.a.host, sites.b.host_address, "-c3", "-W30")
         at = sites.a.gateway
         up = 'gw_child_up{connection="paris-tokyo", child="lan"}'
         wait_until(lambda: value(at, up) == 1, what=lambda: log(paris, tmp_path))
