@@ -17,7 +17,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections import Counter as Tally
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +56,7 @@ from gateway.datapath.engine.fast_path import FastPath
 from gateway.datapath.engine.installation import limits_of, refusal_of
 from gateway.datapath.engine.interfaces import Interfaces
 from gateway.datapath.engine.options import EngineOptions
+from gateway.datapath.engine.outage import Outage
 from gateway.datapath.engine.path_errors import PathErrors
 from gateway.datapath.engine.policies import PolicyTable
 from gateway.datapath.engine.sad import Held, Sad
@@ -73,6 +75,7 @@ from gateway.host.network import Network
 from gateway.host.network_watch import NetworkWatch
 from gateway.host.privileges import AGENT_CAPABILITIES, Capability, require_capabilities
 from gateway.host.sockets import mute
+from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.placement import Engine
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import (
@@ -179,6 +182,8 @@ class EngineBackend:
         self._link = 0
         self._tunnel_mtu = _DEFAULT_TUNNEL_MTU
         self._generation = Generation()
+        self._outage: Outage | None = None
+        """Since espd ended, while there is another one that does not carry everything again."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_useless = False
         """Whether espd was started, and there is nothing in it that is worth to live on."""
@@ -385,6 +390,9 @@ class EngineBackend:
                 return tuple(ItemResult(name=sa.sa_id, error=error) for sa in sas)
             errors = await self._sas.install(sas, generation)
             await self._follow_sas()
+        if self._outage is not None:
+            self._outage.carry(sa for sa, error in zip(sas, errors, strict=True) if error is None)
+            await self._tell_cost()
         words = self._devices.in_words()
         return tuple(
             ItemResult(
@@ -585,10 +593,11 @@ class EngineBackend:
                 sas, drops = await self._sas.counters()
         except EngineError as error:
             raise refusal_of(error) from error
-        for others in (await self._protection.drops(), self._fast.drops()):
-            for reason, count in others.items():
-                drops[reason] = drops.get(reason, 0) + count
-        return Counters(sas=sas, drops=drops)
+        return Counters(sas=sas, drops=dict(Tally(drops) + await self._drops_around()))
+
+    async def _drops_around(self) -> "Tally[DropReason]":
+        """Return what XDP, at once, and the guard have dropped: whether there is an espd or not."""
+        return Tally(self._fast.drops()) + Tally(await self._protection.drops())
 
     def events(self) -> Watch[DatapathEvent]:
         """Return a stream of events from now on."""
@@ -673,32 +682,49 @@ class EngineBackend:
 
     def _on_end(self, reason: str) -> None:
         if not self._is_closed:
-            self._spawn(self._renew(reason), "renew")
+            self._spawn(self._renew(reason, time.monotonic()), "renew")
 
-    async def _renew(self, reason: str) -> None:
+    async def _renew(self, reason: str, ended: float) -> None:
         """Find espd again or start it anew, and tell which SAs are lost; until then nothing passes."""
         _log.error("espd_lost", reason=reason, sas=len(self._sad))
+        outage, self._outage = self._outage or Outage(ended), None
+        with contextlib.suppress(HostError):
+            outage.begin_counting(await self._drops_around())
         while not self._is_closed:
             async with self._lock:
                 try:
                     await self._set_up(await self._espd.start(self._life))
-                    self._tell_lost(await self._sas.records(), reason)
+                    outage.lose(self._tell_lost(await self._sas.records(), reason))
                     await self._start_over()
                     await self._protection.use_link(self._link, self._steered())
                 except (HostError, EngineError, DatapathError) as error:
                     _log.error("espd_not_renewed", reason=str(error))
                     if not self._espd.is_there:
-                        self._tell_lost((), reason)
+                        outage.lose(self._tell_lost((), reason))
                 else:
-                    return
+                    self._outage = outage
+                    break
             await asyncio.sleep(_RETRY_S)
+        await self._tell_cost()
 
-    def _tell_lost(self, there: Iterable[p.SaRecord], reason: str) -> None:
-        """Forget the SAs that espd has not, and tell of them."""
+    def _tell_lost(self, there: Iterable[p.SaRecord], reason: str) -> Sequence[Held]:
+        """Forget the SAs that espd has not, tell of them and return them."""
         cookies = {record.cookie for record in there}
-        lost = self._sas.lose([held for held in self._sad if held.cookie not in cookies])
+        lost = [held for held in self._sad if held.cookie not in cookies]
         if lost:
-            self._hub.emit(SasLost(sa_ids=lost, reason=f"espd ended: {reason}"))
+            self._hub.emit(SasLost(sa_ids=self._sas.lose(lost), reason=f"espd ended: {reason}"))
+        return lost
+
+    async def _tell_cost(self) -> None:
+        """Say what an end of espd cost, once everything is carried again that it took."""
+        outage, now = self._outage, time.monotonic()
+        if outage is None or not outage.is_over:
+            return
+        self._outage = None
+        drops: Mapping[DropReason, int] = {}
+        with contextlib.suppress(HostError, DatapathError):
+            drops = (await self.counters()).drops
+        _log.warning("traffic_resumed", **outage.cost(drops, now))
 
     # --- the network --------------------------------------------------------------------------------
 

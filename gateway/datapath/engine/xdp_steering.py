@@ -30,6 +30,9 @@ from gateway.host.bpf.spec import MapSpec, ObjectSpec
 from gateway.host.network import IpAddress
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.policy import Policy
+from gateway.observe.logs import get_logger
+
+_log = get_logger(__name__)
 
 PINS_NAME: Final = "bpf"
 """Of the folder in an agent's run directory where a bpffs is, if anybody could mount one."""
@@ -188,7 +191,7 @@ class XdpSteering:
         adopted = None if folder is None else adopt_link(folder / _LINK)
         if adopted is not None:
             try:
-                adopted.replace(program)
+                _replace(adopted, program, name)
                 return adopted, ""
             except KernelRefusedError:  # of an interface that is gone; this one has the name only
                 adopted.close()
@@ -305,6 +308,20 @@ def _with_guard(spec: ObjectSpec, ike_per_s: int) -> ObjectSpec:
     interval_ns = _SECOND_NS // ike_per_s if ike_per_s else 0
     values = {_IKE_INTERVAL: interval_ns, _IKE_TOLERANCE: _IKE_BURST_S * _SECOND_NS, _EVENT_INTERVAL: 0}
     return spec.with_constants({name: struct.pack("=Q", value) for name, value in values.items()})
+
+
+def _replace(link: Link, program: Program, interface: str) -> None:
+    """Have our program take the place of that of a former life."""
+    former = link.inspect()
+    link.replace(program)
+    now = link.inspect()
+    _log.info(
+        "xdp_program_replaced",
+        interface=interface,
+        link=now.number,
+        program=now.program,
+        formerly=former.program,
+    )
 
 
 def _end(link: Link) -> None:

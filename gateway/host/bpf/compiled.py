@@ -24,10 +24,14 @@ def compiled_object(name: str) -> Path:
     """Return the object of `NAME.bpf.c`, compiled now if it is missing or older than its sources.
 
     Without clang an object that is there, made before or shipped with the sources, is good enough.
+    `IPSECGW_EBPF` names a folder of objects that are to be taken as they are.
 
     Raises:
         BpfError: It cannot be compiled: clang, make or headers are missing, or the sources are.
     """
+    named = os.environ.get("IPSECGW_EBPF")
+    if named:
+        return _made_elsewhere(Path(named), name)
     sources = source_directory()
     if not (sources / f"{name}.bpf.c").is_file():
         raise BpfError(f"{sources} has no program {name}")
@@ -55,6 +59,13 @@ def compiled_object(name: str) -> Path:
     if done.returncode != 0:
         raise BpfError(f"the XDP program {name} cannot be compiled: {done.stderr.strip()[-2000:]}")
     return target
+
+
+def _made_elsewhere(folder: Path, name: str) -> Path:
+    made = folder / f"{name}.bpf.o"
+    if not made.is_file():
+        raise BpfError(f"{folder}, which IPSECGW_EBPF names, has no program {name}")
+    return made
 
 
 def read_program(name: str) -> ObjectSpec:

@@ -17,6 +17,7 @@ from gateway.host.privileges import Capability, require_capabilities
 
 _KERNEL_BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _LOG_BYTES: Final = 16 << 20
+_LINK_INFO_BYTES: Final = 256
 _TEST_HEADROOM_BYTES: Final = 4096
 """A program may make a frame longer, by less than this."""
 
@@ -164,10 +165,32 @@ def find_kernel_functions(spec: ProgramSpec) -> dict[str, int]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """What the kernel says of a link."""
+
+    number: int
+    """Its own: no other link of this boot has it."""
+    program: int
+    """The id of the program that runs now."""
+
+
 class Link(KernelObject):
     """A program attached to an interface; it is detached when the link is neither open nor pinned."""
 
     __slots__ = ()
+
+    def inspect(self) -> LinkInfo:
+        """Return what the kernel says of it.
+
+        Raises:
+            KernelRefusedError: The kernel does not tell.
+        """
+        info = buffer(_LINK_INFO_BYTES)
+        attributes = buffer(struct.pack("=IIQ", self.fd, len(info), address(info)))
+        require(call(Command.OBJ_GET_INFO_BY_FD, attributes), f"inspect {self.name}")
+        _, number, program = struct.unpack_from("=III", info)  # struct bpf_link_info: type, id, prog_id
+        return LinkInfo(number, program)
 
     def replace(self, program: Program) -> None:
         """Have another program run from the next packet on: there is no packet without a program.

@@ -59,3 +59,15 @@ def test_what_the_compiler_says_is_in_the_error(installed: Path) -> None:
 
     with pytest.raises(BpfError, match="undeclared identifier 'nothing'"):
         compiled_object("xdp_wrong")
+
+
+def test_objects_made_elsewhere_are_taken_as_they_are(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IPSECGW_EBPF", str(tmp_path))
+    made = tmp_path / "xdp_inbound.bpf.o"
+    made.write_bytes(b"object")
+
+    assert compiled_object("xdp_inbound") == made
+    with pytest.raises(BpfError, match="IPSECGW_EBPF names, has no program xdp_outbound"):
+        compiled_object("xdp_outbound")
