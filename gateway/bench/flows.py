@@ -25,6 +25,21 @@ class TwoWayFlow:
         return missing(self.a, self.b) + missing(self.b, self.a)
 
     @property
+    def overrun(self) -> int:
+        """Packets among the missing that arrived, and that the receivers were too slow for."""
+        return self.a.overrun + self.b.overrun
+
+    @property
+    def lost(self) -> int:
+        """Packets that were lost on the way."""
+        return self.missing - self.overrun
+
+    @property
+    def longest_silence_s(self) -> float:
+        """For how long nothing came, at the end that waited longer."""
+        return max(self.a.longest_silence_s, self.b.longest_silence_s)
+
+    @property
     def duplicates(self) -> int:
         """Packets that arrived more than once, both directions."""
         return self.a.duplicates + self.b.duplicates

@@ -23,7 +23,13 @@ _SEQUENCE = struct.Struct("!Q")
 _DRAIN_S = 1.0
 """With nothing arriving for so long, what is missing at the end of a flow is lost and not late."""
 _MAX_DRAIN_S = 10.0
+_MAX_BURST_S = 0.01
+"""So much at once makes up for a delay: a longer burst would be lost on a path that has room for the rate."""
 _CHUNK = 65536
+_SO_MEMINFO = 55
+"""The socket option, of Linux on all but a few machines; Python has no name for it."""
+_DROPS = 8
+"""SK_MEMINFO_DROPS, the place of the count there."""
 
 
 @dataclass(slots=True)
@@ -37,7 +43,14 @@ class FlowCount:
     highest: int = 0
     """Highest sequence number received; numbers start at 1."""
     reordered: int = 0
+    held_up_s: float = 0.0
+    """For how long nothing could be sent, because the process had no CPU or its socket no room."""
     send_errors: int = 0
+    """How often the sender's socket or the network refused a packet for a moment; it is sent later."""
+    longest_silence_s: float = 0.0
+    """Between two packets that came one after the other, as this process saw them."""
+    overrun: int = 0
+    """Packets that came and that the receiver's socket dropped, mostly for want of room."""
 
 
 def missing(sender: FlowCount, receiver: FlowCount) -> int:
@@ -51,6 +64,7 @@ def run_flow(
     """Send `rate_pps` packets a second to the peer and count what comes from it, until SIGTERM or `seconds`.
 
     A packet that cannot be sent for a moment (full queue) is tried again: only the path may lose packets.
+    When this process is late the rate is lower for a time, and never higher.
     """
     family = socket.AF_INET6 if ":" in local else socket.AF_INET
     count, seen, stopping = FlowCount(), set[int](), False
@@ -70,10 +84,15 @@ def run_flow(
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.readline()  # the other end is bound too: from here on, what is missing was lost
-        start = time.monotonic()
+        start = latest = time.monotonic()
         end = start + seconds
         while not stopping and (now := time.monotonic()) < end:
             due = int((now - start) * rate_pps) + 1
+            late_s = (due - count.sent) / rate_pps - _MAX_BURST_S
+            if late_s > 0:  # this process had no CPU: what it did not send then, it never does
+                count.held_up_s += late_s
+                start += late_s
+                due = int((now - start) * rate_pps) + 1
             while count.sent < due:
                 try:
                     flow.send(_SEQUENCE.pack(count.sent + 1) + padding)
@@ -83,21 +102,33 @@ def run_flow(
                 count.sent += 1
             wait = start + due / rate_pps - time.monotonic()
             if selector.select(max(0.0, wait)):
-                _receive(flow, count, seen)
+                latest = _receive(flow, count, seen, latest)
         quiet, end = time.monotonic() + _DRAIN_S, time.monotonic() + _MAX_DRAIN_S
         while (left := min(quiet, end) - time.monotonic()) > 0:
             if selector.select(left):
-                _receive(flow, count, seen)
+                latest = _receive(flow, count, seen, latest)
                 quiet = time.monotonic() + _DRAIN_S
+        count.overrun = _dropped_by(flow)
     return count
 
 
-def _receive(flow: socket.socket, count: FlowCount, seen: set[int]) -> None:
+def _dropped_by(flow: socket.socket) -> int:
+    """Return how many packets a socket had no room for (sock_diag(7), SK_MEMINFO_DROPS)."""
+    memory = flow.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+    drops: int = struct.unpack_from("=I", memory, 4 * _DROPS)[0]
+    return drops
+
+
+def _receive(flow: socket.socket, count: FlowCount, seen: set[int], before: float) -> float:
+    """Take what has come; return when, in place of when something had come before."""
+    now = time.monotonic()
+    if seen:
+        count.longest_silence_s = max(count.longest_silence_s, now - before)
     while True:
         try:
             payload = flow.recv(65536)
         except OSError:  # nothing more, or an ICMP error of the path: the count will tell
-            return
+            return now
         (sequence,) = _SEQUENCE.unpack_from(payload)
         if sequence in seen:
             count.duplicates += 1

@@ -7,8 +7,8 @@ frames is not among it.
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ SIDES = {
 _PACKETS_PER_S = 1000
 _A_MOMENT_S = 1.0
 
+Wire = Callable[[SiteToSite], AbstractContextManager[object]]
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -58,8 +60,11 @@ class Running:
 
 
 @contextmanager
-def running(directory: Path, *options: str) -> Iterator[Running]:
-    with site_to_site(f"gx{os.getpid()}") as sites:
+def running(
+    directory: Path, *options: str, prefix: str = "gx", wire: Wire = nullcontext
+) -> Iterator[Running]:
+    """Run two gateways while the context lasts, with something of the wire's own between them."""
+    with site_to_site(f"{prefix}{os.getpid()}") as sites, wire(sites):
         route_in_clear(sites)
         for site in (sites.a, sites.b):
             # A veth takes redirected frames only while it polls; and a NIC would finish the host's checksums.
