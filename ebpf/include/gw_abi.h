@@ -151,8 +151,8 @@ GW_ABI_SIZE(struct gw_remote_class, 4);
  * `action`. */
 struct gw_spd_leaf {
 	__u32 first_rule;
-	__u16 rule_count;   /* at most GW_SPD_LEAF_RULES */
-	__u8 action;        /* enum gw_action */
+	__u16 rule_count; /* at most GW_SPD_LEAF_RULES */
+	__u8 action;      /* enum gw_action */
 	__u8 padding;
 	__u32 offloaded_sa; /* of PROTECT: key of gw_offloaded_sas, for what goes out; 0: none */
 	__u32 inbound_sa;   /* of PROTECT: key of gw_inbound_sas, for what comes in; 0: none */
@@ -217,7 +217,7 @@ GW_ABI_SIZE(struct gw_port, 40);
 /* Where a packet goes; value of gw_next_hops4 and gw_next_hops6. */
 struct gw_next_hop {
 	__u32 ifindex; /* 0: where the stack sends it */
-	__u32 mtu; /* the largest IP packet that fits, with what ESP will add taken off */
+	__u32 mtu;     /* the largest IP packet that fits, with what ESP will add taken off */
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 vlan_id; /* 0: untagged */
@@ -243,7 +243,7 @@ struct gw_inbound_nic_sa {
 	__be32 spi_be;
 	__u32 family;
 	__u32 ifindex; /* of the NIC */
-	__u32 mtu; /* of the way back through the tunnel, for the MSS of a SYN; 0: not known */
+	__u32 mtu;     /* of the way back through the tunnel, for the MSS of a SYN; 0: not known */
 };
 GW_ABI_SIZE(struct gw_inbound_nic_sa, 32);
 

@@ -68,9 +68,9 @@ struct {
 } gw_spd_remembered SEC(".maps");
 
 struct gw_decision {
-	__u8 action; /* enum gw_action */
+	__u8 action;       /* enum gw_action */
 	__u8 is_ambiguous; /* it depends on ports or a protocol that a fragment hides */
-	__u32 sa; /* of PROTECT: the SA of a NIC in this direction; 0: none */
+	__u32 sa;          /* of PROTECT: the SA of a NIC in this direction; 0: none */
 };
 
 /* Which side of a packet is the local one: always a constant, so that the compiler chooses. */

@@ -32,9 +32,8 @@ bpf_xdp_get_xfrm_state(struct xdp_md *ctx, struct bpf_xfrm_state_opts *opts, __u
 extern void bpf_xdp_xfrm_state_release(struct xfrm_state *x) __ksym;
 
 /* Does the kernel still have this SA? What it has given up, no device has any more. */
-static __always_inline int gw_kernel_has_sa(struct xdp_md *ctx,
-					    const union gw_address *destination, __be32 spi_be,
-					    __u32 family)
+static __always_inline int gw_kernel_has_sa(struct xdp_md *ctx, const union gw_address *destination,
+					    __be32 spi_be, __u32 family)
 {
 	struct bpf_xfrm_state_opts wanted = {
 		.netns_id = GW_THIS_NAMESPACE,
