@@ -34,11 +34,14 @@
 /*
  * Frames that the kernel has to receive into, in copy mode: they take turns, so this is the memory that
  * receiving goes through. That of FEW stays in the caches and TLBs of the CPU that copies and of ours,
- * and half as many long packets again come in; so it has more only while we do not keep up, and
- * goes back to FEW after CALM_ROUNDS rounds in which we do.
+ * and half as many long packets again come in. So FEW are enough while packets come by the MANY in a
+ * round and we keep up, for STEADY_ROUNDS rounds. It has all when we do not keep up, and when few
+ * packets come for SPARSE_ROUNDS rounds: then it does not matter, but when we get no CPU for some time.
  */
-#define FEW_FRAMES  512u
-#define CALM_ROUNDS 16u
+#define FEW_FRAMES    512u
+#define MANY_PACKETS  16u
+#define STEADY_ROUNDS 16u
+#define SPARSE_ROUNDS 256u
 /* Options that Debian 12's headers do not know. */
 #define OPTION_MAX_TX_SKB_BUDGET 9 /* XDP_MAX_TX_SKB_BUDGET, Linux 6.17 */
 #define DESCRIPTOR_CONTINUES     1 /* XDP_PKT_CONTD: the rest of the packet is in the next one */
@@ -64,7 +67,8 @@ struct gw_io_xdp {
 	int error;        /* what ended sending, or 0 */
 	uint32_t entries; /* of each ring */
 	uint32_t enough;  /* frames to receive into */
-	uint32_t calm_rounds; /* since more than FEW_FRAMES were enough */
+	uint32_t steady_rounds; /* with many packets, and not too many */
+	uint32_t sparse_rounds; /* with few, since there were many */
 	struct gw_xsk_ring rx, tx, fill, completion;
 	uint32_t in_flight;           /* sent, not completed */
 	uint8_t *lent;                /* one for each frame of the pool */
@@ -123,14 +127,19 @@ static uint32_t gw_xdp_share(const struct gw_io_xdp *xdp)
 /* See FEW_FRAMES; so many packets wait for us. */
 static void gw_xdp_adapt(struct gw_io_xdp *xdp, uint32_t waiting)
 {
-	if (xdp->is_zero_copy || xdp->entries <= FEW_FRAMES)
+	if (!waiting || xdp->is_zero_copy || xdp->entries <= FEW_FRAMES)
 		return;
-	if (waiting >= FEW_FRAMES / 8 * 7) {
-		xdp->enough = xdp->entries;
-		xdp->calm_rounds = 0;
-	} else if (waiting && xdp->enough > FEW_FRAMES && ++xdp->calm_rounds == CALM_ROUNDS) {
-		xdp->enough = FEW_FRAMES;
+	if (waiting >= MANY_PACKETS)
+		xdp->sparse_rounds = 0;
+	else if (++xdp->sparse_rounds < SPARSE_ROUNDS)
+		return;
+	if (!xdp->sparse_rounds && waiting < FEW_FRAMES / 8 * 7) {
+		if (++xdp->steady_rounds >= STEADY_ROUNDS)
+			xdp->enough = FEW_FRAMES;
+		return;
 	}
+	xdp->enough = xdp->entries;
+	xdp->steady_rounds = xdp->sparse_rounds = 0;
 }
 
 /* Give the kernel frames to receive into. */
