@@ -274,6 +274,27 @@ async def test_traffic_without_an_sa_asks_for_one_and_stays_here(backend: XfrmBa
             there.recv(10)
 
 
+async def test_an_sa_answers_what_traffic_asked_and_when_it_goes_traffic_asks_anew(
+    backend: XfrmBackend, peer: Peer
+) -> None:
+    events = backend.events()
+    await backend.apply_policies([policy(remote_address=ip_address("192.0.2.2"))])
+    sas = couple()
+    with udp("10.1.0.1") as here:
+        here.sendto(b"x", ("10.2.0.1", PORT))
+        await next_of(events, Acquire)
+        await backend.install_sas(sas)
+        with XfrmSocket() as kernel:
+            waiting = [sa for sa in kernel.sas() if sa.body.id.spi == 0]
+        await backend.remove_sas([sa.sa_id for sa in sas])
+        here.sendto(b"x", ("10.2.0.1", PORT))
+
+        asked = await next_of(events, Acquire)
+
+    assert waiting == []
+    assert asked.policy == "paris/lan"
+
+
 async def test_packet_outside_the_negotiated_selectors_asks_and_does_not_use_the_sa(
     backend: XfrmBackend, peer: Peer
 ) -> None:

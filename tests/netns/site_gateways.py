@@ -241,6 +241,17 @@ def settle(*both: GatewayProcess, timeout_s: float = 40.0) -> None:
     wait_until(lambda: have_one_of_each(*both), timeout_s, lambda: what_they_have(*both))
 
 
+def bring_up(gateway: GatewayProcess, name: str) -> None:
+    """Bring a connection up; a controller whose agent ended a moment ago has to meet the next one first."""
+
+    def is_asked() -> bool:
+        done = gateway.ctl("up", name, check=False)
+        assert done.returncode == 0 or "no datapath agent" in done.stderr, done.stderr
+        return done.returncode == 0
+
+    wait_until(is_asked)
+
+
 class AgentProcess:
     """`ipsecgw agent` alone: nobody starts it again.
 

@@ -21,6 +21,7 @@ from tests.engine.conftest import BUILD, make
 from tests.netns.command import Gateway
 from tests.netns.site_gateways import (
     Wish,
+    bring_up,
     paris_and_tokyo,
     route_in_clear,
     settle,
@@ -101,7 +102,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory, program: Path) -> Iterator
 def run(lasting: Running, tmp_path: Path) -> Iterator[Running]:
     lasting.begin()
     with nothing_in_clear_and_no_iv_twice(lasting.sites, tmp_path, least_esp=1000):
-        lasting.paris.ctl("up", "paris-tokyo")
+        bring_up(lasting.paris, "paris-tokyo")
         wait_for_ping(lasting.sites.a.host, lasting.sites.b.host_address)
         wait_for_ping(lasting.sites.b.host, lasting.sites.a.host_address)
         settle(lasting.paris, lasting.tokyo)

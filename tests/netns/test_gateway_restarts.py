@@ -20,6 +20,7 @@ from gateway.bench.topology import SiteToSite, site_to_site
 from tests.netns.command import Gateway
 from tests.netns.site_gateways import (
     Wish,
+    bring_up,
     can_ping,
     listed,
     paris_and_tokyo,
@@ -85,7 +86,7 @@ def run(lasting: Running, tmp_path: Path) -> Iterator[Running]:
     if not lasting.paris.is_started:
         lasting.paris.start()
     with nothing_in_clear_and_no_iv_twice(lasting.sites, tmp_path, least_esp=1000):
-        lasting.paris.ctl("up", "paris-tokyo")
+        bring_up(lasting.paris, "paris-tokyo")
         lasting.ping()
         # Tokyo may know the former life of Paris for some seconds more.
         settle(lasting.paris)

@@ -561,6 +561,8 @@ class XfrmBackend:
             self._spawn(self._follow_loss(meaning.gone.serves), "follow-loss")
         if meaning.moved is not None and meaning.peer is not None:
             self._spawn(self._follow_peer(meaning.moved, meaning.peer), "follow-peer")
+        if meaning.asked is not None:
+            self._sas.note_asked(meaning.asked)
         if meaning.event is not None:
             self._hub.emit(meaning.event)
         if meaning.is_unsure:

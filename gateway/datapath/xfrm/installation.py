@@ -52,6 +52,8 @@ class Placing:
     """Whether the kernel has XFRMA_SA_PCPU (Linux 6.13)."""
     mark: int = 0
     """Of what SAs of a virtual interface send: routes into that interface are not for it."""
+    answers: int = 0
+    """The sequence number of the ACQUIRE that the SA answers; 0: of none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,7 @@ def kernel_sa(sa: SecurityAssociation, placing: Placing, at: Whereabouts) -> tup
         limits=kernel_limits(sa),
         replay_window=0 if needs_esn_attribute else window,
         flags=flags,
+        sequence=placing.answers,
     )
     return info, r.Attributes(
         encryption=algorithms.encryption,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -25,7 +26,7 @@ from gateway.datapath.xfrm.installation import (
 from gateway.datapath.xfrm.journal import Journal, SaNote
 from gateway.datapath.xfrm.kernel import delete_sas, move_sa
 from gateway.datapath.xfrm.netlink import Sa, XfrmSocket, XfrmThread
-from gateway.datapath.xfrm.notifications import from_peer_at, to_peer_at
+from gateway.datapath.xfrm.notifications import Asked, from_peer_at, to_peer_at
 from gateway.datapath.xfrm.placing import (
     ENGINES,
     Device,
@@ -126,6 +127,8 @@ class KernelSas:
         self._has_udp = has_udp
         self._forwarding = forwarding
         self._ability: KernelAbility | None = None
+        self._asked: dict[Serves, int] = {}
+        """Numbers of the last ACQUIRE for Children whose SA has not come."""
 
     @property
     def ability(self) -> KernelAbility:
@@ -141,6 +144,10 @@ class KernelSas:
     @ability.setter
     def ability(self, ability: KernelAbility) -> None:
         self._ability = ability
+
+    def note_asked(self, asked: Asked) -> None:
+        """Note that traffic waits for an SA: the next that goes out says that it is the answer."""
+        self._asked[asked.serves] = asked.sequence
 
     async def install(self, sa: SecurityAssociation, generation: int) -> Held:
         """Install an SA, and the policies that lead to it; one that is there already gets the generation.
@@ -200,7 +207,12 @@ class KernelSas:
         at = whereabouts_of(sa)
         device = None if engine is Engine.KERNEL else await self._device(our_address(sa))
         offload = offload_of(sa, engine, device)
-        info, attributes = kernel_sa(sa, self._placing((sa.connection, sa.child), offload), at)
+        serves = sa.connection, sa.child
+        placing = self._placing(serves, offload)
+        if sa.direction is Direction.OUTBOUND:
+            # Else the kernel would go on waiting, and not ask again if this SA went before that is over.
+            placing = replace(placing, answers=self._asked.get(serves, 0))
+        info, attributes = kernel_sa(sa, placing, at)
         request = Request(
             sa=sa,
             engine=engine,
@@ -210,6 +222,8 @@ class KernelSas:
             replaces_larval=self._sad.reservations.has(sa.spi),
         )
         placed = (await ask(self._thread, lambda xfrm: place(xfrm, request))).attributes.offload
+        if sa.direction is Direction.OUTBOUND:
+            self._asked.pop(serves, None)
         held = Held(
             sa=sa,
             generation=generation,

@@ -5,7 +5,7 @@ The kernel tells of every key manager's SAs and policies; what is not ours is no
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.datapath.backend import (
     Acquire,
@@ -19,7 +19,7 @@ from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.installation import Whereabouts, reached_limit
 from gateway.datapath.xfrm.numbers import Group, MessageType, PolicyDirection
 from gateway.datapath.xfrm.sad import Held, Sad
-from gateway.datapath.xfrm.spd import Key, Spd
+from gateway.datapath.xfrm.spd import Key, Serves, Spd
 from gateway.ipsec.policy import Action
 from gateway.ipsec.sa import IpAddress, Mode, UdpEncapsulation
 
@@ -35,6 +35,16 @@ KINDS: Final = (
 """What of it means anything. What the groups tell beside it, new SAs, comes with their keys."""
 
 
+class Asked(NamedTuple):
+    """The Child that the kernel wants an SA of, and the number by which the SA says that it is the answer.
+
+    Until it is answered or 30 s are over (net.core.xfrm_acq_expires), the kernel does not ask again.
+    """
+
+    serves: Serves
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
     """What follows from one notification."""
@@ -46,6 +56,8 @@ class Meaning:
     """An inbound SA whose peer sends from elsewhere now..."""
     peer: tuple[IpAddress, int] | None = None
     """... namely from here."""
+    asked: Asked | None = None
+    """Traffic that waits for an SA."""
     is_unsure: bool = False
     """Many SAs may be gone: compare with the kernel's list."""
 
@@ -68,6 +80,7 @@ def _acquire(message: r.Message[r.Acquire], _sad: Sad, spd: Spd) -> Meaning:
     if entry.policy.action is not Action.PROTECT or not entry.policy.acquire:
         return _NOTHING
     return Meaning(
+        asked=Asked((entry.policy.connection, entry.policy.child), body.sequence),
         event=Acquire(
             policy=entry.policy.name,
             source=packet.source.ip,
@@ -75,7 +88,7 @@ def _acquire(message: r.Message[r.Acquire], _sad: Sad, spd: Spd) -> Meaning:
             protocol=packet.protocol,
             source_port=packet.source_port,
             destination_port=packet.destination_port,
-        )
+        ),
     )
 
 

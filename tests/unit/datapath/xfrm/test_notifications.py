@@ -8,7 +8,7 @@ import pytest
 from gateway.datapath.backend import Acquire, HardExpire, MappingChange, SasLost, SoftExpire
 from gateway.datapath.xfrm import records as r
 from gateway.datapath.xfrm.installation import Placing, kernel_sa, whereabouts_of
-from gateway.datapath.xfrm.notifications import Meaning, from_peer_at, meaning_of, to_peer_at
+from gateway.datapath.xfrm.notifications import Asked, Meaning, from_peer_at, meaning_of, to_peer_at
 from gateway.datapath.xfrm.numbers import MessageType, PolicyDirection
 from gateway.datapath.xfrm.sad import Held, Sad
 from gateway.datapath.xfrm.spd import Carriers, Spd
@@ -87,6 +87,7 @@ def test_acquire_names_the_entry_and_the_packet(sad: Sad, spd: Spd) -> None:
         source_port=1000,
         destination_port=53,
     )
+    assert meaning(asking(spd, sequence=7), sad, spd).asked == Asked(("paris", "lan"), 7)
 
 
 @pytest.mark.parametrize("changes", [{"acquire": False}, {"action": Action.DISCARD}])
