@@ -5,6 +5,7 @@ drops IP fragments, as many do. Without IKE fragmentation nothing comes up, whic
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ def test_a_large_ike_auth_passes_a_network_that_drops_ip_fragments(
         assert len(child_sa["remote_ts"]) == 80
         assert dropped(gateways, "fragments") == 0
         assert "splitting IKE message" in rig.theirs.log()
-        assert "received fragment #1 of 2, waiting" in rig.theirs.log()
+        # Its threads take fragments in any order.
+        assert re.search(r"received fragment #[12] of 2, waiting", rig.theirs.log())
         sides = rig.sites.a.outside, rig.sites.b.outside
     for side in sides:
         sent = [(n, total) for exchange, n, total in ike_fragments(rig.wire, side) if exchange == 35]
