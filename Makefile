@@ -49,8 +49,8 @@ define run_tests
 	@rm -f $(SKIPS) $(TIMES)
 	@failed=0; \
 	$(STAGE) 'tests without root' $(BIN)/pytest -q -n 2 -m 'not guest$(1)' $(FAST_TESTS) || failed=1; \
-	$(STAGE) 'tests in the guest' $(BIN)/pytest -q -m 'guest$(1)' $(ROOT_TESTS) || failed=1; \
-	$(STAGE) 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not guest$(1)' $(ROOT_TESTS) || failed=1; \
+	.ci/twice 'tests in the guest' $(BIN)/pytest -q -m 'guest$(1)' $(ROOT_TESTS) || failed=1; \
+	.ci/twice 'tests in namespaces' $(BIN)/pytest -q $(BY_FILE) -m 'not guest$(1)' $(ROOT_TESTS) || failed=1; \
 	$(BIN)/python tests/repo/time_table.py $(TIMES); \
 	$(BIN)/python tests/repo/skip_table.py $(SKIPS) tests/expected-skips.txt || failed=1; \
 	exit $$failed
