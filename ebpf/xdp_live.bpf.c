@@ -45,7 +45,8 @@ static __always_inline struct gw_live_burst *gw_burst(void)
 }
 
 /* Make the frame of this run that of the slot. */
-static __always_inline int gw_load_frame(struct xdp_md *ctx, const struct gw_live_slot *slot)
+static __always_inline int gw_load_frame(struct xdp_md *ctx, const struct gw_live_slot *slot,
+					 __u32 stored)
 {
 	__u32 number = slot->frame, offset = slot->offset, length = slot->length;
 	struct gw_live_frame *frame = bpf_map_lookup_elem(&gw_live_frames, &number);
@@ -56,6 +57,8 @@ static __always_inline int gw_load_frame(struct xdp_md *ctx, const struct gw_liv
 		return -1;
 	if (now != length && bpf_xdp_adjust_tail(ctx, (int)length - (int)now))
 		return -1;
+	if (stored >= MIN_LENGTH && stored < length)
+		length = stored;
 	return bpf_xdp_store_bytes(ctx, 0, frame->octets + offset, length);
 }
 
@@ -71,7 +74,7 @@ int gw_live(struct xdp_md *ctx)
 	if (number >= burst->slots_used || number >= GW_LIVE_SLOTS)
 		return XDP_DROP;
 	burst->next_slot = number + 1;
-	if (gw_load_frame(ctx, &burst->slots[number])) {
+	if (gw_load_frame(ctx, &burst->slots[number], burst->stored)) {
 		burst->refused++;
 		return XDP_DROP;
 	}

@@ -36,9 +36,12 @@ struct gw_live_burst {
 	__u32 next_slot;  /* set to 0 by the engine, counted by the program */
 	__u32 ifindex;    /* where to; 0: into the stack, as received where the run says */
 	__u32 cpu;        /* where the program runs */
-	__u64 pending;    /* redirected, and not told of yet */
-	__u64 sent;       /* all so far; the device took them */
-	__u64 refused;    /* all so far: slots that the program cannot send */
+	/* Only so many octets of each frame are stored, what follows is left from frames before. 0: all. */
+	__u32 stored;
+	__u32 unused;
+	__u64 pending;              /* redirected, and not told of yet */
+	__u64 sent;                 /* all so far; the device took them */
+	__u64 refused;              /* all so far: slots that the program cannot send */
 	__u64 lost[GW_LIVE_ERRNOS]; /* all so far, by errno */
 	struct gw_live_slot slots[GW_LIVE_SLOTS];
 };

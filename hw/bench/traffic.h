@@ -16,8 +16,9 @@ struct gw_live_burst;
 struct gw_sink_count;
 struct gw_sink_wanted;
 
-#define BURST       64u  /* with one system call of a packet socket */
-#define LIVE_BURST  256u /* as live frames */
+#define BURST       64u            /* with one system call of a packet socket */
+#define LIVE_BURST  512u           /* as live frames, */
+#define LIVE_BYTES  (384u * 1024u) /* and not more than stays in the CPU's cache */
 #define SLOT_BYTES  2048u
 #define FRONT       128u /* room for what sealing puts before a packet, and the link header */
 #define MAX_SIZES   16u
@@ -66,6 +67,7 @@ struct sender {
 	struct inner *templates; /* by flow, then by size */
 	struct gw_packet packets[LIVE_BURST];
 	uint64_t first_number, sent, errors;
+	unsigned int burst; /* packets with one system call, at most */
 };
 
 /* The receiving thread's; what is atomic the other reads too. */

@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
+from gateway.bench.agent import socket_path
 from gateway.bench.cpu import process_cpu_s
 from gateway.bench.path.gateway import NotPlaced, running_gateway
 from gateway.bench.topology import Namespace, delete_namespace, make_namespace
@@ -117,7 +118,7 @@ def _measure_agent(directory: Path, engine: Engine, wanted: Wanted) -> Round:
     try:
         _give_addresses(namespace)
         with running_gateway(namespace, directory, engine) as gateway:
-            return asyncio.run(measure(directory / "datapath.sock", gateway.pid, engine, wanted))
+            return asyncio.run(measure(socket_path(directory), gateway.pid, engine, wanted))
     finally:
         delete_namespace(namespace)
 

@@ -1,12 +1,8 @@
 """The gateway under test: an agent in the bed's namespace, with SAs installed over its API, without IKE."""
 
 import asyncio
-import os
 import secrets
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +13,11 @@ from typing import Final
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
 from gateway.api.generator import KeyedSas, Tunnel
+from gateway.bench.agent import NoAgentError, running_agent, socket_path
 from gateway.bench.path.bed import GATEWAY_OUTER, LOCAL_NETWORK, PEER, REMOTE_NETWORK
 from gateway.bench.topology import Namespace
 from gateway.datapath.backend import DatapathError, ItemResult
 from gateway.datapath.registry import ENGINES
-from gateway.host.bpf.pins import is_bpffs, unmount_bpffs
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine, Placement
@@ -34,8 +30,6 @@ MAX_SAS: Final = 16384
 """As many as the generator has room for."""
 _FIRST_SPI: Final = {Direction.OUTBOUND: 0x0100_0000, Direction.INBOUND: 0x0200_0000}
 _BATCH: Final = 500
-_START_S: Final = 60.0
-_STOP_S: Final = 15.0
 _SALT_BYTES: Final = 4
 #: Of the sizes that the profiles of NICs have, the largest that all of them take.
 REPLAY_WINDOW_PACKETS: Final = 256
@@ -77,13 +71,11 @@ def backend_of(engine: Engine) -> str:
 class Gateway:
     """An agent that runs, and our connection to it."""
 
-    def __init__(self, namespace: Namespace, process: "subprocess.Popen[bytes]", directory: Path) -> None:
-        self._namespace = namespace
+    def __init__(self, process: "subprocess.Popen[bytes]", directory: Path) -> None:
         self._process = process
         self._runner = asyncio.Runner()
-        self._socket = directory / "datapath.sock"
+        self._socket = socket_path(directory)
         self._client = self._runner.run(self._connect())
-        self._log = directory / "agent.log"
 
     @property
     def pid(self) -> int:
@@ -172,45 +164,15 @@ def running_gateway(
         NotPlaced: There is no such backend, or it cannot run here; the text has its reason.
     """
     backend = backend_of(engine)
-    directory.mkdir(parents=True, exist_ok=True)
-    log_path = directory / "agent.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            namespace.command(
-                *(sys.executable, "-m", "gateway.app.agent", "--backend", backend, "--teardown"),
-                *("--run-dir", str(directory), "--listen", f"unix:{directory}/datapath.sock"),
-                *("--group-id", "0", *options),
-            ),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
     try:
-        _wait_until_ready(process, directory / "datapath.sock", log_path)
-        gateway = Gateway(namespace, process, directory)
-        try:
-            yield gateway
-        finally:
-            gateway.close()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        # An agent that has dropped CAP_SYS_ADMIN cannot take its mount away.
-        if is_bpffs(directory / "bpf"):
-            unmount_bpffs(directory / "bpf")
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", socket: Path, log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            lines = log.read_text(errors="replace").splitlines() or ["the agent said nothing"]
-            raise NotPlaced(lines[-1].removeprefix("ipsecgw agent: "))
-        time.sleep(0.05)
+        with running_agent(namespace, directory, backend, options) as process:
+            gateway = Gateway(process, directory)
+            try:
+                yield gateway
+            finally:
+                gateway.close()
+    except NoAgentError as error:
+        raise NotPlaced(str(error)) from error
 
 
 def _new_pair(index: int, key_bits: int) -> KeyedSas:

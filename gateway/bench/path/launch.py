@@ -18,7 +18,7 @@ from gateway.host.bpf.live import load_live_frames
 from gateway.host.bpf.objects import load_object
 from gateway.host.errors import HostError
 
-_FRAMES: Final = 256
+_FRAMES: Final = 512
 """LIVE_BURST of hw/bench/traffic.h."""
 _FRAME_BYTES: Final = 2048
 

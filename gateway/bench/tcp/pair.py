@@ -2,10 +2,6 @@
 
 import asyncio
 import secrets
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +11,7 @@ from typing import Final
 
 from gateway.api.address import UnixAddress
 from gateway.api.datapath_client import DatapathClient
+from gateway.bench.agent import NoAgentError, running_agent, socket_path
 from gateway.bench.topology import Site, SiteToSite
 from gateway.datapath.backend import ItemResult
 from gateway.ipsec.algorithms import Encr
@@ -24,8 +21,6 @@ from gateway.ipsec.sa import Direction, SecurityAssociation, Spi, UdpEncapsulati
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 
-_START_S: Final = 60.0
-_STOP_S: Final = 15.0
 _KEY_BITS: Final = 256
 _SALT_BYTES: Final = 4
 _CONNECTION: Final = "bench"
@@ -85,14 +80,18 @@ def running_pair(sites: SiteToSite, way: Way, directory: Path) -> Iterator[Pair]
         return
     with ExitStack() as stack:
         ends = (sites.a, sites.b)
-        agents = [
-            stack.enter_context(_agent(site, way, directory / name))
-            for site, name in zip(ends, ("a", "b"), strict=True)
-        ]
+        directories = [directory / name for name in ("a", "b")]
+        try:
+            agents = [
+                stack.enter_context(running_agent(site.gateway, place, way.backend, way.options))
+                for site, place in zip(ends, directories, strict=True)
+            ]
+        except NoAgentError as error:
+            raise NoGateway(str(error)) from error
         keys = [Secret(secrets.token_bytes(_KEY_BITS // 8 + _SALT_BYTES)) for _ in ends]
         words = [
             asyncio.run(_Half(way=way, here=ends[i], there=ends[1 - i], number=i, keys=keys).install(path))
-            for i, path in enumerate((directory / "a", directory / "b"))
+            for i, path in enumerate(directories)
         ]
         yield Pair(pids=tuple(agent.pid for agent in agents), words=words[0])
 
@@ -109,41 +108,6 @@ def _routes_in_clear(sites: SiteToSite) -> Iterator[None]:
             here.gateway.run("ip", "route", "delete", there.inside, check=False)
 
 
-@contextmanager
-def _agent(site: Site, way: Way, directory: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "agent.log").open("wb") as log:
-        process = subprocess.Popen(
-            site.gateway.command(
-                *(sys.executable, "-m", "gateway.app.agent", "--backend", way.backend, "--teardown"),
-                *("--run-dir", str(directory), "--listen", f"unix:{directory}/datapath.sock"),
-                *("--group-id", "0", *way.options),
-            ),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _wait_until_ready(process, directory)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(process: "subprocess.Popen[bytes]", directory: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while not (directory / "datapath.sock").exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            lines = (directory / "agent.log").read_text(errors="replace").splitlines()
-            raise NoGateway(lines[-1] if lines else "the agent said nothing")
-        time.sleep(0.05)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Half:
     """What one side has of the pair of SAs."""
@@ -158,7 +122,7 @@ class _Half:
 
     async def install(self, directory: Path) -> str:
         """Install the SAs at the agent that runs in a directory; return how it carries packets."""
-        client = DatapathClient(UnixAddress(directory / "datapath.sock"))
+        client = DatapathClient(UnixAddress(socket_path(directory)))
         try:
             _check(await client.install_sas([self._sa(Direction.INBOUND)]))
             _check(await client.apply_policies([_policy(self.here, self.there)]))
