@@ -76,6 +76,10 @@ fuzz-engine: deps-engine
 	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine/fuzz $(CACHE)/engine/fuzz/fuzz_control
 	@$(STAGE) 'fuzz espd-control' $(CACHE)/engine/fuzz/fuzz_control -max_total_time=$(FUZZ_SECONDS) -max_len=6000 \
 	  -verbosity=0 -artifact_prefix=$(CACHE)/fuzz/espd-control-crash- $(CACHE)/fuzz/espd-control
+	@mkdir -p $(CACHE)/fuzz/espd-succession
+	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine/fuzz $(CACHE)/engine/fuzz/fuzz_succession
+	@$(STAGE) 'fuzz espd-succession' $(CACHE)/engine/fuzz/fuzz_succession -max_total_time=$(FUZZ_SECONDS) -max_len=32000 \
+	  -verbosity=0 -artifact_prefix=$(CACHE)/fuzz/espd-succession-crash- $(CACHE)/fuzz/espd-succession
 
 lint: deps-lint venv $(BUF)
 	@$(STAGE) 'ruff check' $(BIN)/ruff check .

@@ -284,6 +284,11 @@ class Pretender:
 
     def hear(self) -> tuple[int, bytes]:
         """Return the next record's kind and body; kind 0 when espd has hung up."""
+        kind, _, body = self.hear_whole()
+        return kind, body
+
+    def hear_whole(self) -> tuple[int, int, bytes]:
+        """Return the next record's kind, the mask of its descriptors, and its body."""
         data, rights, *_ = self._socket.recvmsg(1 << 20, 4096)
         for _level, _type, packed in rights:
             descriptors = array("i")
@@ -291,10 +296,10 @@ class Pretender:
             for descriptor in descriptors:
                 socket.close(descriptor)
         if not data:
-            return 0, b""
-        magic, kind, size, _ = struct.unpack_from("<IIII", data)
+            return 0, 0, b""
+        magic, kind, size, mask = struct.unpack_from("<IIII", data)
         assert (magic, size) == (MAGIC, len(data))
-        return kind, data[16:]
+        return kind, mask, data[16:]
 
     def hear_until(self, wanted: int) -> None:
         """Hear everything up to a record."""
