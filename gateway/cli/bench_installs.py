@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, default, what in (
         ("--sas", 10_000, f"SAs, half of them in each direction, at most {installs.MOST}"),
         ("--batch", 250, "in one call"),
+        ("--in-flight", 2, "calls at once, the next made while the agent works"),
         ("--rounds", 3, "rounds, each with a new agent"),
     ):
         parser.add_argument(name, type=count, default=default, metavar="N", help=f"{what} ({default})")
@@ -36,6 +37,7 @@ def measure(options: argparse.Namespace) -> int:
         placements=tuple(_PLACEMENTS[name] for name in options.placement or _PLACEMENTS),
         sas=max(2, min(options.sas, installs.MOST)),
         batch=max(1, options.batch),
+        in_flight=max(1, options.in_flight),
         rounds=max(1, options.rounds),
     )
     results = installs.run(wanted, lambda line: print(f"measuring {line}", file=sys.stderr, flush=True))

@@ -1,5 +1,6 @@
-"""Install SAs in an agent over its datapath API, in batches, one after the other, and take them out again.
+"""Install SAs in an agent over its datapath API, in batches, and take them out again.
 
+While the agent has one call in hand the next is made, as many at once as is wanted.
 The agent is a process of its own in a network namespace; it carries no packets meanwhile. CPU time is that of
 the agent with its children (espd is one), and apart from it our own, which makes and reads the messages.
 There are no SPD entries: what these cost depends on how a placement has traffic led to it.
@@ -12,7 +13,8 @@ import platform
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from ipaddress import IPv4Address
@@ -56,6 +58,8 @@ class Wanted:
     placements: tuple[Engine, ...]
     sas: int
     batch: int
+    in_flight: int
+    """Calls that are not answered yet, at most."""
     rounds: int
 
 
@@ -81,6 +85,7 @@ class Results:
     machine: dict[str, str]
     sas: int
     batch: int
+    in_flight: int
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
@@ -95,7 +100,7 @@ def run(wanted: Wanted, say: Callable[[str], None]) -> Results:
     Raises:
         InstallsError: Something was refused.
     """
-    results = Results(machine=_machine(), sas=wanted.sas, batch=wanted.batch)
+    results = Results(machine=_machine(), sas=wanted.sas, batch=wanted.batch, in_flight=wanted.in_flight)
     absent: set[Engine] = set()
     with tempfile.TemporaryDirectory(prefix="ipsecgw-bench-") as name:
         for number in range(wanted.rounds):
@@ -142,17 +147,15 @@ async def measure(socket: Path, pid: int, engine: Engine, wanted: Wanted) -> Rou
     try:
         agent_before, own_before = process_tree_cpu_s(pid), time.process_time()
         marks = [time.perf_counter()]
-        for batch in _batches(sas, wanted.batch):
-            _check(await client.install_sas(batch))
-            marks.append(time.perf_counter())
+        marks += [time.perf_counter() async for _ in _calls(client.install_sas, sas, wanted)]
         own_s, agent_s = time.process_time() - own_before, process_tree_cpu_s(pid) - agent_before
         listed = await client.list_sas()
         list_s = time.perf_counter() - marks[-1]
         if len(listed) != len(sas) or {item.placement for item in listed} != {engine}:
             raise InstallsError(f"{len(listed)} of {len(sas)} SAs are there, or they are elsewhere")
         began = time.perf_counter()
-        for batch in _batches(sas, wanted.batch):
-            _check(await client.remove_sas([sa.sa_id for sa in batch]))
+        async for _ in _calls(client.remove_sas, [sa.sa_id for sa in sas], wanted):
+            pass
         removed_s = time.perf_counter() - began
     finally:
         await client.close()
@@ -183,8 +186,21 @@ def process_tree_cpu_s(pid: int) -> float:
     return total
 
 
-def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+async def _calls(
+    call: Callable[[Sequence[T]], Coroutine[None, None, Sequence[ItemResult]]],
+    items: Sequence[T],
+    wanted: Wanted,
+) -> AsyncIterator[None]:
+    """Make a call for each batch, and yield when each is answered, the first first."""
+    in_flight: deque[asyncio.Task[Sequence[ItemResult]]] = deque()
+    for start in range(0, len(items), wanted.batch):
+        in_flight.append(asyncio.create_task(call(items[start : start + wanted.batch])))
+        if len(in_flight) == wanted.in_flight:
+            _check(await in_flight.popleft())
+            yield
+    while in_flight:
+        _check(await in_flight.popleft())
+        yield
 
 
 def _check(results: Sequence[ItemResult]) -> None:

@@ -21,7 +21,9 @@ _COLUMNS: tuple[tuple[str, Callable[[Round], float], str], ...] = (
 def report(results: Results) -> Report:
     """Return everything, for a terminal or a page."""
     table = Table(
-        title=f"{results.sas:,} SAs over the datapath API, {results.batch} in a call", title_justify="left"
+        title=f"{results.sas:,} SAs over the datapath API, {results.batch} in a call, "
+        f"{results.in_flight} at once",
+        title_justify="left",
     )
     table.add_column("engine", no_wrap=True)
     for name, _, _ in _COLUMNS:

@@ -27,11 +27,13 @@ ROW = Round(
     list_s=0.5,
     removed_rate=9000.0,
 )
-RESULTS = Results(machine={"cores": "2"}, sas=10_000, batch=250, rounds={"engine": [ROW]})
+RESULTS = Results(machine={"cores": "2"}, sas=10_000, batch=250, in_flight=2, rounds={"engine": [ROW]})
 
 
 def wanted(**changes: int) -> Wanted:
-    return Wanted(placements=(Engine.SOFTWARE,), **{"sas": 30, "batch": 8, "rounds": 1, **changes})
+    return Wanted(
+        placements=(Engine.SOFTWARE,), **{"sas": 30, "batch": 8, "in_flight": 3, "rounds": 1, **changes}
+    )
 
 
 def measure_here(tmp_path: Path, engine: Engine) -> Round:
