@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from gateway.datapath.xfrm import forwarding, forwarding_paths
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.netlink import XfrmSocket
 from gateway.datapath.xfrm.numbers import ANY_PROTOCOL
 from gateway.host.sockets import PortOptions, open_ports
 from tests.conformance.namespace import fresh_network_namespace
+from tests.fakes.xdp_forwarder import FakeXdpForwarder
 from tests.guest.backend_rig import Peer, beside_a_peer
 
 
@@ -44,3 +46,13 @@ def xfrm(one_host: None) -> Iterator[XfrmSocket]:
         yield kernel
         kernel.flush_sas(ANY_PROTOCOL)
         kernel.flush_policies()
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> FakeXdpForwarder:
+    """Stand in for the program of the backend that is started after it."""
+    made = FakeXdpForwarder()
+    monkeypatch.setattr(forwarding, "XdpForwarder", lambda: made)
+    # netdevsim has no ndo_xdp_xmit.
+    monkeypatch.setattr(forwarding_paths, "why_not_sent_by", lambda _index: "")
+    return made

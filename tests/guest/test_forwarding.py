@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.datapath.backend import SasLost
-from gateway.datapath.xfrm import forwarding, forwarding_paths
+from gateway.datapath.xfrm import forwarding
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.netlink import Policy as PolicyMessage
 from gateway.datapath.xfrm.netlink import XfrmSocket
@@ -58,16 +58,6 @@ async def backend(nic: Device) -> AsyncIterator[XfrmBackend]:
     await made.start()
     yield made
     await made.close()
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> FakeXdpForwarder:
-    """Stands in for the program of the backend that is started after it."""
-    made = FakeXdpForwarder()
-    monkeypatch.setattr(forwarding, "XdpForwarder", lambda: made)
-    # netdevsim has no ndo_xdp_xmit.
-    monkeypatch.setattr(forwarding_paths, "why_not_sent_by", lambda _index: "")
-    return made
 
 
 def short(number: int) -> dict[str, Any]:

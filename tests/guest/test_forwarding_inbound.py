@@ -11,7 +11,6 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from gateway.datapath.backend import SasLost
-from gateway.datapath.xfrm import forwarding, forwarding_paths
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.datapath.xfrm.netlink import XfrmSocket
 from gateway.datapath.xfrm.numbers import PolicyDirection
@@ -46,16 +45,6 @@ def nic() -> Iterator[Device]:
             subprocess.run(["ip", *arguments], check=True)
         subprocess.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"], check=True)
         yield made
-
-
-@pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch) -> FakeXdpForwarder:
-    """Stands in for the program of the backend that is started after it."""
-    made = FakeXdpForwarder()
-    monkeypatch.setattr(forwarding, "XdpForwarder", lambda: made)
-    # netdevsim has no ndo_xdp_xmit.
-    monkeypatch.setattr(forwarding_paths, "why_not_sent_by", lambda _index: "")
-    return made
 
 
 @pytest.fixture

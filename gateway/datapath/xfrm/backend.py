@@ -447,7 +447,7 @@ class XfrmBackend:
             refused = await self._tunnels.claim(policies)
             possible = [policy for policy in policies if policy.name not in refused]
             errors, refusal = await self._policies.apply(possible, generation)
-            await self._tidy_interfaces(policy.name for policy in policies)
+            await self._tidy_up(policy.name for policy in policies)
             return tuple(
                 ItemResult(
                     name=policy.name,
@@ -456,8 +456,9 @@ class XfrmBackend:
                 for policy in policies
             )
 
-    async def _tidy_interfaces(self, names: Iterable[str]) -> None:
-        """Have interfaces follow SPD entries as they are now."""
+    async def _tidy_up(self, names: Iterable[str]) -> None:
+        """Have all that hangs on SPD entries follow these as they are now."""
+        self._sas.forget_asked(self._spd)
         for name in names:
             entry = self._spd.get(name)
             self._tunnels.note(name, None if entry is None else entry.policy.interface)
@@ -474,7 +475,7 @@ class XfrmBackend:
         async with self._lock:
             self._forwarding.hold()
             refusal = await self._policies.withdraw(names)
-            await self._tidy_interfaces(names)
+            await self._tidy_up(names)
             return tuple(ItemResult(name=name, error=refusal) for name in names)
 
     async def list_policies(self) -> tuple[Policy, ...]:
@@ -515,7 +516,7 @@ class XfrmBackend:
             self._routes.forget_former()
             await self._policies.steer(())
             self._tunnels.forget_former()
-            await self._tidy_interfaces(policies)
+            await self._tidy_up(policies)
             return (*(held.sa.sa_id for held in sas), *policies)
 
     # --- Datapath: counters and events --------------------------------------------------------------

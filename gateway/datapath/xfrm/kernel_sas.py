@@ -39,7 +39,7 @@ from gateway.datapath.xfrm.placing import (
 from gateway.datapath.xfrm.policies import PolicyKeeper
 from gateway.datapath.xfrm.probe import KernelAbility, missing_option
 from gateway.datapath.xfrm.sad import Held, Sad
-from gateway.datapath.xfrm.spd import Serves
+from gateway.datapath.xfrm.spd import Serves, Spd
 from gateway.esp.mtu import effective_mtu
 from gateway.host.errors import HostError
 from gateway.host.network import probe_path
@@ -148,6 +148,10 @@ class KernelSas:
     def note_asked(self, asked: Asked) -> None:
         """Note that traffic waits for an SA: the next that goes out says that it is the answer."""
         self._asked[asked.serves] = asked.sequence
+
+    def forget_asked(self, spd: Spd) -> None:
+        """Forget what was asked for Children that have no SPD entry any more: their SAs do not come."""
+        self._asked = {serves: number for serves, number in self._asked.items() if spd.entries_of(serves)}
 
     async def install(self, sa: SecurityAssociation, generation: int) -> Held:
         """Install an SA, and the policies that lead to it; one that is there already gets the generation.

@@ -14,12 +14,13 @@ from gateway.datapath.xfrm.errors import KernelRefusedError
 from gateway.datapath.xfrm.journal import Journal
 from gateway.datapath.xfrm.kernel_sas import KernelSas
 from gateway.datapath.xfrm.netlink import XfrmThread
+from gateway.datapath.xfrm.notifications import Asked
 from gateway.datapath.xfrm.numbers import MessageType
 from gateway.datapath.xfrm.policies import PolicyKeeper
 from gateway.datapath.xfrm.probe import KernelAbility
 from gateway.datapath.xfrm.routes import Routes
 from gateway.datapath.xfrm.sad import Sad
-from gateway.datapath.xfrm.spd import Spd
+from gateway.datapath.xfrm.spd import Carriers, Spd
 from gateway.ipsec.algorithms import Encr
 from gateway.ipsec.placement import Engine, Placement
 from gateway.ipsec.sa import IpsecProtocol, SecurityAssociation, Spi
@@ -186,3 +187,18 @@ async def test_what_the_kernel_has_not_is_refused_without_asking_it(
     assert refused.reason is reason
     assert words in str(refused)
     assert kernel.there == {}
+
+
+async def test_an_sa_says_which_acquire_it_answers_but_for_one_whose_child_is_gone(
+    sas: KernelSas, kernel: Kernel
+) -> None:
+    with_the_entry, without = Spd(TAG), Spd(TAG)
+    with_the_entry.put(policy(), 0, Carriers(reqid=100, trap_reqid=101))
+    sequences = []
+    for spi, spd in enumerate((with_the_entry, without), 0x2001):
+        sas.note_asked(Asked(("paris", "lan"), 7))
+        sas.forget_asked(spd)
+        held = await sas.install(sending(spi), 0)
+        sequences.append(kernel.there[held.kernel_id].body.sequence)
+
+    assert sequences == [7, 0]
