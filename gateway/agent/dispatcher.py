@@ -478,4 +478,5 @@ def _together(parts: Sequence[Capabilities]) -> Capabilities:
         counters_survive_restart=all(part.counters_survive_restart for part in parts),
         max_sas=None if None in limits else sum(limit for limit in limits if limit is not None),
         cpus=max(part.cpus for part in parts),
+        io_methods=tuple(line for part in parts for line in part.io_methods),
     )

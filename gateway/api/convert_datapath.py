@@ -59,6 +59,7 @@ def write_capabilities(capabilities: Capabilities) -> dpb.Capabilities:
         counters_survive_restart=capabilities.counters_survive_restart,
         max_sas=capabilities.max_sas,
         cpus=capabilities.cpus,
+        io_methods=capabilities.io_methods,
     )
 
 
@@ -79,6 +80,7 @@ def read_capabilities(message: dpb.Capabilities) -> Capabilities:
         counters_survive_restart=message.counters_survive_restart,
         max_sas=message.max_sas if message.HasField("max_sas") else None,
         cpus=message.cpus,
+        io_methods=tuple(message.io_methods),
     )
 
 

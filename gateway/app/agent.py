@@ -190,6 +190,7 @@ async def _serve(
             engine_ike_per_s=args.engine_ike_rate,
             engine_io=args.engine_io,
             engine_cpus=tuple(args.engine_cpu),
+            engine_busy_poll=args.engine_busy_poll,
         )
         backend = make_datapath(args.backend, options)
         await backend.start()

@@ -49,6 +49,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="a worker of the native engine on this CPU alone; repeatable, for several receive queues "
         "(default: one worker, on any)",
     )
+    parser.add_argument(
+        "--engine-busy-poll",
+        action="store_true",
+        help="workers of the native engine never sleep: the latency of waking up is saved, and each worker "
+        "takes a CPU whatever comes (default: a worker sleeps while there are no packets)",
+    )
 
 
 def _cpu(text: str) -> int:
@@ -71,4 +77,5 @@ def engine_arguments(args: argparse.Namespace) -> tuple[str, ...]:
         *("--engine-ike-rate", str(args.engine_ike_rate)),
         *("--engine-io", args.engine_io),
         *(word for cpu in args.engine_cpu for word in ("--engine-cpu", str(cpu))),
+        *(("--engine-busy-poll",) if args.engine_busy_poll else ()),
     )

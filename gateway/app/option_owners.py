@@ -13,7 +13,7 @@ _log = get_logger("app")
 
 _OPTIONS: Final = {
     "xfrm": ("forward_interface", "forward_inbound"),
-    "engine": ("engine_interface", "engine_inner_interface", "engine_cpu"),
+    "engine": ("engine_interface", "engine_inner_interface", "engine_cpu", "engine_busy_poll"),
 }
 """Whose they are; those that have a default mean nothing without them."""
 

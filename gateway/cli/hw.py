@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from enum import Enum
 
+from gateway.app.places import find_places
 from gateway.cli.tables import table
 from gateway.datapath.engine.probe import probe_engine
 from gateway.hardware.advice import Advice, advise
@@ -35,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evidence", action="store_true", help="show where each answer about a NIC is from, too"
     )
+    parser.add_argument(
+        "--datapath",
+        metavar="ADDRESS",
+        help="the agent that is asked how its packets come and go (default: $IPSECGW_DATAPATH)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -42,13 +49,20 @@ def run(options: argparse.Namespace) -> int:
     profiles = load_profiles()
     machine = probe_machine(profiles)
     advice = advise(machine, profiles)
-    engine = probe_engine()
+    engine = (*probe_engine(), *_ask_agent(options.datapath))
     if options.json:
         print(json.dumps(to_plain(machine, profiles, advice, engine), indent=2))
         return 0
     for line in report(machine, profiles, advice, engine, evidence=options.evidence):
         print(line)
     return 0
+
+
+def _ask_agent(datapath: str | None) -> tuple[Fact, ...]:
+    # The client takes as long to load as all else here.
+    from gateway.cli.hw_agent import ask_agent  # noqa: PLC0415 - see above
+
+    return ask_agent(find_places(os.environ, datapath=datapath).datapath)
 
 
 def to_plain(

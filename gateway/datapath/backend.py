@@ -146,6 +146,8 @@ class Capabilities:
     max_sas: int | None = None
     cpus: int = 0
     """How many CPUs can have an outbound SA each for the same traffic; 0: SAs are not told apart by CPUs."""
+    io_methods: tuple[str, ...] = ()
+    """How packets come in and go out now, a device each, and why not by a faster method; in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

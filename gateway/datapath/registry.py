@@ -46,6 +46,8 @@ class BackendOptions:
     """By what it sends there."""
     engine_cpus: tuple[int, ...] = ()
     """A worker of the native engine for each, pinned to it; none: one worker on any CPU."""
+    engine_busy_poll: bool = False
+    """Whether they never sleep."""
     is_alone: bool = True
     """Whether no other backend runs here that ESP packets may be for."""
 
@@ -116,6 +118,7 @@ def _make_engine(options: BackendOptions) -> StartedDatapath:
         ike_per_s=options.engine_ike_per_s,
         sending=options.engine_io,
         cpus=options.engine_cpus or (None,),
+        busy_poll=options.engine_busy_poll,
     )
     return EngineBackend(engine_options, options.esp_sockets)
 

@@ -240,6 +240,7 @@ class EngineBackend:
         options = self._options
         message = p.Configure(
             workers=len(options.cpus),
+            busy_poll=options.busy_poll,
             inbound_bits=options.inbound_bits,
             outbound_sas=options.outbound_sas,
             tunnels=options.tunnels,
@@ -258,9 +259,9 @@ class EngineBackend:
             if refusal.code is not p.ControlError.ORDER:
                 raise
             raise HostError(
-                "the espd that runs works on other CPUs, or with tables of other sizes, than this agent is "
-                "told to: give it the options of the agent before it, or end espd first (`ipsecgw agent "
-                "--remove-protection`, or SIGTERM to it), and its SAs with it"
+                "the espd that runs works on other CPUs, polls otherwise or has tables of other sizes than "
+                "this agent is told to: give it the options of the agent before it, or end espd first "
+                "(`ipsecgw agent --remove-protection`, or SIGTERM to it), and its SAs with it"
             ) from refusal
         note_life(self._journal, LifeNote(life.number, self._sad.keys.fingerprint_key))
         if life.number != self._life:
@@ -365,6 +366,7 @@ class EngineBackend:
             max_replay_window_packets=MAX_REPLAY_WINDOW,
             counters_survive_restart=self._scratch is None,
             max_sas=self._options.outbound_sas,
+            io_methods=self._devices.lines(),
         )
 
     async def allocate_spis(self, count: int, destination: IpAddress | None = None) -> tuple[Spi, ...]:  # noqa: ARG002 - one SPI space serves all our addresses
@@ -766,6 +768,9 @@ class EngineBackend:
         await self._fit_tunnel_mtu()
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        if self._is_closed:  # what is watched may still tell while all of it is taken down
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work, name=f"engine-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

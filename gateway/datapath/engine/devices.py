@@ -82,7 +82,11 @@ class Devices:
 
     def in_words(self) -> str:
         """Return how packets come in and go out, for an operator; all tunnels do it as the first device."""
-        return "; ".join(
+        return "; ".join(self.lines())
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the same, a device each."""
+        return tuple(
             str(opened)
             for number, opened in self._opened.items()
             if number not in self._tunnels or opened.receives is None

@@ -33,6 +33,8 @@ class EngineOptions:
     """One of `devices.SENDING`: by what it sends on those."""
     cpus: tuple[int | None, ...] = (None,)
     """A worker for each, pinned to this CPU; `None`: to none."""
+    busy_poll: bool = False
+    """Whether a worker that has nothing to do spins: what comes does not wait for it to wake up."""
     inbound_bits: int = 17
     """So many low bits of an SPI are its place in espd's table."""
     outbound_sas: int = 1 << 16

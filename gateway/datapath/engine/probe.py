@@ -43,7 +43,6 @@ def probe_espd() -> Fact:
         name="espd",
         answer=Answer.YES if is_there else Answer.NO,
         evidence=str(program) if is_there else f"no program {program}; `make engine` builds it",
-        value="TUN, raw sockets" if is_there else "",
     )
 
 

@@ -39,7 +39,7 @@ def test_the_agent_is_told_from_where_to_forward(tmp_path: Path) -> None:
 def test_the_agent_is_told_what_the_engine_is_to_have(tmp_path: Path) -> None:
     given = [
         *("--engine-interface", "eth0", "--engine-interface", "eth1", "--engine-inner-interface", "eth2"),
-        *("--engine-ike-rate", "50", "--engine-io", "live", "--engine-cpu", "0"),
+        *("--engine-ike-rate", "50", "--engine-io", "live", "--engine-cpu", "0", "--engine-busy-poll"),
     ]
     parser = argparse.ArgumentParser()
     run.add_arguments(parser)

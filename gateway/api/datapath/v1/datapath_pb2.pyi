@@ -25,7 +25,7 @@ class EncryptionCapability(_message.Message):
     def __init__(self, algorithm: _Optional[_Union[_ipsec_pb2.EncryptionAlgorithm, str]] = ..., key_bits: _Optional[int] = ...) -> None: ...
 
 class Capabilities(_message.Message):
-    __slots__ = ("name", "engines", "encryption", "integrity", "protocols", "modes", "esn", "udp_encapsulation", "max_replay_window", "counters_survive_restart", "max_sas", "cpus")
+    __slots__ = ("name", "engines", "encryption", "integrity", "protocols", "modes", "esn", "udp_encapsulation", "max_replay_window", "counters_survive_restart", "max_sas", "cpus", "io_methods")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class Capabilities(_message.Message):
     COUNTERS_SURVIVE_RESTART_FIELD_NUMBER: _ClassVar[int]
     MAX_SAS_FIELD_NUMBER: _ClassVar[int]
     CPUS_FIELD_NUMBER: _ClassVar[int]
+    IO_METHODS_FIELD_NUMBER: _ClassVar[int]
     name: str
     engines: _containers.RepeatedScalarFieldContainer[_ipsec_pb2.Engine]
     encryption: _containers.RepeatedCompositeFieldContainer[EncryptionCapability]
@@ -50,7 +51,8 @@ class Capabilities(_message.Message):
     counters_survive_restart: bool
     max_sas: int
     cpus: int
-    def __init__(self, name: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[_ipsec_pb2.Engine, str]]] = ..., encryption: _Optional[_Iterable[_Union[EncryptionCapability, _Mapping]]] = ..., integrity: _Optional[_Iterable[_Union[_ipsec_pb2.IntegrityAlgorithm, str]]] = ..., protocols: _Optional[_Iterable[_Union[_ipsec_pb2.IpsecProtocol, str]]] = ..., modes: _Optional[_Iterable[_Union[_ipsec_pb2.Mode, str]]] = ..., esn: _Optional[bool] = ..., udp_encapsulation: _Optional[bool] = ..., max_replay_window: _Optional[int] = ..., counters_survive_restart: _Optional[bool] = ..., max_sas: _Optional[int] = ..., cpus: _Optional[int] = ...) -> None: ...
+    io_methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., engines: _Optional[_Iterable[_Union[_ipsec_pb2.Engine, str]]] = ..., encryption: _Optional[_Iterable[_Union[EncryptionCapability, _Mapping]]] = ..., integrity: _Optional[_Iterable[_Union[_ipsec_pb2.IntegrityAlgorithm, str]]] = ..., protocols: _Optional[_Iterable[_Union[_ipsec_pb2.IpsecProtocol, str]]] = ..., modes: _Optional[_Iterable[_Union[_ipsec_pb2.Mode, str]]] = ..., esn: _Optional[bool] = ..., udp_encapsulation: _Optional[bool] = ..., max_replay_window: _Optional[int] = ..., counters_survive_restart: _Optional[bool] = ..., max_sas: _Optional[int] = ..., cpus: _Optional[int] = ..., io_methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
     __slots__ = ("capabilities",)
