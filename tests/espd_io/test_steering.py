@@ -310,3 +310,19 @@ def test_without_xdp_in_the_driver_the_reason_is_told(steering: XdpSteering) -> 
         ip("link", "delete", "bridge0")
 
     assert interface.reason.startswith("the driver of bridge0 takes no XDP program")
+
+
+def test_an_agent_that_adopts_such_an_interface_tells_it_too(folder: Path) -> None:
+    ip("link", "add", "bridge0", "type", "bridge")
+    try:
+        first = open_in(folder)
+        first.attach("bridge0")
+        first.close()
+        second = open_in(folder)
+        interface = second.attach("bridge0")
+        second.keep_only(())
+        second.close()
+    finally:
+        ip("link", "delete", "bridge0")
+
+    assert interface.reason == "the driver of bridge0 takes no XDP program: it runs generic"

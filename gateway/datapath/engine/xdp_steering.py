@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.host.bpf.abi import LOCALS, SAS, Counter, Exit, InboundSa, Local, Spi, Word, read_counters
-from gateway.host.bpf.attach import XdpMode, attach_xdp, interface_index
+from gateway.host.bpf.attach import XdpMode, attach_xdp, interface_index, why_not_in_driver
 from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.errors import AbiMismatchError, BpfError, KernelRefusedError
 from gateway.host.bpf.maps import Map, adopt_map, create_map
@@ -73,7 +73,7 @@ class SteeredInterface:
     loaded: LoadedObject
     link: Link
     reason: str
-    """Why the program does not run in the driver; empty where it does, or where it was adopted."""
+    """Why the program does not run in the driver; empty where it does."""
 
     @property
     def sockets_fd(self) -> int:
@@ -192,7 +192,7 @@ class XdpSteering:
         if adopted is not None:
             try:
                 _replace(adopted, program, name)
-                return adopted, ""
+                return adopted, why_not_in_driver(name)
             except KernelRefusedError:  # of an interface that is gone; this one has the name only
                 adopted.close()
                 assert folder is not None

@@ -92,6 +92,18 @@ def attached_program(ifindex: int) -> tuple[int, str] | None:
     return int(program_id), _MODE_NAMES.get(mode, mode)
 
 
+def why_not_in_driver(interface: str) -> str:
+    """Return why the program that an interface has does not run in the driver; empty where it does.
+
+    Raises:
+        BpfError: There is no such interface.
+    """
+    attached = attached_program(interface_index(interface))
+    if attached is None or attached[1] == _MODE_NAMES["xdp"]:
+        return ""
+    return f"the driver of {interface} takes no XDP program: it runs {attached[1]}"
+
+
 def program_name(program_id: int) -> str:
     """Return the name of a loaded program, or nothing where it is gone or we may not ask."""
     fd = call(Command.PROG_GET_FD_BY_ID, buffer(struct.pack("=III", program_id, 0, 0)))
