@@ -23,7 +23,7 @@ from tests.espd.machine import (
     running,
 )
 
-KEPT = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 14: "CAP_IPC_LOCK", 38: "CAP_PERFMON", 39: "CAP_BPF"}
+KEPT = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 14: "CAP_IPC_LOCK", 39: "CAP_BPF"}
 SECCOMP_FILTER = "2"
 
 

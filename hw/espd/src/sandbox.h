@@ -15,8 +15,8 @@
 int gw_lock_memory(void);
 
 /**
- * gw_drop_privileges() - keep CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_PERFMON and CAP_IPC_LOCK, of
- * those there are, and nothing else; gain no new ones ever.
+ * gw_drop_privileges() - keep CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF and CAP_IPC_LOCK, of those there
+ * are, and nothing else; gain no new ones ever.
  *
  * Return: 0, or -errno.
  */
