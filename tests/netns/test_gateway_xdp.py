@@ -6,6 +6,7 @@ frames is not among it.
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ import pytest
 from gateway.bench.flows import two_way_udp
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import Namespace, SiteToSite, site_to_site
+from gateway.host.privileges import Capability
 from tests.engine.conftest import make
 from tests.netns.site_gateways import LAN, Wish, paris_and_tokyo, route_in_clear, wait_for_ping, wait_until
 
@@ -146,3 +148,34 @@ def settled(run: Running) -> bool:
     wait_for_ping(run.sites.a.host, run.sites.b.host_address)
     wait_for_ping(run.sites.a.host, run.sites.b.host_address_v6)
     return [received_by_kernel(gateway) for gateway in both] == before
+
+
+@pytest.mark.parametrize("run", ["two-sides"], indirect=True)
+def test_the_agent_may_load_programs_and_espd_only_use_them(run: Running) -> None:
+    agent = run.paris.pid_of("agent")
+    kept = {Capability.CAP_NET_ADMIN, Capability.CAP_NET_RAW, Capability.CAP_IPC_LOCK, Capability.CAP_BPF}
+
+    (espd,) = (
+        pid
+        for pid in _processes(run.sites.a.gateway)
+        if Path(f"/proc/{pid}/comm").read_text().strip() == "espd"
+    )
+
+    held = kept | {Capability.CAP_NET_BIND_SERVICE, Capability.CAP_PERFMON}
+    # Who started it could not let it change the bounding set, and it runs nothing.
+    assert _capabilities(espd) == {"CapPrm": kept, "CapEff": kept, "CapBnd": held}
+    assert _capabilities(agent) == {"CapPrm": held, "CapEff": held, "CapBnd": held}
+
+
+def _processes(namespace: Namespace) -> list[int]:
+    told = subprocess.run(["ip", "netns", "pids", namespace.name], check=True, capture_output=True, text=True)
+    return [int(pid) for pid in told.stdout.split()]
+
+
+def _capabilities(pid: int) -> dict[str, set[Capability]]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = {name: int(value, 16) for name, value in (line.split(":") for line in lines if line[:3] == "Cap")}
+    return {
+        name: {capability for capability in Capability if masks[name] >> capability & 1}
+        for name in ("CapPrm", "CapEff", "CapBnd")
+    }
