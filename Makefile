@@ -41,7 +41,9 @@ help:
 
 # The native engine needs a C compiler and OpenSSL's headers: without them the demo runs all the same, and says so.
 demo: deps-demo venv
-	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine >/dev/null 2>&1 || true
+	@mkdir -p $(CACHE)
+	@$(MAKE) --no-print-directory -C hw/espd BUILD=$(CACHE)/engine >$(CACHE)/demo-engine.log 2>&1 || \
+	  echo 'the native engine is not built, see $(CACHE)/demo-engine.log: the demo takes what else there is'
 	@$(STAGE) 'demo' $(BIN)/ipsecgw demo $(DEMO_ARGS)
 
 # One stage after another, each with the whole machine, and all of them even if one fails. $(1): which tests.

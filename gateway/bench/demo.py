@@ -22,8 +22,10 @@ from gateway.bench.capture import capturing, clear_packets
 from gateway.bench.flows import Transfer, TwoWayFlow, tcp_transfer, two_way_udp
 from gateway.bench.process import GatewayProcess
 from gateway.bench.topology import SiteToSite, require_root, site_to_site
-from gateway.datapath.engine.probe import probe_espd
+from gateway.datapath.engine.probe import probe_engine, probe_espd
 from gateway.hardware.facts import Answer
+from gateway.host.bpf.compiled import compiled_object
+from gateway.host.bpf.errors import BpfError
 
 _CONFIG = """\
 connections:
@@ -50,6 +52,12 @@ esp.enable_authentication_check: TRUE
 """
 _ASK_S = 20.0
 _UNUSED = ("172.16.1.0/24", "172.16.2.0/24")
+#: What is told of if it is missing, by its fact.
+_FASTER = {
+    "espd": "the native engine",
+    "its library": "the native engine's library",
+    "ipsec-mb": "ipsec-mb (libipsec-mb-dev, and `make engine`)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +194,20 @@ def _ask_for_an_sa(sites: SiteToSite, paris: GatewayProcess, console: Console) -
     carrier = Carrier(str(sas[0]["placement"]), str(sas[0]["placement_reason"])) if sas else Carrier("", "")
     console.print(f"   it is carried by: {carrier.engine or 'nobody'}", markup=False)
     console.print(f"   {carrier.reason}", markup=False)
-    espd = probe_espd()
-    if espd.answer is not Answer.YES:
-        console.print(f"   the native engine would be faster: {espd.evidence}", markup=False)
+    for line in _what_is_missing():
+        console.print(f"   it would be faster with {line}", markup=False)
     return carrier
+
+
+def _what_is_missing() -> Iterator[str]:
+    """Tell what this machine has not that the native engine is made of, and why, best first."""
+    for fact in probe_engine():
+        if fact.name in _FASTER and fact.answer is Answer.NO:
+            yield f"{_FASTER[fact.name]}: {fact.evidence}"
+    try:
+        compiled_object("xdp_inbound")
+    except BpfError as error:
+        yield f"XDP: {error}"
 
 
 def _ping_both_ways(sites: SiteToSite, console: Console, findings: Findings) -> None:

@@ -55,6 +55,33 @@ def test_the_summary_says_who_carried_the_packets_and_how(finished: Path) -> Non
     assert "raw sockets" in carried_by["reason"]
 
 
+@pytest.mark.slow  # a second demo, of which the software datapath's own tests show most
+def test_without_engine_and_xdp_it_passes_and_says_what_is_missing(tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    environment = {
+        **os.environ,
+        "IPSECGW_ESPD": str(nothing / "espd"),
+        "IPSECGW_ENGINE": str(nothing / "libgw_engine.so"),
+        "IPSECGW_EBPF": str(nothing),
+    }
+
+    done = subprocess.run(
+        [*DEMO, str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "it is carried by: software" in said
+    assert "it would be faster with the native engine: no program" in said
+    assert f"it would be faster with XDP: {nothing}, which IPSECGW_EBPF names, has no program" in said
+
+
 def test_the_ladder_is_a_picture_of_every_exchange(finished: Path) -> None:
     root = ET.parse(finished / "ladder.svg").getroot()
 
