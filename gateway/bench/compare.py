@@ -23,7 +23,7 @@ class Figure(NamedTuple):
 
 
 def compare(subject: str, old: str, new: str) -> tuple[Table, list[str]]:
-    """Return the figures of two JSON files side by side, and in what their machines differ.
+    """Return the figures of two JSON files side by side, and in what machines and versions differ.
 
     Raises:
         CompareError: One is no result of this benchmark, or is no speed, or they have nothing in common.
@@ -142,7 +142,7 @@ _SUBJECTS: Final[dict[str, Callable[[Mapping[str, Any]], Iterable[Figure]]]] = {
 
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} was {before.get(name, 'not told')} and is {after.get(name, 'not told')}"
-        for name in sorted({*before, *after} - {"load"})
-        if before.get(name) != after.get(name)
+        f"{name} was {before.get(name) or 'not told'} and is {after.get(name) or 'not told'}"
+        for name in sorted({*before, *after})
+        if not name.startswith("load") and before.get(name) != after.get(name)
     ]

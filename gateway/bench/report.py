@@ -107,9 +107,10 @@ def _table(table: Table) -> str:
         + "</tr>"
         for index in range(table.row_count)
     )
+    caption = f"<p>{escape(str(table.caption))}</p>" if table.caption else ""
     return (
         f'<h2>{escape(str(table.title or ""))}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div>{caption}"
     )
 
 

@@ -60,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subject = subjects.add_parser("path", help=help_text, description=help_text)
     bench_path.add_arguments(subject)
     subject.set_defaults(measure=bench_path.measure)
-    help_text = "one TCP stream between two hosts, each behind a gateway, all on this machine"
+    help_text = (
+        "one TCP stream between two hosts, each behind a gateway, all on this machine; sent and received by "
+        "a program of our own, not by iperf3"
+    )
     subject = subjects.add_parser("tcp", help=help_text, description=help_text)
     _add_tcp_arguments(subject)
     subject.set_defaults(measure=_measure_tcp)
@@ -79,6 +82,11 @@ def run(options: argparse.Namespace) -> int:
     check_output(options)
     status: int = options.measure(options)
     return status
+
+
+def _say(line: str) -> None:
+    """Tell on standard error what is being measured."""
+    print(f"measuring {line}", file=sys.stderr, flush=True)
 
 
 def _add_ike_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +127,7 @@ def _measure_ike(options: argparse.Namespace) -> int:
         flood_pps=options.flood,
         flood_s=options.flood_seconds,
     )
-    results = ike.run(wanted, lambda line: print(f"measuring {line}", file=sys.stderr, flush=True))
+    results = ike.run(wanted, _say)
     return deliver(options, ike.report(results))
 
 
@@ -171,11 +179,7 @@ def _add_steering_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _measure_steering(options: argparse.Namespace) -> int:
     effort = steering.Effort(rounds=options.rounds, packets=options.packets)
-    results = steering.run(
-        options.tunnels or steering.TUNNEL_COUNTS,
-        effort,
-        lambda line: print(f"measuring {line}", file=sys.stderr, flush=True),
-    )
+    results = steering.run(options.tunnels or steering.TUNNEL_COUNTS, effort, _say)
     return deliver(options, steering_tables.report(results))
 
 
@@ -200,7 +204,7 @@ def _measure_tcp(options: argparse.Namespace) -> int:
         [way for way in WAYS if not options.way or way.name in options.way],
         rounds=max(1, options.rounds),
         seconds=options.seconds,
-        say=lambda line: print(f"measuring {line}", file=sys.stderr, flush=True),
+        say=_say,
     )
     return deliver(options, tcp_tables.report(results))
 
@@ -215,7 +219,7 @@ def _measure_crypto(options: argparse.Namespace) -> int:
             measure.suite.encryption, measure.suite.integrity, measure.suite.key_bits, measure.crypto
         )
     ]
-    results = engine.run(measures, _effort(options))
+    results = engine.run(measures, _effort(options), _say)
     return deliver(options, engine_tables.crypto_report(results))
 
 
@@ -223,7 +227,7 @@ def _measure_engine(options: argparse.Namespace) -> int:
     library = EngineLibrary()
     suite = _engine_suites(options, (REFERENCE_SUITE,))[-1]
     crypto = _engine_libraries(options, library)[0]
-    results = engine.run(engine_measures(suite, crypto, SIZES, SA_COUNTS), _effort(options))
+    results = engine.run(engine_measures(suite, crypto, SIZES, SA_COUNTS), _effort(options), _say)
     return deliver(options, engine_tables.engine_report(results))
 
 

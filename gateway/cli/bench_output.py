@@ -53,7 +53,7 @@ def deliver(options: argparse.Namespace, report: Report) -> int:
     if options.compare is not None:
         table, differences = compare(report.subject, _read(options.compare), report.json)
         for line in differences:
-            console.print(f"not the same machine: {line}", markup=False)
+            console.print(f"not the same machine or version: {line}", markup=False)
         console.print(table)
     return 0
 

@@ -1,23 +1,23 @@
 """Run `hw/engine/bench` and read what it measured."""
 
 import json
-import os
-import platform
 import subprocess
-from collections.abc import Sequence
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from gateway.bench.engine.plan import CRYPTO, DIRECT, OPEN, SEAL, TURNS, Measure
+from gateway.bench.machine import describe_machine, name_crypto
 from gateway.datapath.engine.core import EngineError, library_path
-from gateway.hardware.cpu import parse_cpu
-from gateway.hardware.readings import read_text
 
 _TIMEOUT_S: Final = 1800.0
 _QUARTERS: Final = 4
+_PROGRESS: Final = "round "
+"""How a line of the program begins that says how far it is; any other is an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,47 +137,74 @@ def bench_path() -> Path:
     return library_path().with_name("bench")
 
 
-def run(measures: Sequence[Measure], effort: Effort) -> Results:
+def run(measures: Sequence[Measure], effort: Effort, say: Callable[[str], None] | None = None) -> Results:
     """Measure everything in turns, in one process.
+
+    Args:
+        measures: What.
+        effort: For how long.
+        say: Told at the beginning of each round: `round 2 of 15`.
 
     Raises:
         EngineError: The program is not there, or fails.
     """
-    program = bench_path()
-    command = [str(program), str(effort.rounds), str(effort.packets), str(effort.burst)]
+    command = [str(bench_path()), str(effort.rounds), str(effort.packets), str(effort.burst)]
     command += [measure.spec for measure in measures]
     if effort.cpu is not None:
         command = ["taskset", "-c", str(effort.cpu), *command]
+    # What it prints goes to a file: a pipe that nobody empties would stop it while we read the other one.
+    with tempfile.TemporaryFile("w+") as printed:
+        _run_program(command, printed, say or (lambda _: None))
+        printed.seek(0)
+        return read_results(printed.read(), measures)
+
+
+def _run_program(command: Sequence[str], printed: IO[str], say: Callable[[str], None]) -> None:
+    """Run it to its end, hearing how far it is; what it prints goes to a file.
+
+    Raises:
+        EngineError: It is not there, fails, or takes too long; the text is what else it said.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.PIPE, text=True)
     except OSError as error:
         raise EngineError(f"cannot run {command[0]}: {error}; `make engine` builds the engine") from error
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(f"{program} did not end within {_TIMEOUT_S:.0f} s") from error
-    if done.returncode != 0:
-        raise EngineError(f"{program} failed: {done.stderr.strip() or f'status {done.returncode}'}")
-    return read_results(done.stdout, measures)
+    is_late = threading.Event()
+
+    def end_it() -> None:
+        is_late.set()
+        process.kill()
+
+    timer = threading.Timer(_TIMEOUT_S, end_it)
+    timer.start()
+    errors = []
+    try:
+        assert process.stderr is not None
+        with process.stderr:
+            for line in process.stderr:
+                if line.startswith(_PROGRESS):
+                    say(line.rstrip())
+                else:
+                    errors.append(line)
+        process.wait()
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+    if is_late.is_set():
+        raise EngineError(f"{bench_path()} did not end within {_TIMEOUT_S:.0f} s")
+    if process.returncode != 0:
+        why = "".join(errors).strip() or f"status {process.returncode}"
+        raise EngineError(f"{bench_path()} failed: {why}")
 
 
 def read_results(text: str, measures: Sequence[Measure]) -> Results:
     """Return what the program printed for these measures."""
     printed = json.loads(text)
     return Results(
-        machine=_machine(printed["ipsec_mb"], printed["openssl"]),
+        machine={**describe_machine(), **name_crypto(printed["ipsec_mb"], printed["openssl"])},
         counter_hz=printed["counter_hz"],
         results=tuple(
             Result(measure=measure, rounds=tuple(printed["cycles"][measure.spec])) for measure in measures
         ),
     )
-
-
-def _machine(ipsec_mb: str, openssl: str) -> dict[str, str]:
-    return {
-        "ipsecgw": version("ipsec-gateway"),
-        "ipsec-mb": ipsec_mb.removeprefix("ipsec-mb "),
-        "openssl": openssl.removeprefix("OpenSSL "),
-        "kernel": platform.release(),
-        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
-        "cpus": str(os.cpu_count()),
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-    }

@@ -25,6 +25,8 @@ LIBIPSEC: Final = "libipsec"
 WIREGUARD: Final = "wireguard-go"
 PEERS: Final = (SECGW, TESTPMD, LIBIPSEC, WIREGUARD)
 """Programs of others that are measured beside, as placements are."""
+ONE_CPU: Final = (RAW, SECGW, TESTPMD)
+"""What has one CPU however many workers the engine has: on veth its generator fills one receive queue."""
 _FIXED_SAS: Final = {FORWARDING: 0, RAW: 0, TESTPMD: 0, LIBIPSEC: 1, WIREGUARD: 1}
 """How many pairs of SAs those have that have no choice."""
 

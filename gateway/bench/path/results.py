@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from statistics import median, quantiles
 from typing import Any, Final
 
-from gateway.bench.path.plan import FORWARDING, PEERS, RAW, Case, Direction, mean_bytes
+from gateway.bench.path.plan import FORWARDING, ONE_CPU, PEERS, RAW, Case, Direction, mean_bytes
 from gateway.ipsec.errors import GatewayError
 
 SCHEMA: Final = "ipsecgw-bench-path/1"
@@ -126,6 +126,15 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One row beside another, or beside crypto alone: the medians of the rounds' ratios."""
+
+    rate: float
+    per_cpu: float
+    """Of packets for each second of CPU time of all CPUs."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Results:
     """One run."""
@@ -141,20 +150,23 @@ class Results:
     rows: list[Row] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def beside_forwarding(self, row: Row) -> float | None:
-        """Return the rate beside that of the same packets without SAs, round by round; `None` without any."""
+    def beside_forwarding(self, row: Row) -> Ratio | None:
+        """Return it beside the same packets without SAs, round by round; `None` without any."""
         return _ratio(row, self._find(row.case, FORWARDING))
 
-    def beside_raw(self, row: Row) -> float | None:
-        """Return it beside frames forwarded by the same I/O method."""
+    def beside_raw(self, row: Row) -> Ratio | None:
+        """Return it beside frames forwarded by the same I/O method on one CPU; `None` for several workers."""
         return _ratio(row, self._find(row.case, RAW, io=row.case.io))
 
-    def beside_crypto(self, row: Row) -> float | None:
-        """Return it beside what the crypto library alone seals on one CPU; `None` where nothing is sealed."""
-        rates = self.crypto_per_s.get(row.case.size, [])
-        pairs = zip(row.overload, rates, strict=False)
-        ratios = [each.delivered_per_s / rate for each, rate in pairs if rate]
-        return median(ratios) if ratios and row.case.sas else None
+    def beside_crypto(self, row: Row) -> Ratio | None:
+        """Return it beside what the crypto library alone seals on one CPU, which that takes all of.
+
+        `None` where nothing is sealed, or by several workers.
+        """
+        if not row.case.sas or row.case.workers > 1:
+            return None
+        alone = self.crypto_per_s.get(row.case.size, [])
+        return _paired(row.overload, [(rate, rate) for rate in alone])
 
     @property
     def peers(self) -> list[str]:
@@ -162,15 +174,26 @@ class Results:
         found = {row.case.placement for row in self.rows}
         return [peer for peer in PEERS if peer in found]
 
-    def beside_peer(self, row: Row, peer: str) -> tuple[float, float] | None:
-        """Return rate, and packets for a second of CPU time, beside a peer's with the same packets."""
-        base = self._find(row.case, peer)
-        rate = _ratio(row, base)
-        per_cpu = _ratio(row, base, per_cpu=True)
-        return None if rate is None or per_cpu is None else (rate, per_cpu)
+    def beside_peer(self, row: Row, peer: str) -> Ratio | None:
+        """Return it beside a peer's with the same packets; `None` for several workers beside a peer's one."""
+        return _ratio(row, self._find(row.case, peer))
+
+    @property
+    def unpaired(self) -> list[str]:
+        """Return what rows of several workers are not compared with: what was measured on one CPU."""
+        if all(row.case.workers == 1 for row in self.rows):
+            return []
+        found = {row.case.placement for row in self.rows}
+        crypto = ["crypto alone"] if self.crypto_per_s else []
+        return [*(name for name in ONE_CPU if name in found), *crypto]
 
     def _find(self, case: Case, placement: str, io: str = "") -> Row | None:
-        """Return the row of the same packets by something else; with as many SAs, where there is a choice."""
+        """Return the row of the same packets by something else; with as many SAs, where there is a choice.
+
+        `None` where that has one CPU and this has several workers.
+        """
+        if case.workers > 1 and placement in ONE_CPU:
+            return None
         wanted = (placement, io, case.direction, case.size, case.flows)
         found = [
             row
@@ -184,16 +207,22 @@ class Results:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, default=lambda item: item.value)
 
 
-def _ratio(row: Row, base: Row | None, *, per_cpu: bool = False) -> float | None:
-    """Return one row beside another, the median of the rounds' ratios; `None` where there is none."""
+def _ratio(row: Row, base: Row | None) -> Ratio | None:
+    """Return one row beside another; `None` where there is none."""
     if base is None or base is row:
         return None
-    rates = [
-        [each.packets_per_cpu_s if per_cpu else each.delivered_per_s for each in side.overload]
-        for side in (row, base)
-    ]
-    ratios = [ours / theirs for ours, theirs in zip(*rates, strict=False) if theirs]
-    return median(ratios) if ratios else None
+    return _paired(row.overload, [(each.delivered_per_s, each.packets_per_cpu_s) for each in base.overload])
+
+
+def _paired(ours: Sequence[Measured], theirs: Sequence[tuple[float, float]]) -> Ratio | None:
+    """Return our rounds beside theirs: rates, and packets for each second of CPU time."""
+    pairs = [(our, rate, cpu) for our, (rate, cpu) in zip(ours, theirs, strict=False) if rate and cpu]
+    if not pairs:
+        return None
+    return Ratio(
+        median(our.delivered_per_s / rate for our, rate, _ in pairs),
+        median(our.packets_per_cpu_s / cpu for our, _, cpu in pairs),
+    )
 
 
 def read_results(text: str) -> Results:

@@ -1,13 +1,10 @@
 """Measure the cases of a plan, each once a round, so that what disturbs the machine disturbs all alike."""
 
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -17,15 +14,15 @@ from gateway.bench.cpu import CpuReading, CpuUse, cpu_between, read_cpu
 from gateway.bench.engine.plan import SUITES, crypto_measures
 from gateway.bench.engine.run import Effort
 from gateway.bench.engine.run import run as measure_crypto
+from gateway.bench.machine import describe_machine
 from gateway.bench.path.bed import Bed, gateway_cpus
 from gateway.bench.path.carriers import Carrier, carrying
 from gateway.bench.path.devices import counted_between, read_counters
 from gateway.bench.path.gateway import NotPlaced
 from gateway.bench.path.plan import Case, Direction, Setup, Wanted, sizes_bytes
 from gateway.bench.path.results import LeftOut, Measured, Results, Row
+from gateway.bench.path.versions import measured_versions
 from gateway.datapath.engine.core import Crypto, EngineError
-from gateway.hardware.cpu import parse_cpu
-from gateway.hardware.readings import read_text
 from gateway.hardware.setting import find_setting
 from gateway.ipsec.errors import GatewayError
 from gateway.ipsec.placement import Engine
@@ -68,7 +65,7 @@ def run(bed: Bed, wanted: Wanted, say: Progress) -> Results:
         GatewayError: The generator or a namespace failed. What a placement cannot do is in the results.
     """
     results = Results(
-        machine=describe_machine(),
+        machine={**describe_machine(), "setting": find_setting().name},
         interfaces=bed.what,
         why_no_speed=why_no_speed(bed),
         seconds=wanted.seconds,
@@ -96,6 +93,7 @@ def run(bed: Bed, wanted: Wanted, say: Progress) -> Results:
                     say(f"{setup.placement} {setup.io} is left out: {error}")
     results.left_out = [*left_out.values(), *bench.silent()]
     results.rows = bench.rows()
+    results.machine |= measured_versions(row.case.placement for row in results.rows)
     return results
 
 
@@ -104,18 +102,6 @@ def why_no_speed(bed: Bed) -> str:
     reasons = [find_setting().why_no_speed]
     reasons += [_PLAYED.get(driver, "") for driver in {bed.lan.driver, bed.outer.driver}]
     return "; ".join(sorted(filter(None, reasons)))
-
-
-def describe_machine() -> dict[str, str]:
-    """Return what the figures depend on."""
-    return {
-        "ipsecgw": version("ipsec-gateway"),
-        "kernel": platform.release(),
-        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
-        "cpus": str(os.cpu_count()),
-        "setting": find_setting().name,
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-    }
 
 
 def _say_round(say: Progress, number: int, line: str) -> None:

@@ -5,17 +5,23 @@ from collections.abc import Callable
 from rich.table import Table
 
 from gateway.bench.path.plan import IMIX
-from gateway.bench.path.results import LeftOut, Results, Row, Spread
+from gateway.bench.path.results import LeftOut, Ratio, Results, Row, Spread
 from gateway.bench.report import Bar, Chart, Report
+from gateway.ipsec.drop_reason import DropReason
 
 _NOTES = (
     "packets/s: what came through while the generator sent all it can; median and quartiles of rounds",
     "packets per CPU s: for a second of CPU time of all CPUs, the generator's included, other programs' not",
     "÷: the rate beside that of the same packets in the same round: forwarded by the kernel without an SA",
-    "(fwd), as frames by the same I/O method (raw), sealed by the library alone (crypto), or by a peer, with",
-    "packets for a second of CPU time in brackets",
+    "(fwd), as frames by the same I/O method (raw), sealed by the library alone on one CPU (crypto), or by a",
+    "peer; in brackets the same ratio of packets for a second of CPU time of all CPUs",
     "latency and its loss: at half that rate, from the sender's system call to the generator's kernel",
 )
+_OVERLOAD = (
+    f"{DropReason.NO_ENGINE.value}: the engine ran, but its AF_XDP ring, or its socket, was full: more was "
+    "sent than it carries. That is overload, a part of loss, and no engine that was down."
+)
+"""What that drop reason means here, where SAs were read back from the engine before and after."""
 _LONG = ("I/O", "counted")
 """Columns that may take several lines."""
 _PERCENTILES = ("p50", "p99", "max")
@@ -72,17 +78,21 @@ def _rates(results: Results) -> Table:
 
 def _ratios(results: Results) -> Table:
     table = _table(
-        "Beside others", ("row",), ("÷ fwd", "÷ raw", "÷ crypto", *(f"÷ {p}" for p in results.peers))
+        "Beside others: rates, and in brackets packets for each second of CPU time of all CPUs",
+        ("row",),
+        ("÷ fwd", "÷ raw", "÷ crypto", *(f"÷ {peer}" for peer in results.peers)),
     )
+    if unpaired := results.unpaired:
+        table.caption = f"Rows of several workers have no ratio to what has one CPU: {', '.join(unpaired)}."
     for row in results.rows:
-        plain = (results.beside_forwarding(row), results.beside_raw(row), results.beside_crypto(row))
-        peers = [results.beside_peer(row, peer) for peer in results.peers]
-        if any(ratio is not None for ratio in (*plain, *peers)):
-            table.add_row(
-                _label(row),
-                *("" if ratio is None else _quotient(ratio) for ratio in plain),
-                *("" if pair is None else f"{pair[0]:.2f} ({pair[1]:.2f})" for pair in peers),
-            )
+        ratios = (
+            results.beside_forwarding(row),
+            results.beside_raw(row),
+            results.beside_crypto(row),
+            *(results.beside_peer(row, peer) for peer in results.peers),
+        )
+        if any(ratio is not None for ratio in ratios):
+            table.add_row(_label(row), *map(_in_brackets, ratios))
     return table
 
 
@@ -126,6 +136,8 @@ def _loads(results: Results) -> Table:
 def _counters(results: Results) -> Table:
     title = "How packets come in and go out, what interfaces counted, what the gateway dropped, in all rounds"
     table = _table(title, ("row", "I/O", "counted", "dropped"), ())
+    if any(DropReason.NO_ENGINE.value in row.drops for row in results.rows):
+        table.caption = _OVERLOAD
     for row in results.rows:
         table.add_row(_label(row), row.io, _in_words(row.counters), _in_words(row.drops))
     return table
@@ -155,7 +167,7 @@ def _bars(rows: list[Row], figure: Callable[[Row], Spread]) -> list[Bar]:
 
 
 def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     for name in words:
         table.add_column(name, no_wrap=name not in _LONG)
     for name in numbers:
@@ -172,6 +184,10 @@ def _amounts(row: Row) -> str:
     sas = f", {row.case.sas:,} SAs" if row.case.sas > 1 else ""
     flows = f", {row.case.flows:,} flows" if row.case.flows > 1 else ""
     return f"{sas}{flows}"
+
+
+def _in_brackets(ratio: Ratio | None) -> str:
+    return "" if ratio is None else f"{_quotient(ratio.rate)} ({_quotient(ratio.per_cpu)})"
 
 
 def _quotient(value: float) -> str:

@@ -9,23 +9,20 @@ much CPU time a gigabit took.
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from gateway.bench.cpu import cpu_between, read_cpu
+from gateway.bench.machine import crypto_versions, describe_machine
 from gateway.bench.tcp.pair import NoGateway, Pair, Way, running_pair
 from gateway.bench.topology import SiteToSite, TopologyError, site_to_site
-from gateway.hardware.cpu import parse_cpu
-from gateway.hardware.readings import read_text
 
 _SETTLE_S: Final = 30.0
 _END_S: Final = 30.0
@@ -110,7 +107,9 @@ def run(ways: Sequence[Way], *, rounds: int, seconds: float, say: Callable[[str]
                 except NoGateway as error:
                     row.left_out = str(error)
                     say(f"{way.name} is left out: {error}")
-    return Results(machine=_machine(), seconds=seconds, rows=tuple(rows.values()))
+    return Results(
+        machine={**describe_machine(), **crypto_versions()}, seconds=seconds, rows=tuple(rows.values())
+    )
 
 
 def _stream(sites: SiteToSite, pair: Pair, seconds: float) -> Measured:
@@ -151,13 +150,3 @@ def _wait_for_ping(sites: SiteToSite) -> None:
     while sites.a.host.run("ping", "-c1", "-W1", sites.b.host_address, check=False).returncode != 0:
         if time.monotonic() > deadline:
             raise TopologyError("the hosts do not reach each other")
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "ipsecgw": version("ipsec-gateway"),
-        "kernel": platform.release(),
-        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
-        "cpus": str(os.cpu_count()),
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-    }

@@ -28,6 +28,7 @@ def report(results: Results) -> Report:
         charts=(Chart("Gigabits a second: more is better", "Gb/s", bars),),
         notes=(
             "medians of the rounds; CPU time of hosts and gateways together, on all CPUs",
+            "the stream: one connection, zeros, 1 MiB a call, by a program of our own in place of iperf3",
             *(f"{row.way}: {row.words}" for row in measured),
         ),
         left_out=tuple(f"{row.way}: {row.left_out}" for row in results.rows if row.left_out),

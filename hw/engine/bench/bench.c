@@ -17,7 +17,8 @@
  * disturbs the machine disturbs all alike. What is timed is the call for a burst; refilling buffers
  * is not. A round's figure is that of its median burst: a burst in which the kernel took the CPU
  * away counts as one slow burst, whatever its length. Output, one JSON object: the frequency of the
- * time stamp counter, and of each SPEC the cycles of that counter per packet, by round.
+ * time stamp counter, and of each SPEC the cycles of that counter per packet, by round. Standard
+ * error has a line at the beginning of each round: `round 2 of 15`.
  * gateway/bench/engine makes the specs and reads the results.
  */
 #include <stdio.h>
@@ -452,9 +453,11 @@ int main(int argc, char **argv)
 			fail("not a spec", i);
 		set_up(spec);
 	}
-	for (unsigned long round = 0; round < rounds; round++)
+	for (unsigned long round = 0; round < rounds; round++) {
+		fprintf(stderr, "round %lu of %lu\n", round + 1, rounds);
 		for (int i = 0; i < count; i++)
 			specs[i].cycles[round] = measure(&specs[i], find_measure(specs[i].what));
+	}
 	print(specs, count, argv + 4);
 	for (int i = 0; i < count; i++) {
 		gw_worker_free(specs[i].worker);

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from gateway.bench.compare import compare
+from gateway.bench.engine import run as engine_run
 from gateway.bench.engine.plan import (
     DIRECT,
     FETCH,
@@ -122,6 +123,54 @@ def test_two_runs_are_compared_measure_by_measure() -> None:
     assert list(table.columns[0].cells) == [f"{GCM.name} by ipsecmb, seal, 64 bytes, 1 SAs"]
     assert list(table.columns[4].cells) == ["0.800"]
     assert differences == []
+
+
+def program(folder: Path, script: str) -> None:
+    """Put a script where the program would be."""
+    path = folder / "bench"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+EFFORT = Effort(rounds=2, packets=64, burst=64, cpu=None)
+SEAL_64 = Measure(SEAL, GCM, Crypto.OPENSSL, 64)
+
+
+def test_each_round_is_told_when_it_begins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IPSECGW_ENGINE", str(tmp_path / "libgw_engine.so"))
+    printed = json.dumps(
+        {"counter_hz": 2e9, "ipsec_mb": "", "openssl": "OpenSSL 3.0.19", "cycles": {SEAL_64.spec: [1, 2]}}
+    )
+    # More than a pipe holds is printed before the second round is told.
+    padding = "printf '%70000s' ''"
+    program(
+        tmp_path, f"echo round 1 of 2 >&2; {padding}; echo round 2 of 2 >&2; echo noise >&2; echo '{printed}'"
+    )
+    said: list[str] = []
+
+    results = run([SEAL_64], EFFORT, said.append)
+
+    assert said == ["round 1 of 2", "round 2 of 2"]
+    assert results.results[0].rounds == (1, 2)
+
+
+def test_what_the_program_says_when_it_fails_is_the_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IPSECGW_ENGINE", str(tmp_path / "libgw_engine.so"))
+    program(tmp_path, "echo round 1 of 2 >&2; echo 'bench: not sealed (7)' >&2; exit 1")
+
+    with pytest.raises(EngineError, match=r"/bench failed: bench: not sealed \(7\)$"):
+        run([SEAL_64], EFFORT)
+
+
+def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IPSECGW_ENGINE", str(tmp_path / "libgw_engine.so"))
+    monkeypatch.setattr(engine_run, "_TIMEOUT_S", 0.01)
+    program(tmp_path, "exec sleep 600")
+
+    with pytest.raises(EngineError, match="did not end within"):
+        run([SEAL_64], EFFORT)
 
 
 def test_a_machine_without_the_engine_is_told_how_to_build_it(

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from gateway.api.generator import Traffic
 from gateway.bench.compare import CompareError, compare
-from gateway.bench.path import dpdk
+from gateway.bench.path import dpdk, versions
 from gateway.bench.path.dpdk import secgw_config, secgw_path
 from gateway.bench.path.gateway import NotPlaced, new_tunnel
 from gateway.bench.path.plan import (
@@ -23,6 +23,8 @@ from gateway.bench.path.plan import (
     RAW,
     RAW_IO,
     SECGW,
+    TESTPMD,
+    WIREGUARD,
     Case,
     Direction,
     Setup,
@@ -30,10 +32,18 @@ from gateway.bench.path.plan import (
     mean_bytes,
     sizes_bytes,
 )
-from gateway.bench.path.results import LeftOut, Measured, Results, ResultsError, Row, read_results
+from gateway.bench.path.results import LeftOut, Measured, Ratio, Results, ResultsError, Row, read_results
 from gateway.bench.path.tables import report
+from gateway.bench.path.versions import measured_versions
 
-RATE = {"software": 10_000.0, FORWARDING: 100_000.0, RAW: 80_000.0, "engine": 60_000.0, SECGW: 30_000.0}
+RATE = {
+    "software": 10_000.0,
+    FORWARDING: 100_000.0,
+    RAW: 80_000.0,
+    "engine": 60_000.0,
+    SECGW: 30_000.0,
+    WIREGUARD: 5_000.0,
+}
 
 
 def measured(rate: float, **changes: Any) -> Measured:
@@ -54,7 +64,9 @@ def measured(rate: float, **changes: Any) -> Measured:
     return Measured(**{**values, **changes})
 
 
-def row(placement: str = "software", direction: Direction = Direction.OUT, io: str = "") -> Row:
+def row(
+    placement: str = "software", direction: Direction = Direction.OUT, io: str = "", workers: int = 1
+) -> Row:
     rates = [RATE[placement] * factor for factor in (0.9, 1.0, 1.2)]
     return Row(
         case=Case(
@@ -64,6 +76,7 @@ def row(placement: str = "software", direction: Direction = Direction.OUT, io: s
             sas=int(placement not in (FORWARDING, RAW)),
             flows=4,
             io=io,
+            workers=workers,
         ),
         placement_found=placement,
         io="kernel forwarding",
@@ -72,6 +85,15 @@ def row(placement: str = "software", direction: Direction = Direction.OUT, io: s
         counters={"lan.rx.packets": 1234},
         drops={"replay": 3},
     )
+
+
+def busy(found: Row, busy_cpu_s: float) -> Row:
+    """Return the same rates for so much CPU time a second."""
+    return replace(found, overload=tuple(replace(each, busy_cpu_s=busy_cpu_s) for each in found.overload))
+
+
+def about(rate: float, per_cpu: float) -> Ratio:
+    return Ratio(pytest.approx(rate), pytest.approx(per_cpu))
 
 
 def results(**changes: Any) -> Results:
@@ -158,31 +180,32 @@ def test_figures_of_a_row_are_those_of_its_median_round() -> None:
 
 
 def test_a_row_is_compared_with_the_same_packets_forwarded() -> None:
-    run = results(rows=[row(FORWARDING), row(), row(direction=Direction.IN)])
+    run = results(rows=[row(FORWARDING), busy(row(), 1.0), row(direction=Direction.IN)])
 
-    assert run.beside_forwarding(run.rows[1]) == pytest.approx(0.1)
+    assert run.beside_forwarding(run.rows[1]) == about(0.1, 0.05)
+    assert "0.10 (0.05)" in shown(run)
     assert run.beside_forwarding(run.rows[0]) is None
     assert run.beside_forwarding(run.rows[2]) is None, "there is no forwarding in that direction"
 
 
 def test_a_row_is_compared_with_raw_frames_by_the_same_method_only() -> None:
-    rows = [row(RAW, io="live"), row("engine", io="live"), row("engine", io="af_xdp")]
+    rows = [busy(row(RAW, io="live"), 2.0), row("engine", io="live"), row("engine", io="af_xdp")]
     run = results(rows=rows)
 
-    assert run.beside_raw(rows[1]) == pytest.approx(0.75)
+    assert run.beside_raw(rows[1]) == about(0.75, 3.0)
+    assert "0.75 (3.00)" in shown(run)
     assert run.beside_raw(rows[2]) is None
     assert run.beside_raw(rows[0]) is None
 
 
 def test_a_row_is_compared_with_peers_by_rate_and_by_cpu_time() -> None:
-    theirs = row(SECGW)
-    idle = replace(theirs, overload=tuple(replace(each, busy_cpu_s=1.5) for each in theirs.overload))
-    run = results(rows=[row("engine", io="live"), idle])
+    theirs = busy(row(SECGW), 1.5)
+    run = results(rows=[row("engine", io="live"), theirs])
 
     assert run.peers == [SECGW]
-    assert run.beside_peer(run.rows[0], SECGW) == (pytest.approx(2.0), pytest.approx(6.0))
+    assert run.beside_peer(run.rows[0], SECGW) == about(2.0, 6.0)
     assert run.beside_peer(run.rows[0], LIBIPSEC) is None
-    assert run.beside_peer(idle, SECGW) is None
+    assert run.beside_peer(theirs, SECGW) is None
     assert "2.00 (6.00)" in shown(run)
 
 
@@ -190,8 +213,49 @@ def test_a_row_with_sas_is_compared_with_the_crypto_library_round_by_round() -> 
     rows = [row("engine", io="live"), row(RAW, io="live")]
     run = results(rows=rows, crypto_per_s={"1420": [540_000.0, 600_000.0, 720_000.0]})
 
-    assert run.beside_crypto(rows[0]) == pytest.approx(0.1)
+    # The library takes all of one CPU; the row half of one.
+    assert run.beside_crypto(rows[0]) == about(0.1, 0.2)
     assert run.beside_crypto(rows[1]) is None
+
+
+def test_a_row_without_cpu_time_has_no_ratio_that_would_hide_it() -> None:
+    rows = [row("engine", io="live"), busy(row(SECGW), 0.0)]
+
+    assert results(rows=rows).beside_peer(rows[0], SECGW) is None
+
+
+def test_several_workers_are_not_compared_with_what_has_one_cpu() -> None:
+    one, two = row("engine", io="live"), row("engine", io="live", workers=2)
+    bases = [row(FORWARDING), row(RAW, io="live"), row(SECGW), row(WIREGUARD)]
+    run = results(rows=[one, two, *bases], crypto_per_s={"1420": [540_000.0, 600_000.0, 720_000.0]})
+
+    def ratios(of: Row) -> list[bool]:
+        found = (run.beside_forwarding(of), run.beside_raw(of), run.beside_crypto(of))
+        return [ratio is not None for ratio in (*found, *(run.beside_peer(of, each) for each in run.peers))]
+
+    assert run.peers == [SECGW, WIREGUARD]
+    assert ratios(one) == [True, True, True, True, True]
+    # The kernel, and programs with threads of their own, have every CPU.
+    assert ratios(two) == [True, False, False, False, True]
+
+
+def test_what_several_workers_are_not_compared_with_is_said_beside_the_table() -> None:
+    rows = [row("engine", io="live"), row(RAW, io="live"), row(SECGW), row(FORWARDING)]
+    words = "Rows of several workers have no ratio to what has one CPU"
+    run = results(rows=[*rows, row("engine", io="live", workers=2)], crypto_per_s={"1420": [1.0]})
+
+    assert f"{words}: raw, ipsec-secgw, crypto alone." in shown(run)
+    assert f"<p>{words}: raw, ipsec-secgw, crypto alone.</p>" in report(run).to_html()
+    assert words not in shown(results(rows=rows))
+
+
+def test_a_full_ring_of_the_engine_is_told_from_an_engine_that_is_down() -> None:
+    overloaded = replace(row("engine", io="live"), drops={"no_engine": 1234})
+    run = results(rows=[overloaded])
+
+    assert "no_engine: the engine ran, but its AF_XDP ring, or its socket, was full" in shown(run)
+    assert "no_engine: the engine ran" in report(run).to_html()
+    assert "no_engine" not in shown(results())
 
 
 def test_gateway_time_of_a_packet_is_that_of_its_own_processes() -> None:
@@ -210,6 +274,31 @@ def test_charts_are_one_pair_for_each_kind_of_packets() -> None:
         ("in, 1420 bytes", 1),
     ]
     assert charts[0].bars[0].label == "engine by live, 4 flows"
+
+
+def test_versions_are_those_of_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "ask_version", lambda questions: f"by {questions[0][0]}")
+    monkeypatch.setitem(versions._LIBRARIES, "engine", lambda: {"ipsec-mb": "1.3.0", "openssl": "3.0.19"})
+
+    assert measured_versions([FORWARDING, RAW, "kernel"]) == {}
+    assert measured_versions(["engine", SECGW, TESTPMD, LIBIPSEC, WIREGUARD, "engine"]) == {
+        "ipsec-mb": "1.3.0",
+        "openssl": "3.0.19",
+        "DPDK": "by dpkg-query",
+        "strongSwan": "by dpkg-query",
+        "wireguard-go": "by wireguard-go",
+    }
+    assert list(measured_versions(["software"])) == ["cryptography"]
+
+
+def test_another_version_is_told_when_runs_are_compared() -> None:
+    old, new = (results(machine={"DPDK": number, "load": number}) for number in ("22.11.10", "22.11.11"))
+
+    _, differences = compare("path", old.to_json(), new.to_json())
+
+    assert differences == ["DPDK was 22.11.10 and is 22.11.11"]
+    _, differences = compare("path", results(machine={}).to_json(), new.to_json())
+    assert differences == ["DPDK was not told and is 22.11.11"]
 
 
 def test_secgw_gets_the_keys_and_networks_of_each_pair() -> None:

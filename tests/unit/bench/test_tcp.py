@@ -31,6 +31,7 @@ def test_the_report_has_medians_and_what_was_left_out() -> None:
     ]
     assert found.left_out == ("software: no privileges",)
     assert "engine: by raw sockets" in found.notes
+    assert any("a program of our own in place of iperf3" in note for note in found.notes)
     assert len(json.loads(found.json)["rows"][0]["rounds"]) == 3
 
 
