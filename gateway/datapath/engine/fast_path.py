@@ -23,6 +23,7 @@ from gateway.datapath.engine.espd import Espd, batches
 from gateway.datapath.engine.interfaces import Interfaces
 from gateway.datapath.engine.xdp_steering import Side, SteeredInterface, XdpSteering
 from gateway.hardware.nic_netlink import Channels, ask_channels
+from gateway.hardware.readings import Refused
 from gateway.host.bpf.abi import InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
 from gateway.host.bpf.live import LiveFrames, load_live_frames
@@ -402,11 +403,25 @@ def _attachment(
     """Return what steers an interface, and counts its receive queues, in the thread of the network."""
 
     def attach(_: IPRoute) -> tuple[SteeredInterface, int]:
-        channels = ask_channels(link.index)
-        queues = max(1, channels.receive) if isinstance(channels, Channels) else 1
+        queues = receive_queues(link.name, ask_channels(link.index))
         return steering.attach(link.name, side), queues
 
     return attach
+
+
+def receive_queues(interface: str, channels: Channels | Refused) -> int:
+    """Return how many receive queues an interface has; those of a driver that does not say are one.
+
+    Raises:
+        BpfError: More than espd has workers for: packets of the others would reach none.
+    """
+    queues = max(1, channels.receive) if isinstance(channels, Channels) else 1
+    if queues > p.MAX_WORKERS:
+        raise BpfError(
+            f"{interface} has {queues} receive queues, and the engine serves {p.MAX_WORKERS}: have fewer, "
+            f"by `ethtool -L {interface} combined {p.MAX_WORKERS}`"
+        )
+    return queues
 
 
 def _close_all(live: Iterable[LiveFrames]) -> None:
