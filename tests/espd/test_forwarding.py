@@ -4,7 +4,7 @@ lan1 (the test: a host) ═══ lan0 ── AF_PACKET ── espd ── AF_PA
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -60,22 +60,28 @@ def open_lan(client: Client, *, queues: int = 1) -> None:
     for device in ("lan0", "lan1"):
         ip("link", "set", device, "addrgenmode", "none")
         ip("link", "set", device, "up")
+    client.set_device(lan_device(queues=queues))
+    for version, prefix in ((4, "10.1.0.0/16"), (6, "fd00:1::/64")):
+        client.set_route(prefix, p.RouteKind.FORWARD, device=LAN)
+        client.set_neighbour(LAN, INNER[version][0], neighbour("lan1"))
+
+
+def lan_device(addresses: Mapping[int, str] = ROUTER, *, mtu: int = 1500, queues: int = 1) -> p.Device:
+    """Return the wire to the host, as a device; by IP version, what addresses espd has there."""
     message = p.Device(
         device=LAN,
         ifindex=socket.if_nametoindex("lan0"),
         name=b"lan0",
         flags=p.DeviceFlag.CLEAR,
-        mtu=1500,
+        mtu=mtu,
         queues=queues,
     )
     message.mac[:] = neighbour("lan0")
     message.receive_methods[0] = message.send_methods[0] = p.IoKind.PACKET
-    message.address4[:] = ip_address(ROUTER[4]).packed
-    message.address6[:] = ip_address(ROUTER[6]).packed
-    client.set_device(message)
-    for version, prefix in ((4, "10.1.0.0/16"), (6, "fd00:1::/64")):
-        client.set_route(prefix, p.RouteKind.FORWARD, device=LAN)
-        client.set_neighbour(LAN, INNER[version][0], neighbour("lan1"))
+    for version, field in ((4, message.address4), (6, message.address6)):
+        if version in addresses:
+            field[:] = ip_address(addresses[version]).packed
+    return message
 
 
 @contextmanager

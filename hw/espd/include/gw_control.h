@@ -201,7 +201,9 @@ enum gw_device_flag {
 };
 #define GW_DEVICE_FLAGS 0x1ff
 
-/* Open a device, or open it anew with other methods. Queue q belongs to worker q modulo workers. */
+/* Open a device, or open it anew with other methods. One that is open as it is asked for stays so, and
+ * no packet is lost: of mtu, mac and addresses it has the new ones. Queue q belongs to worker q modulo
+ * workers. */
 struct gw_control_device {
 	struct gw_control_header header;
 	uint32_t device;  /* 1 to GW_MAX_DEVICES, as the agent chose */

@@ -90,12 +90,36 @@ static int open_device(struct gw_daemon *daemon, const struct gw_control_device 
 	return 0;
 }
 
-/* Whether the agent asks for what is there: a TUN device opened anew would lose its routes. */
+/* A device without what may change while it is open. */
+static struct gw_control_device as_opened(const struct gw_control_device *device)
+{
+	struct gw_control_device opened = *device;
+
+	memset(&opened.header, 0, sizeof(opened.header));
+	opened.mtu = 0;
+	memset(opened.mac, 0, sizeof(opened.mac));
+	memset(opened.address4, 0, sizeof(opened.address4));
+	memset(opened.address6, 0, sizeof(opened.address6));
+	return opened;
+}
+
+/* Whether the agent asks for what is open: sockets opened anew would lose packets, and a TUN device
+ * its routes. */
 static bool is_same_device(const struct gw_control_device *a, const struct gw_control_device *b)
 {
-	const size_t head = sizeof(a->header);
+	struct gw_control_device one = as_opened(a), other = as_opened(b);
 
-	return memcmp((const char *)a + head, (const char *)b + head, sizeof(*a) - head) == 0;
+	return memcmp(&one, &other, sizeof(one)) == 0;
+}
+
+/* Note in the ports of a device what may have changed. */
+static void use_new(struct gw_thread *thread, void *argument)
+{
+	const struct gw_control_device *device = argument;
+
+	for (uint32_t i = 0; i < thread->port_count; i++)
+		if (thread->ports[i]->device.device == device->device)
+			thread->ports[i]->device = *device;
 }
 
 /* The number of a BPF map, or 0. */
@@ -171,6 +195,9 @@ int gw_device_set(struct gw_control *control, const void *message, union gw_any_
 	if (device->ifindex && device->mtu + FRAME_OVERHEAD > daemon->config.frame_bytes)
 		return gw_refuse(reply, GW_E_INVALID, "the frames are too small for this MTU");
 	if (is_same_device(device, known) && is_same_steering(control, device)) {
+		*known = *device;
+		for (uint32_t i = 0; i < daemon->thread_count; i++)
+			gw_thread_call(daemon->threads[i], use_new, known);
 		gw_thread_call(daemon->threads[0], describe, &first);
 	} else {
 		close_device(daemon, device->device);

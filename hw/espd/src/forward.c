@@ -61,6 +61,30 @@ static struct gw_port *port_to(struct gw_thread *thread, const struct gw_next_ho
 	return port && gw_port_sends_ethernet(port) ? port : NULL;
 }
 
+/* Whether a packet in clear may leave by a port: to the peers only what the SPD lets pass, and from an
+ * interface that is to both sides also what it has no entry for. */
+static bool may_leave(struct gw_thread *thread, const struct gw_port *port,
+		      const struct gw_packet *packet)
+{
+	struct gw_flow flow;
+	uint8_t verdict;
+
+	if (!(port->device.flags & GW_DEVICE_PROTECTED))
+		return true;
+	if (gw_parse_flow(packet->data, packet->length, &flow) != GW_DROP_NONE)
+		return false;
+	verdict = gw_decide(thread, &flow, 0).verdict;
+	return verdict == GW_VERDICT_BYPASS ||
+	       (verdict == GW_VERDICT_NO_ENTRY && port->device.flags & GW_DEVICE_CLEAR);
+}
+
+bool gw_may_leave(struct gw_thread *thread, const struct gw_packet *packet)
+{
+	const struct gw_port *port = port_to(thread, next_hop(thread, packet->data));
+
+	return !port || may_leave(thread, port, packet);
+}
+
 static void send_to(struct gw_thread *thread, struct gw_port *port, const struct gw_next_hop *hop,
 		    struct gw_packet *packet)
 {
@@ -227,7 +251,7 @@ void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t dev
 	if (is_tunnel(thread, &hop) && into_tunnel(thread, packet, hop.device))
 		return;
 	port = port_to(thread, &hop);
-	if (!port) {
+	if (!port || !may_leave(thread, port, packet)) {
 		to_kernel(thread, packet, device);
 		return;
 	}

@@ -17,9 +17,18 @@ void gw_send_protected(struct gw_thread *thread, struct gw_packet *packet);
  * @thread: the caller's.
  * @packet: an IP packet.
  * @device: of the tunnel whose SA opened it: it goes out there, unless the device is GW_DEVICE_ROUTED
- *          and the routes lead to a next hop or another tunnel; 0: where the routes say.
+ *          and the routes lead to a next hop or another tunnel; 0: where the routes say. What may not
+ *          leave in clear there is the kernel's, which leads it into a tunnel or drops it.
  */
 void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t device);
+
+/**
+ * gw_may_leave() - say whether a packet in clear may go where the routes lead: to the kernel, whose guard
+ *                  looks, or to our side; out of an interface to the peers only what the SPD lets pass.
+ * @thread: the caller's.
+ * @packet: an IP packet.
+ */
+bool gw_may_leave(struct gw_thread *thread, const struct gw_packet *packet);
 
 /**
  * gw_send_clear() - send a packet that needs no protection: BYPASS, or an ICMP error of ours.

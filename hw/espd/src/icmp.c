@@ -164,8 +164,12 @@ void gw_icmp_to_our_side(struct gw_thread *thread, const struct gw_packet *packe
 {
 	struct gw_packet message;
 
-	if (make(thread, packet, error, mtu, packet->reserved, &message))
+	if (!make(thread, packet, error, mtu, packet->reserved, &message))
+		return;
+	if (gw_may_leave(thread, &message))
 		gw_send_clear(thread, &message);
+	else
+		gw_thread_forget(thread, &message); /* the sender is not on our side */
 }
 
 void gw_icmp_to_peer(struct gw_thread *thread, const struct gw_packet *packet,
