@@ -13,6 +13,7 @@ from gateway.app.tls_options import add_tls_arguments, tls_files
 from gateway.bench.path.bed import Bed, Cables, named_bed, remote_bed, veth_bed
 from gateway.bench.path.gateway import MAX_SAS
 from gateway.bench.path.plan import (
+    CABLE,
     FORWARDING,
     IMIX,
     IO,
@@ -47,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=PLACEMENTS,
         metavar="ENGINE",
-        help=f"measure SAs on this engine, or {FORWARDING} or {RAW} without any: one of "
-        f"{', '.join(PLACEMENTS)}; repeatable (default: all but xdp)",
+        help=f"measure SAs on this engine, or {FORWARDING} or {RAW} without any, or {CABLE}, the generator "
+        f"without a gateway: one of {', '.join(PLACEMENTS)}; repeatable (default: all but xdp and {CABLE})",
     )
     parser.add_argument(
         "--io",

@@ -66,6 +66,25 @@ def test_software_carries_packets_both_ways_beside_forwarding(tmp_path: Path) ->
     assert "<svg" in page.read_text()
 
 
+def test_the_generator_counts_what_it_sends_itself_where_there_is_no_gateway(tmp_path: Path) -> None:
+    file = tmp_path / "path.json"
+
+    done = run(
+        *("--placement", "cable", "--size", "64", "--rounds", "1", "--seconds", "0.2", "--json", str(file)),
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = read_results(file.read_text()).rows
+    assert [(row.case.who, row.case.direction.value, row.placement_found) for row in rows] == [
+        ("cable", "out", "no gateway"),
+        ("cable", "in", "no gateway"),
+    ]
+    for row in rows:
+        assert row.delivered_per_s.median > 0
+        assert {each.sent_by for each in row.overload} == {"live frames"}
+        assert sum(each.bad_samples for each in (*row.overload, *row.half)) == 0
+
+
 @pytest.fixture
 def espd(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have agents use this checkout's engine."""

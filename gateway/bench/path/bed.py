@@ -40,6 +40,7 @@ _FAR_ADDRESS: Final = "198.51.100.5/30"
 _FAR_HOST: Final = IPv4Address("198.51.100.6")
 _OUTER_ADDRESS: Final = f"{GATEWAY_OUTER}/24"
 _LAN, _OUTER = "lan", "outer"
+_VETH: Final = "veth"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,11 @@ class Bed:
     lan: Device
     outer: Device
     generator: Generator
+
+    @property
+    def is_veth(self) -> bool:
+        """Say whether its interfaces are made of software, as those of other beds are."""
+        return self.lan.driver == self.outer.driver == _VETH
 
     @property
     def what(self) -> str:
@@ -133,8 +139,25 @@ def pair_bed(prefix: str) -> Iterator[tuple[Bed, Namespace]]:
         ports = near.ports()
         _lead(gateway, _LAN, _LAN_HOST, ports[0].mac, LOCAL_NETWORK)
         _lead(far, _LAN, _FAR_HOST, ports[1].mac, REMOTE_NETWORK)
-        devices = [Device(name=name, driver="veth") for name in (_LAN, _OUTER)]
+        devices = [Device(name=name, driver=_VETH) for name in (_LAN, _OUTER)]
         yield Bed(prefix=prefix, gateway=gateway, lan=devices[0], outer=devices[1], generator=near), far
+
+
+@contextmanager
+def cable_bed(prefix: str) -> Iterator[Bed]:
+    """Make a bed without a gateway: the generator's interfaces are the two ends of one veth pair.
+
+        generator: lan ──── outer :generator
+
+    Raises:
+        TopologyError: Not root, or the kernel refuses.
+    """
+    with _namespaces(prefix) as (_, generator):
+        _cable(generator, _LAN, to=generator, far=_OUTER, addresses=())
+        near = _near(generator)
+        near.aim(gateway_lan=_mac(generator, _OUTER), gateway_outer=_mac(generator, _LAN))
+        devices = [Device(name=name, driver=_VETH) for name in (_LAN, _OUTER)]
+        yield Bed(prefix=prefix, gateway=generator, lan=devices[0], outer=devices[1], generator=near)
 
 
 def _cable(

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from gateway.api.generator import Tunnel
-from gateway.bench.path.bed import Bed, gateway_cpus
+from gateway.bench.path.bed import Bed, cable_bed, gateway_cpus
 from gateway.bench.path.dpdk import running_secgw, running_testpmd
 from gateway.bench.path.gateway import NotPlaced, new_tunnel, running_gateway
 from gateway.bench.path.pairs import libipsec_pair, wireguard_pair
 from gateway.bench.path.plan import (
+    CABLE,
     FORWARDING,
     LIBIPSEC,
     RAW,
@@ -107,6 +108,14 @@ def _raw(setup: Setup, bed: Bed, directory: Path, _key_bits: int) -> Iterator[Ca
 
 
 @contextmanager
+def _cable(_setup: Setup, bed: Bed, _directory: Path, _key_bits: int) -> Iterator[Carrier]:
+    if not bed.is_veth:
+        raise NotPlaced("it is a veth pair, and says nothing of a generator on other interfaces")
+    with cable_bed(f"{bed.prefix}-cable") as cable, _generator(cable, None):
+        yield Carrier(bed=cable, where=lambda: ("no gateway", "one veth pair"), is_esp=False)
+
+
+@contextmanager
 def _secgw(setup: Setup, bed: Bed, directory: Path, key_bits: int) -> Iterator[Carrier]:
     tunnel = new_tunnel(setup.sas, key_bits)
     with running_secgw(bed, tunnel, directory) as process, _generator(bed, tunnel):
@@ -151,6 +160,7 @@ def _generator(bed: Bed, tunnel: Tunnel | None) -> Iterator[None]:
 _MAKERS: Final = {
     FORWARDING: _forwarding,
     RAW: _raw,
+    CABLE: _cable,
     SECGW: _secgw,
     TESTPMD: _testpmd,
     LIBIPSEC: _libipsec,

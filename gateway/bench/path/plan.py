@@ -11,7 +11,9 @@ FORWARDING: Final = "forwarding"
 """In place of an engine: the same packets through the same interfaces, without any SA."""
 RAW: Final = "raw"
 """In place of an engine: frames go through untouched, by one of espd's I/O methods."""
-PLACEMENTS: Final = (*(engine.value for engine in Engine), FORWARDING, RAW)
+CABLE: Final = "cable"
+"""In place of a gateway: nothing. What the generator itself can send and count, as plaintext both ways."""
+PLACEMENTS: Final = (*(engine.value for engine in Engine), FORWARDING, RAW, CABLE)
 
 TUN: Final = "tun"
 RAW_IO: Final = ("live", "af_xdp", "af_packet")
@@ -27,7 +29,7 @@ PEERS: Final = (SECGW, TESTPMD, LIBIPSEC, WIREGUARD)
 """Programs of others that are measured beside, as placements are."""
 ONE_CPU: Final = (RAW, SECGW, TESTPMD)
 """What has one CPU however many workers the engine has: on veth its generator fills one receive queue."""
-_FIXED_SAS: Final = {FORWARDING: 0, RAW: 0, TESTPMD: 0, LIBIPSEC: 1, WIREGUARD: 1}
+_FIXED_SAS: Final = {FORWARDING: 0, RAW: 0, CABLE: 0, TESTPMD: 0, LIBIPSEC: 1, WIREGUARD: 1}
 """How many pairs of SAs those have that have no choice."""
 
 IMIX: Final = "imix"

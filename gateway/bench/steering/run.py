@@ -7,22 +7,17 @@ finds it.
 """
 
 import json
-import os
-import platform
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from statistics import median
 from typing import Final
 
+from gateway.bench.machine import describe_machine
 from gateway.bench.steering.frames import IPSEC, UDP, IpAddress, frame
-from gateway.hardware.cpu import parse_cpu
-from gateway.hardware.readings import read_text
 from gateway.host.bpf.abi import SAS, InboundSa, Spi
 from gateway.host.bpf.compiled import read_program
 from gateway.host.bpf.maps import Map
@@ -115,7 +110,7 @@ def run(tunnel_counts: Sequence[int], effort: Effort, say: Callable[[str], None]
     for count in tunnel_counts:
         say(f"{count:,} tunnels")
         rows += _measure(count, effort)
-    return Results(machine=_machine(), rows=tuple(rows))
+    return Results(machine=describe_machine(), rows=tuple(rows))
 
 
 def _measure(tunnels: int, effort: Effort) -> Iterator[Row]:
@@ -213,13 +208,3 @@ def _loaded(tunnels: int) -> Iterator[dict[tuple[str, bool], Program]]:
 def _load(name: str, shared: Mapping[str, Map], *, remembers: bool) -> LoadedObject:
     spec = read_program(name).with_constants({_REMEMBERS: struct.pack("=I", remembers)})
     return load_object(spec, shared=shared)
-
-
-def _machine() -> dict[str, str]:
-    return {
-        "ipsecgw": version("ipsec-gateway"),
-        "kernel": platform.release(),
-        "cpu": parse_cpu(read_text(Path("/proc/cpuinfo")), platform.machine()).model,
-        "cpus": str(os.cpu_count()),
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-    }

@@ -13,9 +13,13 @@ from rich.console import Console
 from gateway.api.generator import Traffic
 from gateway.bench.compare import CompareError, compare
 from gateway.bench.path import dpdk, versions
+from gateway.bench.path.bed import Bed, Device
+from gateway.bench.path.carriers import carrying
 from gateway.bench.path.dpdk import secgw_config, secgw_path
 from gateway.bench.path.gateway import NotPlaced, new_tunnel
+from gateway.bench.path.generator import LocalGenerator
 from gateway.bench.path.plan import (
+    CABLE,
     FORWARDING,
     IMIX,
     IO,
@@ -35,6 +39,7 @@ from gateway.bench.path.plan import (
 from gateway.bench.path.results import LeftOut, Measured, Ratio, Results, ResultsError, Row, read_results
 from gateway.bench.path.tables import report
 from gateway.bench.path.versions import measured_versions
+from gateway.bench.topology import Namespace
 
 RATE = {
     "software": 10_000.0,
@@ -138,6 +143,29 @@ def test_the_engine_is_measured_by_each_method_with_each_number_of_workers_and_s
         *(Setup(placement=RAW, sas=0, io=io) for io in RAW_IO),
         Setup(placement=LIBIPSEC, sas=1),
     ]
+
+
+def test_the_generator_alone_is_measured_once_whatever_the_engine_is_asked_for() -> None:
+    wanted = Wanted(placements=(CABLE,), sas=(1, 100), workers=(1, 2))
+
+    assert wanted.setups() == [Setup(placement=CABLE, sas=0)]
+
+
+def test_the_generator_alone_is_left_out_on_interfaces_that_are_no_veth(tmp_path: Path) -> None:
+    nic = Device(name="ens1", driver="ice")
+    bed = Bed(
+        prefix="gwbn",
+        gateway=Namespace("gwbn-gw"),
+        lan=nic,
+        outer=nic,
+        generator=LocalGenerator(list, lan="a", outer="b"),
+    )
+
+    with (
+        pytest.raises(NotPlaced, match="it is a veth pair"),
+        carrying(Setup(placement=CABLE, sas=0), bed, tmp_path, 256),
+    ):
+        pass
 
 
 def test_the_mix_has_seven_small_four_middle_and_one_large_packet() -> None:
