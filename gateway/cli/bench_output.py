@@ -10,7 +10,7 @@ from rich.console import Console
 from gateway.bench.compare import CompareError, compare
 from gateway.bench.report import Report
 
-_TABLE_COLUMNS: Final = 160
+_TABLE_COLUMNS: Final = 200
 """What the widest table takes."""
 
 

@@ -18,8 +18,9 @@ _NOTES = (
     "latency and its loss: at half that rate, from the sender's system call to the generator's kernel",
 )
 _OVERLOAD = (
-    f"{DropReason.NO_ENGINE.value}: the engine ran, but its AF_XDP ring, or its socket, was full: more was "
-    "sent than it carries. That is overload, a part of loss, and no engine that was down."
+    f"{DropReason.NO_ENGINE.value}: the engine ran, but what leads to its workers was full (an AF_XDP ring, "
+    "a socket, a ring between workers): more was sent than they carry. That is overload, a part of loss, "
+    "and no engine that was down."
 )
 """What that drop reason means here, where SAs were read back from the engine before and after."""
 _LONG = ("I/O", "counted")

@@ -281,7 +281,7 @@ def test_a_full_ring_of_the_engine_is_told_from_an_engine_that_is_down() -> None
     overloaded = replace(row("engine", io="live"), drops={"no_engine": 1234})
     run = results(rows=[overloaded])
 
-    assert "no_engine: the engine ran, but its AF_XDP ring, or its socket, was full" in shown(run)
+    assert "no_engine: the engine ran, but what leads to its workers was full (an AF_XDP ring" in shown(run)
     assert "no_engine: the engine ran" in report(run).to_html()
     assert "no_engine" not in shown(results())
 
