@@ -73,7 +73,7 @@ class Bed:
 
     @property
     def is_veth(self) -> bool:
-        """Say whether its interfaces are made of software, as those of other beds are."""
+        """Say whether both interfaces are veth devices, as those are that beds are made of here."""
         return self.lan.driver == self.outer.driver == _VETH
 
     @property
