@@ -101,6 +101,8 @@ class LocalAddress:
     link: int
     is_global: bool
     """Neither link-local nor of host scope."""
+    is_preferred: bool = True
+    """What is sent may come from it: it is not deprecated, and known to be nobody else's (RFC 4862 §5.4)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,10 +328,12 @@ def _parse_link(message: Any) -> LinkState:
 def _parse_address(message: Any) -> LocalAddress:
     attributes = _attributes(message)
     rt_scope_universe, rt_scope_site = 0, 200
+    dad_failed, deprecated, tentative = 0x08, 0x20, 0x40  # IFA_F_*
     return LocalAddress(
         address=ip_address(attributes.get("IFA_LOCAL") or attributes["IFA_ADDRESS"]),
         link=int(message["index"]),
         is_global=int(message["scope"]) in (rt_scope_universe, rt_scope_site),
+        is_preferred=not int(attributes.get("IFA_FLAGS", 0)) & (dad_failed | deprecated | tentative),
     )
 
 

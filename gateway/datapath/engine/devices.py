@@ -1,14 +1,16 @@
 """The devices that espd has, and how packets come in and go out there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.datapath.engine import protocol as p
 from gateway.datapath.engine.core import put_bytes
+from gateway.datapath.engine.error_sources import Surroundings, error_source
 from gateway.datapath.engine.espd import Espd
 from gateway.datapath.engine.xdp_steering import Side, SteeredInterface
+from gateway.host.network import LocalAddress
 from gateway.host.routing_mirror import MirroredLink
 from gateway.observe.logs import get_logger
 
@@ -65,6 +67,15 @@ class Opened:
         return f"{self.name} {said}" + (f" ({self.why})" if self.why else "")
 
 
+class _Told(NamedTuple):
+    """What espd was told of a device."""
+
+    message: p.Device
+    descriptors: Sequence[int]
+    link: int
+    """Its index; 0: it has none."""
+
+
 class Devices:
     """The devices of one espd.
 
@@ -77,6 +88,8 @@ class Devices:
         self._espd = espd
         self._sending = _SENDING[sending]
         self._opened: dict[int, Opened] = {}
+        self._told: dict[int, _Told] = {}
+        self._addresses: Sequence[LocalAddress] = ()
         self._tunnels: set[int] = set()
         """Those of route-based tunnels."""
 
@@ -99,6 +112,7 @@ class Devices:
             EngineError: espd refused.
         """
         self._opened.clear()
+        self._told.clear()
         self._tunnels.clear()
         link = await self._open(
             "tunnel device",
@@ -177,12 +191,14 @@ class Devices:
             EngineError: espd is gone.
         """
         self._opened.pop(number, None)
+        self._told.pop(number, None)
         self._tunnels.discard(number)
         with suppress(p.EspdRefused):
             await self._espd.do(p.MessageType.DEVICE_REMOVE, p.DeviceName(device=number))
 
     def note_kernel(self, number: int, name: str, why: str) -> None:
         """Note that an interface is left to the kernel."""
+        self._told.pop(number, None)
         self._opened[number] = Opened(name=name, receives=None, sends=None, why=why)
 
     async def _open(
@@ -196,7 +212,9 @@ class Devices:
         number = message.device
         message.receive_methods[: len(receiving)] = receiving
         message.send_methods[: len(sending)] = sending
-        said = await self._espd.ask(p.MessageType.DEVICE_SET, message, p.DeviceReply, descriptors=descriptors)
+        self._put_sources(message, message.ifindex)
+        said = await self._set(message, descriptors)
+        self._told[number] = _Told(message, descriptors, int(said.ifindex))
         self._opened[number] = Opened(
             name=name,
             receives=_kind(said.receive_method),
@@ -204,6 +222,62 @@ class Devices:
             why=p.words_of(said.reply),
         )
         return int(said.ifindex)
+
+    async def _set(self, message: p.Device, descriptors: Sequence[int]) -> p.DeviceReply:
+        """Ask for a device; the message stays as it is."""
+        asked = p.Device.from_buffer_copy(message)
+        return await self._espd.ask(p.MessageType.DEVICE_SET, asked, p.DeviceReply, descriptors=descriptors)
+
+    # --- what changes while they are open -----------------------------------------------------------
+
+    def use_addresses(self, addresses: Iterable[LocalAddress]) -> None:
+        """Have what is opened from now on send ICMP errors from these addresses of this machine."""
+        self._addresses = tuple(addresses)
+
+    async def follow_network(
+        self, addresses: Iterable[LocalAddress], links: Iterable[MirroredLink] = ()
+    ) -> None:
+        """Tell espd what has changed of its devices; they stay open, and no packet is lost.
+
+        Args:
+            addresses: All of this machine, from which ICMP errors are sent.
+            links: With the MTU and the address that each has now; of others they stay as they were.
+
+        Raises:
+            EngineError: espd is gone.
+        """
+        self.use_addresses(addresses)
+        known = {link.index: link for link in links}
+        for number, told in tuple(self._told.items()):
+            message = p.Device.from_buffer_copy(told.message)
+            link = known.get(told.message.ifindex)
+            if link is not None:
+                message.mtu = link.mtu_bytes
+                put_bytes(message.mac, link.mac)
+            self._put_sources(message, told.link)
+            if bytes(message) == bytes(told.message):
+                continue
+            self._told[number] = told._replace(message=message)
+            try:
+                await self._set(message, told.descriptors)
+            except p.EspdRefused as refused:
+                _log.warning("device_not_changed", device=self._opened[number].name, reason=str(refused))
+
+    def forget(self) -> None:
+        """Note that espd has no devices any more."""
+        self._told.clear()
+
+    def _put_sources(self, message: p.Device, link: int) -> None:
+        """Say from which addresses ICMP errors at a device come: zero for none."""
+        own = [told.message for told in self._told.values() if told.message.ifindex]
+        around = Surroundings(
+            addresses=self._addresses,
+            inner=[device.ifindex for device in own if device.flags & p.DeviceFlag.CLEAR],
+            outer=[device.ifindex for device in own if not device.flags & p.DeviceFlag.CLEAR],
+        )
+        for version, field in ((4, message.address4), (6, message.address6)):
+            source = error_source(version, link, around)
+            field[:] = bytes(len(field)) if source is None else source.packed
 
     def follow(self, event: p.MethodEvent) -> None:
         """Note that a device goes on with another method."""

@@ -28,7 +28,7 @@ from gateway.host.bpf.abi import InboundSa, Spi
 from gateway.host.bpf.errors import BpfError
 from gateway.host.bpf.live import LiveFrames, load_live_frames
 from gateway.host.errors import HostError
-from gateway.host.network import IpAddress, Network
+from gateway.host.network import IpAddress, LocalAddress, Network
 from gateway.host.route_messages import Prefix
 from gateway.host.routing_mirror import (
     MirroredLink,
@@ -62,7 +62,7 @@ class _Hop:
 
 
 class FastPath:
-    """The interfaces of one espd. Without interfaces every call does nothing.
+    """The interfaces of one espd. Without them there is nothing to do but to follow our addresses (`mirror`).
 
     Args:
         espd: Borrowed.
@@ -123,7 +123,9 @@ class FastPath:
 
         Raises:
             EngineError: espd refused.
+            HostError: The kernel does not tell its addresses.
         """
+        self._devices.use_addresses(await self._network.addresses())
         live = await self._network.run(lambda _: self._load_live_frames(message))
         try:
             descriptors = [fd for made in live for fd in made.descriptors]
@@ -212,7 +214,8 @@ class FastPath:
         self._mirror.close()
 
     async def remove(self) -> None:
-        """Detach every program, those of a former life too."""
+        """Detach every program, those of a former life too; espd has ended."""
+        self._devices.forget()
         if self._numbers and self._steering is None:
             await self._network.run(lambda _: self._open_steering())
         if self._steering is not None:
@@ -271,27 +274,33 @@ class FastPath:
         self._is_sure = False
 
     async def mirror(self) -> None:
-        """Tell espd what has changed in the routing of this machine.
+        """Tell espd what has changed in the routing of this machine, and of its addresses and links.
 
         Raises:
             EngineError: espd is gone, or has no room.
             HostError: The kernel does not tell the routing.
         """
+        addresses = await self._network.addresses()
+        links = await self._mirror_routing(addresses)
+        await self._devices.follow_network(addresses, links)
+
+    async def _mirror_routing(self, addresses: Iterable[LocalAddress]) -> Collection[MirroredLink]:
+        """Tell espd and the programs what has changed; return the links there are, if espd has interfaces."""
         if not self._numbers or self._steering is None:
-            return
+            return ()
         is_sure, self._is_sure = self._is_sure, False
         try:
             change = await self._network.run(self._mirror.follow)
         finally:
             self._listen()
         await self._open_missing(change.links)
-        addresses = await self._network.addresses()
         self._steering.set_addresses(item.address for item in addresses)
         ours = [item for item in change.neighbours if item.link in self._opened]
         is_new = await self._change_routes(change, is_sure=is_sure)
         if await self._change_neighbours(ours) or is_new:
             await self._espd.do(p.MessageType.COMMIT, p.Plain())
         self._is_sure = True
+        return change.links
 
     async def look_after(self) -> None:
         """Mirror, and have the kernel look after the neighbours that we send to: to be called now and then.
