@@ -40,6 +40,21 @@ class TwoWayFlow:
         return max(self.a.longest_silence_s, self.b.longest_silence_s)
 
     @property
+    def received(self) -> int:
+        """Packets that arrived, both directions, each counted once."""
+        return self.a.received + self.b.received
+
+    @property
+    def rate_pps(self) -> float:
+        """Packets that were really sent in a second, both directions; 0 while it is not known."""
+        return sum(end.sent / end.seconds for end in (self.a, self.b) if end.seconds)
+
+    @property
+    def longest_gap_s(self) -> float:
+        """For how long nothing was sent, at the end that paused longer."""
+        return max(self.a.longest_gap_s, self.b.longest_gap_s)
+
+    @property
     def duplicates(self) -> int:
         """Packets that arrived more than once, both directions."""
         return self.a.duplicates + self.b.duplicates

@@ -37,6 +37,8 @@ class FlowCount:
     """What one end of a flow saw."""
 
     sent: int = 0
+    seconds: float = 0.0
+    """For how long this end was to send."""
     received: int = 0
     """Distinct sequence numbers."""
     duplicates: int = 0
@@ -45,6 +47,8 @@ class FlowCount:
     reordered: int = 0
     held_up_s: float = 0.0
     """For how long nothing could be sent, because the process had no CPU or its socket no room."""
+    longest_gap_s: float = 0.0
+    """The longest time in which nothing was sent."""
     send_errors: int = 0
     """How often the sender's socket or the network refused a packet for a moment; it is sent later."""
     longest_silence_s: float = 0.0
@@ -84,7 +88,7 @@ def run_flow(
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.readline()  # the other end is bound too: from here on, what is missing was lost
-        start = latest = time.monotonic()
+        began = start = latest = sent_at = time.monotonic()
         end = start + seconds
         while not stopping and (now := time.monotonic()) < end:
             due = int((now - start) * rate_pps) + 1
@@ -100,10 +104,15 @@ def run_flow(
                     count.send_errors += 1
                     break
                 count.sent += 1
+                if now > sent_at:  # the first of this round
+                    count.longest_gap_s, sent_at = max(count.longest_gap_s, now - sent_at), now
             wait = start + due / rate_pps - time.monotonic()
             if selector.select(max(0.0, wait)):
                 latest = _receive(flow, count, seen, latest)
-        quiet, end = time.monotonic() + _DRAIN_S, time.monotonic() + _MAX_DRAIN_S
+        stopped = time.monotonic()
+        count.seconds = stopped - began
+        count.longest_gap_s = max(count.longest_gap_s, stopped - sent_at)
+        quiet, end = stopped + _DRAIN_S, stopped + _MAX_DRAIN_S
         while (left := min(quiet, end) - time.monotonic()) > 0:
             if selector.select(left):
                 latest = _receive(flow, count, seen, latest)

@@ -2,7 +2,8 @@
 
 Both gateways have their interfaces for espd alone (XDP, AF_XDP, live frames). What arrived and found no room
 in the socket of a generator was not lost on the way, and is told apart. Clear packets are what a gateway
-drops as such; where espd itself is killed, the wire is captured too, at a bridge between the gateways.
+drops as such, and what is seen on the wire, which is captured at a bridge between the gateways. What this
+machine could not send at that rate proves nothing: it is tried again, and fails after three attempts.
 """
 
 import json
@@ -10,18 +11,19 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from platform import machine
 from typing import Any
 
 import pytest
 
-from gateway.bench.capture import capturing
+from gateway.bench.capture import HeaderCapture, capturing_headers
 from gateway.datapath.engine.xdp_steering import PINS_NAME
 from gateway.host.bpf.pins import adopt_link
 from gateway.host.bpf.programs import LinkInfo
 from tests.engine.conftest import BUILD, make
-from tests.netns.losses import accounted_udp
+from tests.netns.losses import Account, accounted_udp
 from tests.netns.site_gateways import spis, wait_until
 from tests.netns.test_gateway_xdp import ESPD, SIDES, Running, running, settled
 from tests.netns.wire import bridged_wire, check_wire, wire_of
@@ -32,6 +34,7 @@ EBPF = Path(__file__).parents[2] / "ebpf"
 OBJECTS = [source.with_suffix(".o").name for source in sorted(EBPF.glob("*.bpf.c"))]
 _RATE_PPS = 10_000
 """Each way."""
+_ATTEMPTS = 3
 _A_MOMENT_S = 1.0
 _LONG_S = 60.0
 """Nothing here may depend on how fast a machine is."""
@@ -60,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, program: Path, objects: Path) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPSECGW_ESPD", str(program))
         patch.setenv("IPSECGW_EBPF", str(objects))
-        with running(tmp_path_factory.mktemp("hitless"), *SIDES["two-sides"]) as run:
+        with running(tmp_path_factory.mktemp("hitless"), *SIDES["two-sides"], wire=bridged_wire) as run:
             wait_until(lambda: settled(run))
             yield run
 
@@ -82,63 +85,108 @@ def rekey(run: Running) -> None:
         run.paris.ctl("rekey", "paris-tokyo/lan")
 
 
-def assert_hitless(run: Running, event: Callable[[Running], None]) -> None:
-    """Check that what happens costs no packet, doubles none and lets none pass in clear."""
-    with accounted_udp(run.sites, run.paris, run.tokyo, rate_pps=_RATE_PPS) as account:
+Event = Callable[[Running], None]
+Property = Callable[[str, object], None]
+
+
+@contextmanager
+def watched(run: Running, directory: Path) -> Iterator[tuple[Account, HeaderCapture]]:
+    """Have traffic while the context lasts, and every frame captured on the wire between the gateways."""
+    wire = capturing_headers(wire_of(run.sites), "to-a", directory / "wire.pcap")
+    with wire as capture, accounted_udp(run.sites, run.paris, run.tokyo, rate_pps=_RATE_PPS) as account:
         time.sleep(_A_MOMENT_S)
-        event(run)
+        yield account, capture
         time.sleep(_A_MOMENT_S)
 
-    flow = account.flow
-    assert (flow.lost, flow.duplicates) == (0, 0), f"{account}\n{run.paris.log_tail()}"
-    assert flow.sent > _RATE_PPS, account
-    assert account.clear == 0, account
+
+Attempt = Callable[[], tuple[Account, HeaderCapture, bool]]
+"""What came of it, and whether it counts."""
+
+
+def at_full_rate(attempt: Attempt, record_property: Property) -> Account:
+    """Return what came of an attempt for which this machine was quick enough; at most the last of three.
+
+    An attempt checks by itself that nothing went wrong, but for what a busy machine did. It proves too little
+    at a lower rate, or where frames on the wire were not captured.
+    """
+    too_little = []
+    for number in range(1, _ATTEMPTS + 1):
+        account, capture, counts = attempt()
+        if counts and account.is_steady and capture.dropped == 0:
+            record_property("attempts", number)
+            record_property("rate_pps", round(account.flow.rate_pps))
+            record_property("longest_pause_s", round(account.flow.longest_gap_s, 3))
+            record_property("frames_on_the_wire", capture.frames)
+            print(account)
+            return account
+        too_little.append(f"{account}; {capture.dropped} of {capture.frames} frames were not captured")
+    pytest.fail("this machine is too busy: " + "\n".join(too_little))
+
+
+def assert_hitless(run: Running, event: Event, directory: Path, record_property: Property) -> None:
+    """Check that what happens costs no packet, doubles none and lets none pass in clear."""
+
+    def attempt() -> tuple[Account, HeaderCapture, bool]:
+        with watched(run, directory) as (account, capture):
+            event(run)
+        flow = account.flow
+        assert flow.lost == 0 or account.is_for_want_of_cpu, f"{account}\n{run.paris.log_tail()}"
+        assert flow.duplicates == 0, account
+        assert account.clear == 0, account
+        check_wire(capture.path, least_esp=flow.received - capture.dropped)
+        return account, capture, flow.lost == 0
+
+    at_full_rate(attempt, record_property)
 
 
 @pytest.mark.parametrize("event", [kill_agent, rekey, kill_controller], ids=lambda event: event.__name__)
 def test_no_packet_is_lost_or_doubled_or_comes_in_clear(
-    run: Running, event: Callable[[Running], None]
+    run: Running, event: Event, tmp_path: Path, record_property: Property
 ) -> None:
-    assert_hitless(run, event)
+    assert_hitless(run, event, tmp_path, record_property)
 
 
-def test_an_espd_of_another_build_takes_over_without_a_lost_packet(run: Running, program: Path) -> None:
-    newer = make("espd", build=BUILD / "upgrade", source=ESPD, CFLAGS="-O1 -g") / "espd"
+def test_an_espd_of_another_build_takes_over_without_a_lost_packet(
+    run: Running, program: Path, tmp_path: Path, record_property: Property
+) -> None:
+    builds = {program.resolve(), make("espd", build=BUILD / "upgrade", source=ESPD, CFLAGS="-O1 -g") / "espd"}
 
     def upgrade(run: Running) -> None:
-        replace(program, newer)
+        upgrades = run.paris.log().count("espd_upgraded")
+        replace(program, builds)
         kill_agent(run)
+        assert run.paris.log().count("espd_upgraded") == upgrades + 1
 
-    assert_hitless(run, upgrade)
-
-    assert "espd_upgraded" in run.paris.log()
+    assert_hitless(run, upgrade, tmp_path, record_property)
 
 
 def test_programs_of_another_build_take_the_place_of_the_old_ones_without_a_lost_packet(
-    run: Running, objects: Path
+    run: Running, objects: Path, tmp_path: Path, record_property: Property
 ) -> None:
     """The agent has the kernel exchange the program of each link (BPF_LINK_UPDATE)."""
     newer = make(*OBJECTS, build=BUILD / "ebpf-upgrade", source=EBPF, CFLAGS=_OTHER_INSTRUCTIONS)
     assert all((newer / name).read_bytes() != (objects / name).read_bytes() for name in OBJECTS)
-    before = links_of(run)
+    builds = {objects.resolve(), newer}
 
     def upgrade(run: Running) -> None:
-        replace(objects, newer)
+        before = links_of(run)
+        replace(objects, builds)
         kill_agent(run)
+        after = links_of(run)
+        assert {name: link.number for name, link in after.items()} == {
+            name: link.number for name, link in before.items()
+        }
+        assert not {link.program for link in after.values()} & {link.program for link in before.values()}
+        assert attached_to(run) == {name: link.program for name, link in after.items()}
 
-    assert_hitless(run, upgrade)
+    assert_hitless(run, upgrade, tmp_path, record_property)
 
-    after = links_of(run)
-    assert {name: link.number for name, link in after.items()} == {
-        name: link.number for name, link in before.items()
-    }
-    assert not {link.program for link in after.values()} & {link.program for link in before.values()}
-    assert attached_to(run) == {name: link.program for name, link in after.items()}
     assert run.paris.log().count("xdp_program_replaced") >= len(_STEERED)
 
 
-def replace(link: Path, target: Path) -> None:
-    """Have a symbolic link lead elsewhere."""
+def replace(link: Path, builds: set[Path]) -> None:
+    """Have a symbolic link lead to that of two builds to which it does not."""
+    (target,) = builds - {link.resolve()}
     link.unlink()
     link.symlink_to(target)
 
@@ -166,37 +214,41 @@ def told(run: Running, event: str) -> list[dict[str, Any]]:
 
 
 def test_a_killed_espd_comes_back_with_new_child_sas_and_says_what_that_cost(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    tmp_path: Path, record_property: Property
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPSECGW_ESPD", str(make("espd", source=ESPD) / "espd"))
         with running(tmp_path, *SIDES["two-sides"], prefix="gk", wire=bridged_wire) as run:
-            wait_until(lambda: settled(run))
-            before, espd = spis(run.paris), told(run, "espd_ready")[-1]["process"]
-            with (
-                capturing(wire_of(run.sites), "to-a", tmp_path / "wire.pcap") as capture,
-                accounted_udp(run.sites, run.paris, run.tokyo, rate_pps=_RATE_PPS) as account,
-            ):
-                time.sleep(_A_MOMENT_S)
-                os.kill(espd, signal.SIGKILL)
-                wait_until(lambda: "traffic_resumed" in run.paris.log(), _LONG_S)
-                time.sleep(_A_MOMENT_S)
-            after = spis(run.paris)
-            (cost,) = told(run, "traffic_resumed")
 
-    flow = account.flow
+            def attempt() -> tuple[Account, HeaderCapture, bool]:
+                wait_until(lambda: settled(run), _LONG_S)
+                before, ends = spis(run.paris), len(told(run, "traffic_resumed"))
+                with watched(run, tmp_path) as (account, capture):
+                    os.kill(told(run, "espd_ready")[-1]["process"], signal.SIGKILL)
+                    wait_until(lambda: len(told(run, "traffic_resumed")) > ends, _LONG_S)
+                after = spis(run.paris)
+                assert len(after) == len(before)
+                assert not after & before
+                check_outage(account)
+                check_wire(capture.path, least_esp=account.flow.received - capture.dropped)
+                return account, capture, True
+
+            flow = at_full_rate(attempt, record_property).flow
+            cost = told(run, "traffic_resumed")[-1]
+
     record_property("traffic_stood_s", round(flow.longest_silence_s, 3))
     record_property("traffic_stood_as_told_s", cost["seconds"])
     record_property("lost", flow.lost)
-    record_property("lost_as_told", cost["dropped"])
-    print(f"nothing came for {flow.longest_silence_s:.3f} s; {account}; told: {cost}")
-    assert len(after) == len(before)
-    assert not after & before
-    assert cost["dropped"] > 0
+    record_property("lost_at_least_as_told", cost["dropped_at_least"])
+    print(f"nothing came for {flow.longest_silence_s:.3f} s; told: {cost}")
+    assert cost["dropped_at_least"] > 0
+
+
+def check_outage(account: Account) -> None:
+    """Check that packets were lost for a time, and the last ones arrived, none twice and none in clear."""
+    flow = account.flow
     assert flow.lost > 0, "an espd that is dead carries nothing"
     assert flow.duplicates == 0, account
-    # The last packets arrived.
     assert flow.b.highest >= flow.a.sent - flow.b.overrun, account
     assert flow.a.highest >= flow.b.sent - flow.a.overrun, account
     assert account.clear == 0, account
-    check_wire(capture, least_esp=_RATE_PPS)

@@ -184,6 +184,8 @@ class EngineBackend:
         self._generation = Generation()
         self._outage: Outage | None = None
         """Since espd ended, while there is another one that does not carry everything again."""
+        self._drops_with_espd: Mapping[DropReason, int] = {}
+        """What XDP had dropped when there was last known to be an espd."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_useless = False
         """Whether espd was started, and there is nothing in it that is worth to live on."""
@@ -276,6 +278,7 @@ class EngineBackend:
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
         await self._interfaces.open_again()
         await self._fast.open()
+        self._drops_with_espd = self._fast.drops()
         _log.info(
             "espd_ready",
             process=life.process,
@@ -691,7 +694,7 @@ class EngineBackend:
         _log.error("espd_lost", reason=reason, sas=len(self._sad))
         outage, self._outage = self._outage or Outage(ended), None
         with contextlib.suppress(HostError):
-            outage.begin_counting(await self._drops_around())
+            outage.begin_counting(await self._drops_around(), self._drops_with_espd)
         while not self._is_closed:
             async with self._lock:
                 try:
@@ -753,6 +756,8 @@ class EngineBackend:
             await self._measure_paths()
             try:
                 await self._fast.look_after()
+                if self._espd.is_there:
+                    self._drops_with_espd = self._fast.drops()
             except (HostError, EngineError) as error:
                 _log.warning("routing_failed", reason=str(error))
 

@@ -36,9 +36,21 @@ def test_it_is_over_at_once_where_nothing_was_lost() -> None:
 
 def test_only_what_was_dropped_since_is_its_cost() -> None:
     outage = Outage(since=10.0)
-    outage.begin_counting({DropReason.NO_ENGINE: 5, DropReason.REPLAY: 2})
-    outage.begin_counting({DropReason.NO_ENGINE: 15})  # the next one ended too before SAs were there
+    outage.begin_counting({DropReason.NO_ENGINE: 5, DropReason.REPLAY: 2}, {DropReason.NO_ENGINE: 5})
+    outage.begin_counting({DropReason.NO_ENGINE: 15}, {})  # the next one ended too before SAs were there
 
     cost = outage.cost({DropReason.NO_ENGINE: 25, DropReason.REPLAY: 2, DropReason.NO_SA: 3}, now=10.5)
 
-    assert cost == {"seconds": 0.5, "dropped": 23, "reasons": "no_engine 20, no_sa 3"}
+    assert cost == {"seconds": 0.5, "dropped_at_least": 23, "reasons": "no_engine 20, no_sa 3"}
+
+
+def test_what_was_dropped_before_its_end_was_noticed_is_its_cost_too() -> None:
+    outage = Outage(since=10.0)
+    outage.begin_counting(
+        {DropReason.NO_ENGINE: 9, DropReason.CLEAR_INBOUND: 2},
+        {DropReason.NO_ENGINE: 5, DropReason.CLEAR_INBOUND: 1},
+    )
+
+    cost = outage.cost({DropReason.NO_ENGINE: 12, DropReason.CLEAR_INBOUND: 2}, now=10.5)
+
+    assert cost == {"seconds": 0.5, "dropped_at_least": 7, "reasons": "no_engine 7"}
