@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.conformance.table import ConformanceTable
 from tests.guest.pool import GUESTS
 from tests.repo.time_table import Times
 
@@ -34,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and "GUEST_SHARE" not in os.environ:
         times = Times(TIMES, workers, lambda: config.stash.get(GUESTS, 1))
         config.pluginmanager.register(times, "ipsecgw-times")
+        config.pluginmanager.register(ConformanceTable(), "ipsecgw-conformance")
     # What an agent uses does not depend on what was built here: tests that want the engine name it.
     os.environ.setdefault("IPSECGW_ESPD", "/nonexistent/espd")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ from gateway.datapath.software.backend import SoftwareBackend
 from gateway.datapath.software.tun import Tun
 from gateway.datapath.xfrm.backend import XfrmBackend
 from gateway.host.sockets import PortOptions, open_ports
+from tests.conformance.engine_methods import METHODS, WatchedEngine, check_sent, take_redirected_frames
 from tests.conformance.namespace import fresh_network_namespace
 from tests.engine.conftest import make
 from tests.fakes.datapath import FakeDatapath
@@ -35,18 +37,25 @@ REMOTE = pytest.param("remote", marks=pytest.mark.netns)
 XFRM = pytest.param("xfrm", marks=pytest.mark.guest)
 EVERY = pytest.param("every", marks=pytest.mark.guest)
 ENGINE = pytest.param("engine", marks=pytest.mark.netns)
-ENGINE_XDP = pytest.param("engine_xdp", marks=pytest.mark.netns)
+ENGINE_LIVE = pytest.param("engine_live", marks=pytest.mark.netns)
 ENGINE_BOOKS = pytest.param("engine_books", marks=pytest.mark.netns)
+#: Where no packet comes, one method shows what the others show.
+SLOW_METHODS = [
+    pytest.param(name, marks=[pytest.mark.netns, pytest.mark.slow])
+    for name in METHODS
+    if name != "engine_live"
+]
+REAL = [SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_LIVE, *SLOW_METHODS, ENGINE_BOOKS]
 
 
-@pytest.fixture(params=["fake", SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_XDP, ENGINE_BOOKS])
+@pytest.fixture(params=["fake", *REAL])
 async def datapath(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """Any datapath, empty and ready."""
     async with OPENERS[request.param]() as opened:
         yield opened
 
 
-@pytest.fixture(params=[SOFTWARE, REMOTE, XFRM, EVERY, ENGINE, ENGINE_XDP, ENGINE_BOOKS])
+@pytest.fixture(params=REAL)
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Datapath]:
     """A datapath with an engine behind it, which refuses what it cannot carry; the fakes take everything."""
     async with OPENERS[request.param]() as opened:
@@ -86,29 +95,30 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
             ports.close()
 
 
-def engine_options(*interfaces: str, state_dir: Path | None = None) -> EngineOptions:
-    """Return how the native engine sits in a namespace, built here; it may have interfaces for itself."""
+def engine_options(name: str = "engine", *, state_dir: Path | None = None) -> EngineOptions:
+    """Return how the engine built here sits in a namespace: with TUN and raw sockets, or one of `METHODS`."""
     program = make("espd", source=ESPD) / "espd"
-    return EngineOptions(program=program, interfaces=interfaces, state_dir=state_dir)
+    if name not in METHODS:
+        return EngineOptions(program=program, state_dir=state_dir)
+    sending, *_ = METHODS[name]
+    return EngineOptions(program=program, interfaces=("outside",), sending=sending, state_dir=state_dir)
 
 
 @asynccontextmanager
-async def open_engine(*interfaces: str) -> AsyncIterator[Datapath]:
-    """The native engine, with an espd of its own, which may have interfaces for itself."""
+async def open_engine(name: str = "engine") -> AsyncIterator[Datapath]:
+    """The native engine, with an espd of its own; at the end it shows by what it sent."""
     with fresh_network_namespace(*OUR_ADDRESSES):
+        take_redirected_frames("beyond")
         ports = open_ports(PortOptions())
-        backend = EngineBackend(engine_options(*interfaces), ports.esp)
+        backend = WatchedEngine(engine_options(name), ports.esp)
         try:
             await backend.start()
             yield backend
+            if name in METHODS and not backend.is_closed:
+                await check_sent(backend, name)
         finally:
             await backend.close()
             ports.close()
-
-
-def open_engine_xdp() -> AbstractAsyncContextManager[Datapath]:
-    """The same, by AF_XDP in and by AF_XDP or live frames out: espd chooses."""
-    return open_engine("outside")
 
 
 @asynccontextmanager
@@ -166,6 +176,6 @@ OPENERS: dict[str, Callable[[], AbstractAsyncContextManager[Datapath]]] = {
     "xfrm": open_xfrm,
     "every": open_every,
     "engine": open_engine,
-    "engine_xdp": open_engine_xdp,
+    **{name: partial(open_engine, name) for name in METHODS},
     "engine_books": open_engine_books,
 }

@@ -38,6 +38,7 @@ from gateway.ipsec.sa import IpsecProtocol, Mode, SecurityAssociation, UdpEncaps
 from gateway.ipsec.secret import Secret
 from gateway.ipsec.selectors import TrafficSelector
 from tests.conformance.conftest import OPENERS
+from tests.conformance.engine_methods import METHODS, check_received
 from tests.conformance.exemptions import skip_if_exempt
 from tests.conformance.namespace import neighbour, set_mtu
 from tests.conformance.sas import inbound, outbound, policy
@@ -63,7 +64,7 @@ SHAPES = [
         (Mode.TRANSPORT, 6, 6),
     )
 ]
-ENGINES = ["software", "engine", "engine_xdp", pytest.param("xfrm", marks=pytest.mark.guest)]
+ENGINES = ["software", "engine", *METHODS, pytest.param("xfrm", marks=pytest.mark.guest)]
 ABSENT = {"xfrm": {suite.integrity for suite in AH_SUITES if suite.is_gmac}}
 """By the name of a datapath: what it lacks. Linux has AES-GMAC in ESP, and not in AH."""
 SPI_OUT, SPI_IN = 0x2001, 0x1001
@@ -266,6 +267,8 @@ async def test_every_esp_suite_is_carried_both_ways(
     for suite in SUITES:
         await send_both_ways(link, pair(mode, inner, outer, esp_keys(suite)), suite, inner)
 
+    await check_received(link[0], len(SUITES))
+
 
 @pytest.mark.parametrize(("mode", "inner", "outer"), SHAPES)
 async def test_every_ah_suite_is_carried_both_ways(
@@ -277,9 +280,11 @@ async def test_every_ah_suite_is_carried_both_ways(
     )
 
     carried = (await link[0].capabilities()).integrity
-    for suite in AH_SUITES:
-        if suite.integrity in carried:
-            await send_both_ways(link, pair(mode, inner, outer, ah_keys(suite)), suite, inner)
+    suites = [suite for suite in AH_SUITES if suite.integrity in carried]
+    for suite in suites:
+        await send_both_ways(link, pair(mode, inner, outer, ah_keys(suite)), suite, inner)
+
+    await check_received(link[0], len(suites))
 
 
 async def test_capabilities_are_the_suites_that_are_carried(link: tuple[Datapath, Peer]) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,8 @@ from gateway.ipsec.interface import EVERYTHING, TunnelInterface
 from gateway.ipsec.policy import Policy
 from gateway.ipsec.sa import SecurityAssociation
 from tests.conformance.conftest import OPENERS, OUR_ADDRESSES, engine_options
+from tests.conformance.engine_methods import METHODS
+from tests.conformance.exemptions import EXEMPTIONS
 from tests.conformance.namespace import fresh_network_namespace
 from tests.conformance.sas import PEER, inbound, outbound, policy
 from tests.conformance.test_traffic import ENGINES, IP_CLASS, Peer, esp_keys, oracle
@@ -40,9 +43,12 @@ IPSEC0 = TunnelInterface(
     routes=(ip_network("10.2.0.0/16"), ip_network("fd00:2::/64")),
 )
 BARE = TunnelInterface(name="ipsec0", id=42)
-#: Where the kernel has VRFs for sure.
-IN_GUEST = [pytest.param(name, marks=pytest.mark.guest) for name in ("software", "xfrm")]
-KIND = {"software": "tun", "xfrm": "xfrm", "engine": "tun", "engine_xdp": "tun"}
+#: Where the kernel has VRFs for sure; it has no XDP.
+WITH_VRFS = [
+    *(pytest.param(name, marks=pytest.mark.guest) for name in ("software", "engine", "xfrm")),
+    *(pytest.param(name, marks=pytest.mark.skip(reason=EXEMPTIONS[name, "VRF"])) for name in METHODS),
+]
+KIND = {"software": "tun", "xfrm": "xfrm", "engine": "tun", **dict.fromkeys(METHODS, "tun")}
 
 
 @pytest.fixture(params=ENGINES)
@@ -275,7 +281,7 @@ async def test_what_others_add_to_it_stays_when_its_entry_is_applied_again(engin
     assert "10.88.0.0/16" in ip("route", "show", "dev", "ipsec0")
 
 
-@pytest.mark.parametrize("engine_name", IN_GUEST, indirect=True)
+@pytest.mark.parametrize("engine_name", WITH_VRFS, indirect=True)
 async def test_vrf_gets_the_interface_and_its_routes(engine: Datapath) -> None:
     in_red = wide(replace(IPSEC0, vrf="red"))
     (refusal,) = await apply(engine, in_red)
@@ -307,6 +313,10 @@ async def test_interface_that_somebody_removes_is_made_again(engine: Datapath, p
     assert await is_sent_sealed(peer, sending, "10.2.0.1", b"again")
 
 
+def open_again(name: str, state_dir: Path) -> EngineBackend:
+    return EngineBackend(engine_options(name, state_dir=state_dir))
+
+
 @pytest.mark.parametrize("keeps", [True, False], ids=["still wanted", "not wanted"])
 async def test_interface_outlives_the_agent_until_the_next_one_knows_better(
     engine_name: str, tmp_path: Path, *, keeps: bool
@@ -314,8 +324,7 @@ async def test_interface_outlives_the_agent_until_the_next_one_knows_better(
     backends: dict[str, Callable[[], SoftwareBackend | XfrmBackend | EngineBackend]] = {
         "software": SoftwareBackend,
         "xfrm": XfrmBackend,
-        "engine": lambda: EngineBackend(engine_options(state_dir=tmp_path)),
-        "engine_xdp": lambda: EngineBackend(engine_options("outside", state_dir=tmp_path)),
+        **{name: partial(open_again, name, tmp_path) for name in ("engine", *METHODS)},
     }
     with fresh_network_namespace(*OUR_ADDRESSES):
         first = backends[engine_name]()
