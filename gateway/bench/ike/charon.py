@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.bench.ike.pki import AUTHORITY, RESPONDER, Pki
 from gateway.bench.ike.suites import INITIATORS_LAN, PSK, RESPONDER_LAN, Suite
+from gateway.bench.machine import ask_version
 from gateway.bench.topology import Namespace
 from gateway.ipsec.errors import GatewayError
 
@@ -121,8 +122,7 @@ def missing() -> str:
 
 def version() -> str:
     """Return strongSwan's version, as its own command tells it."""
-    done = subprocess.run([str(SWANCTL), "--version"], capture_output=True, text=True, check=False)
-    return done.stdout.split("\n", 1)[0].strip() or "strongSwan"
+    return f"strongSwan {ask_version([(str(SWANCTL), '--version')])}"
 
 
 @contextmanager
