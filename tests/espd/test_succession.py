@@ -52,7 +52,7 @@ from tests.unit.esp.samples import ip_packet
 pytestmark = pytest.mark.netns
 
 OUTSIDES = {"raw": open_raw, "packet": open_packet}
-MAGIC, VERSION = 0x4F485347, 1
+MAGIC, VERSION = 0x4F485347, 2
 ASK, REFUSED, BEGIN, POOL, MESSAGE, PREPARED, END, READY, GO = 1, 2, 3, 4, 5, 6, 12, 13, 14
 NOT_TAKEN_OVER = 3
 CARRIES_ON = "; the espd that runs carries on\n"

@@ -189,25 +189,34 @@ def test_a_packet_comes_to_the_worker_that_owns_its_sa(
         assert client.counters(0).handed_over == owner
 
 
-def test_a_device_goes_on_with_the_next_method(namespace: None, sanitized: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", [(p.IoKind.XDP_COPY,), ()], ids=["copy", "none"])
+def test_a_device_goes_on_with_the_next_method_or_stays(
+    *, others: tuple[p.IoKind, ...], namespace: None, sanitized: Path, tmp_path: Path
+) -> None:
+    """Where there is no next one it sends again when it can; either way it goes on receiving."""
     with ExitStack() as stack:
-        gateway = start(stack, sanitized, tmp_path, (p.IoKind.LIVE_FRAME, p.IoKind.XDP_COPY))
+        gateway = start(stack, sanitized, tmp_path, (p.IoKind.LIVE_FRAME, *others))
         client = gateway.machine.client
-        out = outbound()
-        load_pair(client, out, inbound())
+        out, into = outbound(), inbound()
+        load_pair(client, out, into)
+        expect(gateway.steering, 4)
         program = gateway.machine.program()
         give_napi("beyond", on=False)
 
         program.sendto(b"lost", (INNER[4][1], PORT))
         event = client.next_event()
+        give_napi("beyond", on=not others)
         program.sendto(b"not lost", (INNER[4][1], PORT))
 
         assert isinstance(event, p.MethodEvent)
         assert (event.old_method, event.new_method, event.sends) == (
             p.IoKind.LIVE_FRAME,
-            p.IoKind.XDP_COPY,
+            (*others, p.IoKind.LIVE_FRAME)[0],
             1,
         )
         assert b"the other end of a veth does not poll" in event.reason
-        assert open_outer(opener(out), gateway.machine.peer.take(50)).endswith(b"not lost")
+        packet = open_outer(opener(out), gateway.machine.peer.take(50))
+        assert packet.endswith(b"not lost")
+        gateway.machine.peer.put(sealer(into).seal(answer_to(packet), 0.0))
+        assert program.recv(100) == b"not lost"
         assert client.drops()[DropReason.SEND_FAILED] == 1

@@ -63,7 +63,7 @@ class Opened:
     def __str__(self) -> str:
         ways = [("in", self.receives), ("out", self.sends)]
         said = " and ".join(f"{side} by {_WORDS[kind]}" for side, kind in ways if kind is not None)
-        said = said or "left to the kernel"
+        said = said or "not carried by espd"
         return f"{self.name} {said}" + (f" ({self.why})" if self.why else "")
 
 

@@ -158,9 +158,9 @@ static bool bench_check(struct bench_side *side, uint64_t now_ns)
 	const char *old;
 	int error;
 
-	if (!side->io || !side->io->method->check)
+	if (!side->io)
 		return true;
-	error = side->io->method->check(side->io, now_ns, why);
+	error = gw_io_check(side->io, &side->device, now_ns, why);
 	if (!error) {
 		side->is_down = false;
 		return true;

@@ -472,7 +472,7 @@ struct gw_control_event_method {
 	uint32_t device;
 	uint16_t queue;
 	uint8_t old_method; /* enum gw_io_kind */
-	uint8_t new_method; /* 0: there is none left */
+	uint8_t new_method; /* the old one: there is no other; 0: the device is gone */
 	uint8_t sends;      /* which direction */
 	uint8_t reserved[7];
 	char reason[GW_REASON_BYTES];

@@ -249,8 +249,10 @@ struct gw_io_method {
 	 * @now_ns: CLOCK_MONOTONIC.
 	 * @why: GW_IO_WHY_BYTES, written when it does not.
 	 *
-	 * Called about once a second. After an error the device goes on to its next method; but not
-	 * after -ENETDOWN: the device is down, and the method goes on when it is up again.
+	 * Called about once a second. An error is about sending, for which the device goes on to its next
+	 * method; whether it still receives by this one is not asked. But -ENETDOWN: the device is down, and
+	 * the method goes on when it is up again; -ENODEV: it is gone. -EIO: nothing seems to arrive
+	 * (gw_loss_judge()); gw_io_check() makes sure of it.
 	 * Return: 0, or -errno.
 	 */
 	int (*check)(struct gw_io *io, uint64_t now_ns, char *why);

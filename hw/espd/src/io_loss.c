@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Losses behind our back: when they are so many that the method must go. */
+/* Losses behind our back: when they are such that the method may carry nothing at all. */
 #include "io_loss.h"
 
 #include <errno.h>
@@ -21,20 +21,16 @@ int gw_loss_judge(struct gw_io_loss *loss, const char *name, uint64_t sent, uint
 
 	loss->sent = sent;
 	loss->lost = lost;
-	if (newly_sent && newly_lost >= newly_sent) {
-		snprintf(why, GW_IO_WHY_BYTES,
-			 "%s dropped all of the %" PRIu64 " packets that it was last given", name,
-			 newly_sent);
-		return -EIO;
-	}
-	if (newly_lost <= newly_sent / 4) {
-		loss->bad_checks = 0;
+	if (newly_lost < newly_sent) {
+		loss->in_a_row = 0;
 		return 0;
 	}
-	if (++loss->bad_checks < GW_LOSS_CHECKS)
+	loss->in_a_row += newly_sent;
+	if (loss->in_a_row < GW_LOSS_PACKETS)
 		return 0;
 	snprintf(why, GW_IO_WHY_BYTES,
-		 "%s drops more than a quarter: %" PRIu64 " of the last %" PRIu64 " packets", name,
-		 newly_lost, newly_sent);
-	return -ENOBUFS;
+		 "%s dropped all of the %" PRIu64 " packets that it was last given", name,
+		 loss->in_a_row);
+	loss->in_a_row = 0;
+	return -EIO;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Losses behind our back: when they are so many that the method must go. */
+/* Losses behind our back: when they are such that the method may carry nothing at all. */
 #ifndef GW_IO_LOSS_H
 #define GW_IO_LOSS_H
 
@@ -9,7 +9,7 @@
 struct gw_io_loss {
 	uint64_t sent;
 	uint64_t lost;
-	unsigned int bad_checks; /* in turn */
+	uint64_t in_a_row; /* packets that were all lost, since one may have arrived */
 };
 
 /**
@@ -20,13 +20,16 @@ struct gw_io_loss {
  * @lost: those of them that were lost, so far.
  * @why: GW_IO_WHY_BYTES, written on failure.
  *
- * A full ring now and then is what overload looks like with any method, so some losses are only
- * counted. Where everything is lost, or more than a quarter at GW_LOSS_CHECKS checks in turn, the
- * next method is worth a try.
+ * As long as some arrive, losses are counted and nothing else: full rings are what overload looks like
+ * with any method, and another would lose no fewer. Only when all of GW_LOSS_PACKETS in a row were lost,
+ * in one check or in many, is it worth to ask whether the method is to blame: the packets may have been
+ * too long for whoever gets them, and a link counts the losses of others too. gw_io_check() asks. Sixteen
+ * are more than one connection loses while it finds out its path MTU, and what DPD of a quiet gateway
+ * sends in minutes.
  *
- * Return: 0; -EIO: nothing arrives; -ENOBUFS: too little does.
+ * Return: 0; -EIO: nothing seems to arrive.
  */
-#define GW_LOSS_CHECKS 3
+#define GW_LOSS_PACKETS 16
 int gw_loss_judge(struct gw_io_loss *loss, const char *name, uint64_t sent, uint64_t lost,
 		  char *why);
 

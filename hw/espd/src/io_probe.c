@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which method a device gets: the first that opens, and sends a frame where it is to send. */
+/* Which method a device gets, and whether it keeps it: a frame is sent where it is to send. */
 #include "io_probe.h"
 
 #include <errno.h>
@@ -9,6 +9,8 @@
 
 #define PATIENCE_NS 100000000ull
 #define NAP_NS      100000
+/* Before all is said to be lost. */
+#define PROBES 3
 
 static uint64_t gw_now_ns(void)
 {
@@ -33,6 +35,7 @@ int gw_probe_send(struct gw_io *io, const struct gw_control_device *device, char
 	struct gw_pool *pool = io->pool;
 	uint32_t free_before = pool->free_count, frame = gw_pool_take(pool);
 	uint64_t start_ns = gw_now_ns();
+	struct gw_io_counters before, after;
 	struct gw_packet packet;
 	int error;
 
@@ -42,6 +45,7 @@ int gw_probe_send(struct gw_io *io, const struct gw_control_device *device, char
 	}
 	gw_frame_describe(pool, frame, GW_FRAME_DATA, GW_PROBE_FRAME_BYTES, &packet);
 	gw_probe_write(packet.data, device->mac);
+	io->method->counters(io, &before);
 	if (io->method->send(io, &packet, 1) != 1) {
 		gw_pool_return(pool, frame);
 		error = io->method->check(io, start_ns, why);
@@ -63,7 +67,40 @@ int gw_probe_send(struct gw_io *io, const struct gw_control_device *device, char
 		nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
 		io->method->flush(io);
 	}
-	return io->method->check(io, gw_now_ns(), why);
+	error = io->method->check(io, gw_now_ns(), why);
+	io->method->counters(io, &after);
+	if (error || after.send_lost == before.send_lost)
+		return error;
+	snprintf(why, GW_IO_WHY_BYTES, "%s dropped a probe frame that it was given by %s",
+		 device->name, io->method->name);
+	return -EIO;
+}
+
+int gw_probe_insist(struct gw_io *io, const struct gw_control_device *device, char *why)
+{
+	int error = -EIO;
+
+	for (int i = 0; i < PROBES && error == -EIO; i++)
+		error = gw_probe_send(io, device, why);
+	return error;
+}
+
+int gw_io_check(struct gw_io *io, const struct gw_control_device *device, uint64_t now_ns,
+		char *why)
+{
+	int error = io->method->check ? io->method->check(io, now_ns, why) : 0;
+	char probed[GW_IO_WHY_BYTES];
+
+	if (error != -EIO)
+		return error;
+	switch (gw_probe_insist(io, device, probed)) {
+	case 0:
+	case -ENOMEM: /* nobody was asked */
+	case -ENETDOWN:
+		return 0;
+	default:
+		return error;
+	}
 }
 
 /* Add a reason behind those that are there, as far as it fits. */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which method a device gets: the first that opens, and sends a frame where it is to send. */
+/*
+ * Which method a device gets: the first that opens, and sends a frame where it is to send; and whether it
+ * still does when all is lost.
+ */
 #ifndef GW_IO_PROBE_H
 #define GW_IO_PROBE_H
 
@@ -21,10 +24,31 @@
  *
  * Blocks until the frame is back in the pool, 100 ms at most: a socket is opened, or tried again,
  * once in seconds.
- * Return: 0; -ETIMEDOUT: the frame never came back; -ENOMEM: the pool has none; or what check()
- * says.
+ * Return: 0; -EIO: it was lost; -ETIMEDOUT: it never came back; -ENOMEM: the pool has none; or what
+ * check() says.
  */
 int gw_probe_send(struct gw_io *io, const struct gw_control_device *device, char *why);
+
+/**
+ * gw_probe_insist() - send a probe frame, and another where it was lost: a link counts what it dropped
+ * of others too.
+ *
+ * Arguments and result are those of gw_probe_send().
+ */
+int gw_probe_insist(struct gw_io *io, const struct gw_control_device *device, char *why);
+
+/**
+ * gw_io_check() - check() of a method that sends, in which packets that were lost prove nothing.
+ * @io: of any method.
+ * @device: where it sends.
+ * @now_ns: CLOCK_MONOTONIC.
+ * @why: GW_IO_WHY_BYTES, written on failure.
+ *
+ * Where all were lost that it was given, a short frame says whether it is to blame, or they were.
+ * Return: 0; -EIO: nothing arrives; or what check() says.
+ */
+int gw_io_check(struct gw_io *io, const struct gw_control_device *device, uint64_t now_ns,
+		char *why);
 
 /**
  * gw_io_choose() - open the first method that works.

@@ -256,9 +256,10 @@ static int tun_check(struct gw_io *io, uint64_t now_ns, char *why)
 	struct ifreq request;
 
 	(void)now_ns;
-	if (ioctl(((const struct tun_io *)io)->fd, TUNGETIFF, &request))
-		return gw_io_fail(why, "the TUN device is gone");
-	return 0;
+	if (!ioctl(((const struct tun_io *)io)->fd, TUNGETIFF, &request))
+		return 0;
+	gw_io_fail(why, "the TUN device is gone");
+	return -ENODEV;
 }
 
 static void tun_counters(struct gw_io *io, struct gw_io_counters *counters)

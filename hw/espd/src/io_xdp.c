@@ -62,7 +62,7 @@ struct gw_io_xdp {
 	bool is_zero_copy;
 	bool receives;
 	bool sends;
-	bool counts_link; /* what the link dropped: each while it is opened, then the first queue */
+	bool counts_link; /* what the link sends: each while it is opened, then the first queue */
 	uint16_t queues;  /* of the device */
 	int error;        /* what ended sending, or 0 */
 	uint32_t entries; /* of each ring */
@@ -70,11 +70,12 @@ struct gw_io_xdp {
 	uint32_t steady_rounds; /* with many packets, and not too many */
 	uint32_t sparse_rounds; /* with few, since there were many */
 	struct gw_xsk_ring rx, tx, fill, completion;
-	uint32_t in_flight;           /* sent, not completed */
-	uint8_t *lent;                /* one for each frame of the pool */
+	uint32_t in_flight; /* sent, not completed */
+	uint8_t *lent;      /* one for each frame of the pool */
+	struct gw_link_counts link;
 	uint64_t link_dropped_before; /* when we began */
-	uint64_t link_dropped;
-	uint64_t sent_before; /* when the link was read */
+	uint64_t link_sent_before;    /* at the last check */
+	uint64_t sent_before;         /* of ours, when the link was read */
 	struct gw_io_loss loss;
 	struct gw_io_counters counters;
 };
@@ -294,7 +295,7 @@ static unsigned int gw_xdp_descriptors(const struct gw_io *io, struct pollfd *fd
 
 	if (xdp->receives)
 		events |= POLLIN;
-	if (xdp->in_flight)
+	if (xdp->in_flight && !xdp->error)
 		events |= POLLOUT;
 	if (!max || !events)
 		return 0;
@@ -315,21 +316,18 @@ static void gw_xdp_add_kernel_losses(struct gw_io_xdp *xdp, struct gw_io_counter
 		counters->receive_lost += statistics.rx_dropped + statistics.rx_ring_full;
 		counters->send_lost += statistics.tx_invalid_descs;
 	}
-	counters->send_lost += xdp->link_dropped - xdp->link_dropped_before;
+	counters->send_lost += xdp->link.tx_dropped - xdp->link_dropped_before;
 	if (xdp->error)
 		counters->send_lost += xdp->in_flight;
 }
 
-/* Ask what the link dropped, where we have sent since. */
+/* Ask what the link sent and dropped, where we have sent since. */
 static void gw_xdp_read_link(struct gw_io_xdp *xdp)
 {
-	uint64_t dropped;
-
 	if (!xdp->counts_link || xdp->counters.sent_packets == xdp->sent_before)
 		return;
 	xdp->sent_before = xdp->counters.sent_packets;
-	if (!gw_link_dropped(xdp->link_fd, xdp->ifindex, &dropped))
-		xdp->link_dropped = dropped;
+	gw_link_count(xdp->link_fd, xdp->ifindex, &xdp->link);
 }
 
 static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
@@ -339,6 +337,22 @@ static void gw_xdp_counters(struct gw_io *io, struct gw_io_counters *counters)
 	*counters = xdp->counters;
 	gw_xdp_read_link(xdp);
 	gw_xdp_add_kernel_losses(xdp, counters);
+}
+
+/*
+ * What the link dropped of others' may be more than we sent. But as long as it sends anything, what it
+ * drops is overload.
+ */
+static int gw_xdp_judge(struct gw_io_xdp *xdp, const struct gw_io_counters *counters, char *why)
+{
+	bool has_sent = xdp->link.tx_packets != xdp->link_sent_before;
+
+	xdp->link_sent_before = xdp->link.tx_packets;
+	if (!has_sent)
+		return gw_loss_judge(&xdp->loss, xdp->name, counters->sent_packets,
+				     counters->send_lost, why);
+	gw_loss_excuse(&xdp->loss, counters->sent_packets, counters->send_lost);
+	return 0;
 }
 
 static int gw_xdp_check(struct gw_io *io, uint64_t now_ns, char *why)
@@ -353,11 +367,12 @@ static int gw_xdp_check(struct gw_io *io, uint64_t now_ns, char *why)
 		gw_loss_excuse(&xdp->loss, counters.sent_packets, counters.send_lost);
 		return error;
 	}
-	if (xdp->error == ENETDOWN)
-		xdp->error = 0; /* it is up again */
-	if (xdp->error)
-		return gw_xdp_fail(why, "it cannot send any more", xdp->error);
-	return gw_loss_judge(&xdp->loss, xdp->name, counters.sent_packets, counters.send_lost, why);
+	/* The link is up; what failed is tried again, should there be no other method. */
+	error = xdp->error;
+	xdp->error = 0;
+	if (error && error != ENETDOWN)
+		return gw_xdp_fail(why, "it cannot send any more", error);
+	return gw_xdp_judge(xdp, &counters, why);
 }
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -536,7 +551,6 @@ static void gw_xdp_close(struct gw_io *io)
 
 static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *options, char *why)
 {
-	uint64_t dropped = 0;
 	int error;
 
 	xdp->fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
@@ -548,10 +562,11 @@ static int gw_xdp_set_up(struct gw_io_xdp *xdp, const struct gw_io_options *opti
 		return gw_xdp_fail(why, "rtnetlink", -xdp->link_fd);
 	error = gw_link_require(xdp->link_fd, xdp->ifindex, xdp->name, why);
 	if (!error)
-		error = gw_link_dropped(xdp->link_fd, xdp->ifindex, &dropped);
+		error = gw_link_count(xdp->link_fd, xdp->ifindex, &xdp->link);
 	if (error)
 		return error;
-	xdp->link_dropped = xdp->link_dropped_before = dropped;
+	xdp->link_dropped_before = xdp->link.tx_dropped;
+	xdp->link_sent_before = xdp->link.tx_packets;
 	error = gw_xdp_make_rings(xdp, why);
 	if (!error)
 		error = gw_xdp_map_rings(xdp, why);
@@ -629,7 +644,8 @@ static int gw_xdp_open_kind(const struct gw_io_method *method, const struct gw_i
 struct gw_xdp_saved {
 	struct gw_io_counters counters;
 	struct gw_io_loss loss;
-	uint64_t link_dropped_before, link_dropped, sent_before;
+	struct gw_link_counts link;
+	uint64_t link_dropped_before, link_sent_before, sent_before;
 	uint32_t entries;
 	uint32_t in_flight;
 	int32_t error;
@@ -642,8 +658,9 @@ static void gw_xdp_save(const struct gw_io *io, struct gw_io_saved *saved)
 	struct gw_xdp_saved data = {
 		.counters = xdp->counters,
 		.loss = xdp->loss,
+		.link = xdp->link,
 		.link_dropped_before = xdp->link_dropped_before,
-		.link_dropped = xdp->link_dropped,
+		.link_sent_before = xdp->link_sent_before,
 		.sent_before = xdp->sent_before,
 		.entries = xdp->entries,
 		.in_flight = xdp->in_flight,
@@ -696,8 +713,9 @@ static int gw_xdp_reopen(struct gw_io_xdp *xdp, const struct gw_xdp_saved *data,
 	xdp->error = data->error;
 	xdp->counters = data->counters;
 	xdp->loss = data->loss;
+	xdp->link = data->link;
 	xdp->link_dropped_before = data->link_dropped_before;
-	xdp->link_dropped = data->link_dropped;
+	xdp->link_sent_before = data->link_sent_before;
 	xdp->sent_before = data->sent_before;
 	xdp->counts_link = data->counts_link != 0;
 	return 0;

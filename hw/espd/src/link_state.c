@@ -41,7 +41,8 @@ static void gw_link_parse(const struct nlmsghdr *answer, struct gw_link_state *s
 			continue;
 		memcpy(&statistics, RTA_DATA(item),
 		       bytes < sizeof(statistics) ? bytes : sizeof(statistics));
-		state->tx_dropped = statistics.tx_dropped;
+		state->counts =
+			(struct gw_link_counts){statistics.tx_packets, statistics.tx_dropped};
 	}
 }
 
@@ -82,8 +83,12 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state)
 #define COUNTERS_FILE "/proc/thread-self/net/dev"
 /* The kernel writes whole lines, as many as fit a page. */
 #define PORTION_BYTES 4096
-/* "  eth0: " and the columns of what was received before that of what was sent and dropped. */
-#define COLUMN 11
+/* Behind "  eth0: ": eight of what was received, bytes, packets, errors and drops of what was sent. */
+enum column {
+	TX_PACKETS = 9,
+	TX_DROPPED = 11,
+	COLUMNS
+};
 
 static int counters_fd = -1;
 /* Threads that read in turn at their offsets would have the kernel begin anew each time. */
@@ -94,37 +99,38 @@ void gw_link_keep_counters(void)
 	counters_fd = open(COUNTERS_FILE, O_RDONLY | O_CLOEXEC);
 }
 
-/* Read the counter out of a line, if it is of the link. */
-static bool parse_line(const char *line, const char *name, uint64_t *tx_dropped)
+/* Read the counters out of a line, if it is of the link. */
+static bool parse_line(const char *line, const char *name, struct gw_link_counts *counts)
 {
 	size_t length = strlen(name);
+	uint64_t columns[COLUMNS];
 	char *rest;
 
 	line += strspn(line, " ");
 	if (strncmp(line, name, length) != 0 || line[length] != ':')
 		return false;
 	rest = (char *)(uintptr_t)line + length + 1;
-	for (int column = 0; column < COLUMN; column++)
-		strtoull(rest, &rest, 10);
-	*tx_dropped = strtoull(rest, &rest, 10);
+	for (int column = 0; column < COLUMNS; column++)
+		columns[column] = strtoull(rest, &rest, 10);
+	*counts = (struct gw_link_counts){columns[TX_PACKETS], columns[TX_DROPPED]};
 	return true;
 }
 
 /* Find the link's line in a portion, and leave there what begins the next. */
-static bool find_line(char *text, const char *name, uint64_t *tx_dropped)
+static bool find_line(char *text, const char *name, struct gw_link_counts *counts)
 {
 	char *line = text, *end;
 
 	for (; (end = strchr(line, '\n')); line = end + 1) {
 		*end = '\0';
-		if (parse_line(line, name, tx_dropped))
+		if (parse_line(line, name, counts))
 			return true;
 	}
 	memmove(text, line, strlen(line) + 1);
 	return false;
 }
 
-static int read_counters(const char *name, uint64_t *tx_dropped)
+static int read_counters(const char *name, struct gw_link_counts *counts)
 {
 	char text[2 * PORTION_BYTES + 1] = "";
 	off_t offset = 0;
@@ -140,13 +146,13 @@ static int read_counters(const char *name, uint64_t *tx_dropped)
 			return -errno;
 		offset += got;
 		text[begun + (size_t)got] = '\0';
-		if (find_line(text, name, tx_dropped))
+		if (find_line(text, name, counts))
 			return 0;
 	} while (got > 0);
 	return -ENODEV;
 }
 
-int gw_link_dropped(int netlink_fd, uint32_t ifindex, uint64_t *tx_dropped)
+int gw_link_count(int netlink_fd, uint32_t ifindex, struct gw_link_counts *counts)
 {
 	struct ifreq request = {.ifr_ifindex = (int)ifindex};
 	struct gw_link_state state = {0};
@@ -154,14 +160,14 @@ int gw_link_dropped(int netlink_fd, uint32_t ifindex, uint64_t *tx_dropped)
 
 	if (counters_fd < 0) {
 		error = gw_link_read(netlink_fd, ifindex, &state);
-		*tx_dropped = state.tx_dropped;
+		*counts = state.counts;
 		return error;
 	}
 	/* Any socket will do. The name may have changed. */
 	if (ioctl(netlink_fd, SIOCGIFNAME, &request))
 		return -errno;
 	pthread_mutex_lock(&counters_lock);
-	error = read_counters(request.ifr_name, tx_dropped);
+	error = read_counters(request.ifr_name, counts);
 	pthread_mutex_unlock(&counters_lock);
 	return error;
 }

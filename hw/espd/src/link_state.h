@@ -5,9 +5,15 @@
 
 #include <stdint.h>
 
+/* Of everybody who sends there. */
+struct gw_link_counts {
+	uint64_t tx_packets;
+	uint64_t tx_dropped;
+};
+
 struct gw_link_state {
-	unsigned int flags;  /* IFF_UP, IFF_RUNNING */
-	uint64_t tx_dropped; /* of everybody who sends there */
+	unsigned int flags; /* IFF_UP, IFF_RUNNING */
+	struct gw_link_counts counts;
 };
 
 /**
@@ -33,22 +39,22 @@ int gw_link_read(int netlink_fd, uint32_t ifindex, struct gw_link_state *state);
 /**
  * gw_link_keep_counters() - open the file of all links' counters, while files can still be opened.
  *
- * Of the network namespace of the caller. Without it gw_link_dropped asks by netlink.
+ * Of the network namespace of the caller. Without it gw_link_count asks by netlink.
  */
 void gw_link_keep_counters(void);
 
 /**
- * gw_link_dropped() - read how many packets a link dropped that were to be sent.
+ * gw_link_count() - read how many packets a link sent, and dropped that were to be sent.
  * @netlink_fd: of gw_link_open; used by one thread at a time.
  * @ifindex: which.
- * @tx_dropped: written on success.
+ * @counts: written on success.
  *
  * It is read from /proc/net/dev, for which the kernel takes no lock of links: a worker that asks
  * every second never waits for whoever changes them. By any thread.
  *
  * Return: 0, -ENODEV where there is none, or -errno.
  */
-int gw_link_dropped(int netlink_fd, uint32_t ifindex, uint64_t *tx_dropped);
+int gw_link_count(int netlink_fd, uint32_t ifindex, struct gw_link_counts *counts);
 
 /**
  * gw_link_require() - have a link carry frames; where it does, no lock is taken.

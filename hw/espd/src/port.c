@@ -7,9 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io_probe.h"
 #include "thread.h"
 
-#define CHECK_INTERVAL_NS 1000000000ull
+#define SECOND_NS         1000000000ull
+#define CHECK_INTERVAL_NS SECOND_NS
+/* Until a method that was given up is tried again: doubled each time, as long as it does not last. */
+#define RETRY_FIRST_S 60u
+#define RETRY_MOST_S  3600u
 
 /* --- choosing methods */
 
@@ -97,13 +102,19 @@ static bool is_xdp(unsigned int kind)
 	return kind == GW_IO_XDP_ZERO_COPY || kind == GW_IO_XDP_COPY;
 }
 
-/* A queue has room for one AF_XDP socket: what receives by one kind cannot send by the other. */
-static bool has_no_room(const struct gw_port *port, unsigned int kind)
+static bool is_other_xdp(const struct gw_io *io, unsigned int kind)
 {
-	return is_xdp(kind) && port->receiver && is_xdp(port->receiver->method->kind) &&
-	       port->receiver->method->kind != kind;
+	return io && is_xdp(io->method->kind) && io->method->kind != kind;
 }
 
+/* A queue has room for one AF_XDP socket: where there is one, none of the other kind can send. */
+static bool has_no_room(const struct gw_port *port, unsigned int kind)
+{
+	return is_xdp(kind) &&
+	       (is_other_xdp(port->receiver, kind) || is_other_xdp(port->sender, kind));
+}
+
+/* Find something to send by, at `send_at` or behind it; until then there is what there was. */
 static int open_sender(struct gw_thread *thread, struct gw_port *port)
 {
 	const uint8_t *methods = port->device.send_methods;
@@ -111,16 +122,19 @@ static int open_sender(struct gw_thread *thread, struct gw_port *port)
 
 	for (; kind_at(methods, port->send_at); port->send_at++) {
 		unsigned int kind = methods[port->send_at];
+		struct gw_io *io;
 
 		if (has_no_room(port, kind))
 			continue;
 		/* What receives by this method can send by it. */
 		if (port->receiver && port->receiver->method->kind == kind)
-			port->sender = port->receiver;
+			io = port->receiver;
 		else
-			port->sender = open_method(thread, port, kind, false, &error);
-		if (port->sender)
+			io = open_method(thread, port, kind, false, &error);
+		if (io) {
+			port->sender = io;
 			return 0;
+		}
 		if (error == -ENETDOWN)
 			return error;
 	}
@@ -234,8 +248,8 @@ void gw_port_counters(struct gw_port *port, struct gw_io_counters *counters)
 		add_counters(port->sender, counters);
 }
 
-static void tell_demotion(struct gw_thread *thread, const struct gw_port *port, uint8_t old_method,
-			  bool sends, const char *why)
+static void tell_method(struct gw_thread *thread, const struct gw_port *port, uint8_t old_method,
+			bool sends, const char *why)
 {
 	const struct gw_io *now = sends ? port->sender : port->receiver;
 	union gw_any_event event = {
@@ -253,38 +267,120 @@ static void tell_demotion(struct gw_thread *thread, const struct gw_port *port, 
 	gw_thread_tell(thread, &event, GW_MESSAGE_EVENT_METHOD, sizeof(event.method));
 }
 
-/* Give up a method in every direction in which it is used, and go on with the next ones. */
-static void demote(struct gw_thread *thread, struct gw_port *port, struct gw_io *io,
-		   const char *why)
+/* The device is gone, and whatever was opened for it. */
+static void lose(struct gw_thread *thread, struct gw_port *port, struct gw_io *io, const char *why)
 {
 	uint8_t kind = (uint8_t)io->method->kind;
 	bool received = port->receiver == io, sent = port->sender == io;
 
 	note_reason(port, io->method->name, why);
 	close_io(port, io);
-	if (received) {
-		port->receive_at++;
-		open_receiver(thread, port);
-		tell_demotion(thread, port, kind, false, why);
-	}
-	if (sent) {
-		port->send_at++;
-		open_sender(thread, port);
-		tell_demotion(thread, port, kind, true, why);
-	}
+	if (received)
+		tell_method(thread, port, kind, false, why);
+	if (sent)
+		tell_method(thread, port, kind, true, why);
 }
 
-static void check_one(struct gw_thread *thread, struct gw_port *port, struct gw_io *io)
+/* Try again after twice the time that was waited for last. */
+static void retry_later(struct gw_thread *thread, struct gw_port *port)
 {
+	port->retry_s = port->retry_s < RETRY_MOST_S / 2 ? 2 * port->retry_s : RETRY_MOST_S;
+	port->retry_ns = thread->now_ns + port->retry_s * SECOND_NS;
+}
+
+/* Remember what was given up, and when to try it again; of several it is the best, the first. */
+static void note_fall(struct gw_thread *thread, struct gw_port *port, uint8_t place)
+{
+	if (port->fell_from)
+		return;
+	port->fell_from = (uint8_t)(place + 1);
+	/* It has lasted longer than the wait for it: begin anew. */
+	if (thread->now_ns - port->retry_ns > port->retry_s * SECOND_NS)
+		port->retry_s = RETRY_FIRST_S / 2;
+	retry_later(thread, port);
+}
+
+/* Send by the next method that can be had, or stay. The receiver is what it was. */
+static void demote(struct gw_thread *thread, struct gw_port *port, const char *why)
+{
+	struct gw_io *old = port->sender;
+	uint8_t kind = (uint8_t)old->method->kind, place = port->send_at;
+	bool is_said = strstr(port->reason, why) != NULL;
+
+	if (!port->fell_from && !port->stay_ns)
+		port->reason_bytes = (uint8_t)strlen(port->reason);
+	if (!port->fell_from)
+		port->reason[port->reason_bytes] = 0;
+	note_reason(port, old->method->name, why);
+	port->send_at++;
+	if (open_sender(thread, port) == 0 && port->sender != old) {
+		note_fall(thread, port, place);
+		if (old != port->receiver)
+			close_io(port, old);
+		tell_method(thread, port, kind, true, why);
+		return;
+	}
+	port->send_at = place;
+	port->stay_ns = thread->now_ns + RETRY_FIRST_S * SECOND_NS;
+	if (!is_said)
+		tell_method(thread, port, kind, true, why);
+}
+
+/* Send by the best method that was given up if it carries a probe frame again. */
+static void try_back(struct gw_thread *thread, struct gw_port *port)
+{
+	struct gw_io *old = port->sender, *io = NULL;
+	unsigned int kind = port->device.send_methods[port->fell_from - 1];
+	char why[GW_IO_WHY_BYTES];
+	int error;
+
+	if (port->receiver && port->receiver->method->kind == kind)
+		io = gw_probe_insist(port->receiver, &port->device, why) ? NULL : port->receiver;
+	else if (!has_no_room(port, kind))
+		io = open_method(thread, port, kind, false, &error);
+	if (!io) {
+		retry_later(thread, port);
+		return;
+	}
+	port->sender = io;
+	port->send_at = port->fell_from - 1;
+	port->fell_from = 0;
+	port->stay_ns = 0;
+	port->retry_ns = thread->now_ns;
+	port->reason[port->reason_bytes] = 0;
+	kind = old->method->kind;
+	if (old != port->receiver)
+		close_io(port, old);
+	tell_method(thread, port, (uint8_t)kind, true, "a probe frame arrives again");
+}
+
+/* A device that is down goes on with its methods when it is up again. */
+static void check_sender(struct gw_thread *thread, struct gw_port *port)
+{
+	struct gw_io *io = port->sender;
+	char why[GW_IO_WHY_BYTES] = "";
+	int error;
+
+	if (thread->now_ns >= port->stay_ns)
+		error = gw_io_check(io, &port->device, thread->now_ns, why);
+	else
+		error = io->method->check ? io->method->check(io, thread->now_ns, why) : 0;
+	if (error == -ENODEV)
+		lose(thread, port, io, why);
+	else if (error && error != -ENETDOWN && thread->now_ns >= port->stay_ns)
+		demote(thread, port, why);
+	else if (!error && port->fell_from && thread->now_ns >= port->retry_ns)
+		try_back(thread, port);
+}
+
+/* Whether it could send as well is nothing to a port that sends by another. */
+static void check_receiver(struct gw_thread *thread, struct gw_port *port)
+{
+	struct gw_io *io = port->receiver;
 	char why[GW_IO_WHY_BYTES] = "";
 
-	int error = 0;
-
-	if (io && io->method->check)
-		error = io->method->check(io, thread->now_ns, why);
-	/* A device that is down goes on with its method when it is up again. */
-	if (error != 0 && error != -ENETDOWN)
-		demote(thread, port, io, why);
+	if (io->method->check && io->method->check(io, thread->now_ns, why) == -ENODEV)
+		lose(thread, port, io, why);
 }
 
 void gw_port_check(struct gw_thread *thread, struct gw_port *port)
@@ -299,12 +395,8 @@ void gw_port_check(struct gw_thread *thread, struct gw_port *port)
 	thread->counts.drops[GW_DROP_NO_ENGINE] += now.receive_lost - port->told.receive_lost;
 	thread->counts.drops[GW_DROP_SEND_FAILED] += now.send_lost - port->told.send_lost;
 	port->told = now;
-	/* A device that was down when its method was to be opened may be up by now. */
-	if (!port->receiver)
-		open_receiver(thread, port);
-	if (!port->sender)
-		open_sender(thread, port);
-	check_one(thread, port, port->receiver);
-	if (port->sender != port->receiver)
-		check_one(thread, port, port->sender);
+	if (port->receiver && port->receiver != port->sender)
+		check_receiver(thread, port);
+	if (port->sender)
+		check_sender(thread, port);
 }

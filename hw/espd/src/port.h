@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A port: one queue of one device in one thread. It receives by one method and sends by one, which
- * may be the same object, and goes on to the next of its list when one fails.
+ * may be the same object, and sends by the next of its list when one fails; what it receives by stays.
+ * The best one that was given up is tried again later. Where none is left, the last one goes on.
  */
 #ifndef GW_PORT_H
 #define GW_PORT_H
@@ -21,13 +22,18 @@ struct gw_port {
 	uint16_t batch;       /* packets of one round, between batch_low and batch_high */
 	uint8_t receive_at;   /* place of the method in the device's list */
 	uint8_t send_at;
-	bool owns_queue; /* else: it only sends */
-	int steering_fd; /* ours, or -1 */
+	uint8_t fell_from; /* 1 + the best place in the list of senders that was given up, or 0 */
+	bool owns_queue;   /* else: it only sends */
+	int steering_fd;   /* ours, or -1 */
 	uint64_t next_check_ns;
+	uint64_t stay_ns;  /* until then no other method is looked for: there was none */
+	uint64_t retry_ns; /* when fell_from is tried again, or was last */
+	uint32_t retry_s;  /* what has been waited for that, the last time; 0: never */
 	uint64_t send_refused;
 	struct gw_io_counters closed; /* of methods given up */
 	struct gw_io_counters told; /* of all, when last looked at: what was lost since is a drop */
 	char reason[GW_REASON_BYTES]; /* why not a better method */
+	uint8_t reason_bytes;         /* of it, that are about the methods before fell_from */
 	uint32_t out_count;
 	struct gw_packet out[GW_PORT_BATCH];
 };
@@ -71,7 +77,7 @@ void gw_port_send(struct gw_thread *thread, struct gw_port *port, const struct g
 void gw_port_flush(struct gw_thread *thread, struct gw_port *port);
 
 /**
- * gw_port_check() - once a second: read counters, give up a method that loses packets.
+ * gw_port_check() - once a second: read counters, give up a method that sends nothing.
  * @thread: the caller's.
  * @port: of it.
  */
@@ -102,6 +108,17 @@ static inline bool gw_port_rests(const struct gw_port *port, uint32_t round)
 
 	return port->idle_rounds == GW_MANY_ROUNDS && kind != GW_IO_XDP_ZERO_COPY &&
 	       kind != GW_IO_XDP_COPY && round % 8 != 0;
+}
+
+/* How many packets the next round takes at most: more while a queue is full, fewer when it is nearly empty. */
+static inline uint16_t gw_port_next_batch(uint16_t batch, uint32_t count, uint16_t low,
+					  uint16_t high)
+{
+	if (count == batch && batch < high)
+		return (uint16_t)(batch * 2 < high ? batch * 2 : high);
+	if (count < batch / 4u && batch > low)
+		return (uint16_t)(batch / 2 > low ? batch / 2 : low);
+	return batch;
 }
 
 static inline bool gw_port_takes(const struct gw_port *port)

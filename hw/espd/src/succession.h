@@ -30,7 +30,7 @@
 
 #include "control.h"
 
-#define GW_SUCCESSION_VERSION 1
+#define GW_SUCCESSION_VERSION 2
 /* The first bytes of every record; as a message of the agent's it would be of version 0x5347. */
 #define GW_SUCCESSION_MAGIC 0x4f485347u
 /* Most descriptors with one record, and the longest record. */
@@ -120,6 +120,11 @@ struct gw_succession_port {
 	uint8_t receiver_kind; /* 0: there is none */
 	uint8_t sender_kind;
 	uint8_t is_same; /* the receiver sends too */
+	uint8_t fell_from;
+	uint8_t reason_bytes;
+	uint8_t reserved[4];
+	uint32_t retry_s;
+	uint64_t retry_ns;
 	uint64_t send_refused;
 	struct gw_io_counters closed;
 	struct gw_io_counters told;

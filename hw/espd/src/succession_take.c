@@ -196,7 +196,8 @@ static bool is_sound(const struct gw_control *control, const struct gw_successio
 	return device->device == record->device && record->queue < device->queues &&
 	       record->batch > 0 && record->batch <= GW_BATCH &&
 	       record->receive_at <= GW_MAX_METHODS && record->send_at <= GW_MAX_METHODS &&
-	       (!record->is_same || record->receiver_kind) &&
+	       (!record->is_same || record->receiver_kind) && record->fell_from <= GW_MAX_METHODS &&
+	       record->reason_bytes < GW_REASON_BYTES &&
 	       memchr(record->reason, 0, sizeof(record->reason));
 }
 
@@ -212,6 +213,10 @@ static struct gw_port *new_port(struct taking *taking, const struct gw_successio
 	port->receive_at = record->receive_at;
 	port->send_at = record->send_at;
 	port->owns_queue = record->owns_queue != 0;
+	port->fell_from = record->fell_from;
+	port->reason_bytes = record->reason_bytes;
+	port->retry_s = record->retry_s;
+	port->retry_ns = record->retry_ns;
 	port->send_refused = record->send_refused;
 	port->closed = record->closed;
 	port->told = record->told;

@@ -113,21 +113,9 @@ static void receive(struct gw_thread *thread, struct gw_port *port, uint32_t cou
 	}
 }
 
-/* A batch grows while the queue is full, and shrinks when it is nearly empty. */
-static void adapt_batch(const struct gw_thread *thread, struct gw_port *port, uint32_t count)
-{
-	const struct gw_control_configure *config = &thread->daemon->config;
-
-	if (count == port->batch && port->batch < config->batch_high)
-		port->batch = (uint16_t)(port->batch * 2 < config->batch_high ? port->batch * 2
-									      : config->batch_high);
-	else if (count < port->batch / 4 && port->batch > config->batch_low)
-		port->batch = (uint16_t)(port->batch / 2 > config->batch_low ? port->batch / 2
-									     : config->batch_low);
-}
-
 static uint32_t poll_ports(struct gw_thread *thread)
 {
+	const struct gw_control_configure *config = &thread->daemon->config;
 	uint32_t total = 0;
 
 	for (uint32_t i = 0; i < thread->port_count; i++) {
@@ -147,7 +135,8 @@ static uint32_t poll_ports(struct gw_thread *thread)
 			port->idle_rounds = 0;
 		else if (port->idle_rounds < GW_MANY_ROUNDS)
 			port->idle_rounds++;
-		adapt_batch(thread, port, count);
+		port->batch = gw_port_next_batch(port->batch, count, config->batch_low,
+						 config->batch_high);
 		total += count;
 	}
 	return total;
