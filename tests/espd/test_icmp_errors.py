@@ -206,7 +206,7 @@ def test_an_error_leaves_by_the_peers_wire_where_the_spd_lets_it(router: Router)
 def test_what_was_opened_leaves_by_the_peers_wire_only_where_the_spd_lets_it(
     router: Router, action: p.PolicyAction | None, leaves: bool
 ) -> None:
-    """As at a hub between two tunnels: the kernel's rules lead it into the other one."""
+    """What one peer sends for the networks of another is the kernel's, whose guard drops it."""
     route_to_stray(router)
     if action is not None:
         set_stray_policy(router.client, action, REMOTE[0])

@@ -18,7 +18,7 @@ void gw_send_protected(struct gw_thread *thread, struct gw_packet *packet);
  * @packet: an IP packet.
  * @device: of the tunnel whose SA opened it: it goes out there, unless the device is GW_DEVICE_ROUTED
  *          and the routes lead to a next hop or another tunnel; 0: where the routes say. What may not
- *          leave in clear there is the kernel's, which leads it into a tunnel or drops it.
+ *          leave in clear there is the kernel's, whose guard drops what should be protected.
  */
 void gw_deliver(struct gw_thread *thread, struct gw_packet *packet, uint32_t device);
 
