@@ -130,6 +130,8 @@ class Setup:
     they_are_site_a: bool = False
     """strongSwan at site a and our gateway at site b, instead of the other way round."""
     environment: dict[str, str] = field(default_factory=dict)
+    takes_redirected_frames: bool = False
+    """strongSwan's interface takes what we send by XDP, as a veth device does only while it polls."""
 
 
 StartRig = Callable[[Setup], AbstractContextManager[Rig]]
@@ -179,6 +181,8 @@ def start_rig(tmp_path: Path) -> StartRig:
             )
             wire = tmp_path / "wire.pcap"
             show_every_packet(sites)
+            if setup.takes_redirected_frames:
+                there.gateway.run("ethtool", "-K", there.outside_device, "gro", "on")
             with capturing(sites.b.gateway, sites.b.outside_device, wire), theirs, ours:
                 yield Rig(sites, ours, theirs, wire)
         assert clear_packets(wire) == 0
