@@ -305,9 +305,9 @@ static void demote(struct gw_thread *thread, struct gw_port *port, const char *w
 {
 	struct gw_io *old = port->sender;
 	uint8_t kind = (uint8_t)old->method->kind, place = port->send_at;
-	bool is_said = strstr(port->reason, why) != NULL;
+	bool stays = port->stay_ns != 0;
 
-	if (!port->fell_from && !port->stay_ns)
+	if (!port->fell_from && !stays)
 		port->reason_bytes = (uint8_t)strlen(port->reason);
 	if (!port->fell_from)
 		port->reason[port->reason_bytes] = 0;
@@ -322,8 +322,16 @@ static void demote(struct gw_thread *thread, struct gw_port *port, const char *w
 	}
 	port->send_at = place;
 	port->stay_ns = thread->now_ns + RETRY_FIRST_S * SECOND_NS;
-	if (!is_said)
+	if (!stays)
 		tell_method(thread, port, kind, true, why);
+}
+
+/* The method that stayed sends again. */
+static void end_stay(struct gw_port *port)
+{
+	port->stay_ns = 0;
+	if (!port->fell_from)
+		port->reason[port->reason_bytes] = 0;
 }
 
 /* Send by the best method that was given up if it carries a probe frame again. */
@@ -359,17 +367,22 @@ static void check_sender(struct gw_thread *thread, struct gw_port *port)
 {
 	struct gw_io *io = port->sender;
 	char why[GW_IO_WHY_BYTES] = "";
+	bool may_go = thread->now_ns >= port->stay_ns;
 	int error;
 
-	if (thread->now_ns >= port->stay_ns)
+	if (may_go)
 		error = gw_io_check(io, &port->device, thread->now_ns, why);
 	else
 		error = io->method->check ? io->method->check(io, thread->now_ns, why) : 0;
 	if (error == -ENODEV)
 		lose(thread, port, io, why);
-	else if (error && error != -ENETDOWN && thread->now_ns >= port->stay_ns)
+	else if (error && error != -ENETDOWN && may_go)
 		demote(thread, port, why);
-	else if (!error && port->fell_from && thread->now_ns >= port->retry_ns)
+	if (error)
+		return;
+	if (may_go && port->stay_ns)
+		end_stay(port);
+	if (port->fell_from && thread->now_ns >= port->retry_ns)
 		try_back(thread, port);
 }
 

@@ -26,7 +26,7 @@ struct gw_port {
 	bool owns_queue;   /* else: it only sends */
 	int steering_fd;   /* ours, or -1 */
 	uint64_t next_check_ns;
-	uint64_t stay_ns;  /* until then no other method is looked for: there was none */
+	uint64_t stay_ns;  /* until then no other method is looked for: there was none; or 0 */
 	uint64_t retry_ns; /* when fell_from is tried again, or was last */
 	uint32_t retry_s;  /* what has been waited for that, the last time; 0: never */
 	uint64_t send_refused;

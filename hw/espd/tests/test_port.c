@@ -324,6 +324,13 @@ static void test_the_last_method_stays(void)
 	pass(200);
 	tap_check(sends_by(GW_IO_LIVE_FRAME) && receives() && tells_nothing(), "once");
 	tap_check(thread->counts.drops[GW_DROP_SEND_FAILED] == 10, "what it loses is counted");
+	tap_check(port->reason[0] != 0, "and the reason is kept");
+	played[GW_IO_LIVE_FRAME].check_error = 0;
+	pass(60);
+	tap_check(port->reason[0] == 0, "until it sends again");
+	played[GW_IO_LIVE_FRAME].check_error = -EOPNOTSUPP;
+	pass(1);
+	tap_check(tells(GW_IO_LIVE_FRAME, GW_IO_LIVE_FRAME), "the next time it says so again");
 	end();
 }
 
