@@ -20,8 +20,12 @@ import pytest
 
 from gateway.bench.capture import HeaderCapture, capturing_headers
 from gateway.datapath.engine.xdp_steering import PINS_NAME
+from gateway.host.bpf.abi import read_counters
+from gateway.host.bpf.compiled import read_program
+from gateway.host.bpf.maps import adopt_map
 from gateway.host.bpf.pins import adopt_link
 from gateway.host.bpf.programs import LinkInfo
+from gateway.ipsec.drop_reason import DropReason
 from tests.engine.conftest import BUILD, make
 from tests.netns.losses import Account, accounted_udp
 from tests.netns.site_gateways import spis, wait_until
@@ -38,6 +42,7 @@ _ATTEMPTS = 3
 _A_MOMENT_S = 1.0
 _LONG_S = 60.0
 """Nothing here may depend on how fast a machine is."""
+_STATS = "gw_stats"
 _STEERED = ("outside", "inside")
 _OTHER_INSTRUCTIONS = f"-target bpf -mcpu=v2 -O2 -g -Iinclude -isystem /usr/include/{machine()}-linux-gnu"
 
@@ -223,13 +228,16 @@ def test_a_killed_espd_comes_back_with_new_child_sas_and_says_what_that_cost(
             def attempt() -> tuple[Account, HeaderCapture, bool]:
                 wait_until(lambda: settled(run), _LONG_S)
                 before, ends = spis(run.paris), len(told(run, "traffic_resumed"))
+                without_espd = dropped_without_espd(run)
                 with watched(run, tmp_path) as (account, capture):
                     os.kill(told(run, "espd_ready")[-1]["process"], signal.SIGKILL)
                     wait_until(lambda: len(told(run, "traffic_resumed")) > ends, _LONG_S)
+                without_espd = dropped_without_espd(run) - without_espd
                 after = spis(run.paris)
                 assert len(after) == len(before)
                 assert not after & before
                 check_outage(account)
+                check_told(told(run, "traffic_resumed")[-1], without_espd)
                 check_wire(capture.path, least_esp=account.flow.received - capture.dropped)
                 return account, capture, True
 
@@ -241,7 +249,21 @@ def test_a_killed_espd_comes_back_with_new_child_sas_and_says_what_that_cost(
     record_property("lost", flow.lost)
     record_property("lost_at_least_as_told", cost["dropped_at_least"])
     print(f"nothing came for {flow.longest_silence_s:.3f} s; told: {cost}")
-    assert cost["dropped_at_least"] > 0
+
+
+def dropped_without_espd(run: Running) -> int:
+    """Return how many packets the XDP programs of Paris have dropped as there was no espd."""
+    spec = read_program("xdp_one_arm").maps[_STATS]
+    with adopt_map(run.paris.directory / "run" / PINS_NAME / "shared" / _STATS, spec) as stats:
+        found = read_counters({_STATS: stats}).get(DropReason.NO_ENGINE)
+    return 0 if found is None else found.packets
+
+
+def check_told(cost: dict[str, Any], without_espd: int) -> None:
+    """Check that what was dropped for want of an espd is told, from the first packet on."""
+    reasons = dict(reason.rsplit(" ", 1) for reason in cost["reasons"].split(", "))
+    assert int(reasons[DropReason.NO_ENGINE.value]) >= without_espd > 0, cost
+    assert cost["dropped_at_least"] == sum(map(int, reasons.values())), cost
 
 
 def check_outage(account: Account) -> None:

@@ -185,7 +185,9 @@ class EngineBackend:
         self._outage: Outage | None = None
         """Since espd ended, while there is another one that does not carry everything again."""
         self._drops_with_espd: Mapping[DropReason, int] = {}
-        """What XDP had dropped when there was last known to be an espd."""
+        """What XDP had dropped when there was an espd for sure."""
+        self._drops_lately: Mapping[DropReason, int] = {}
+        """What it had dropped some time after that; espd may have ended just before."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_useless = False
         """Whether espd was started, and there is nothing in it that is worth to live on."""
@@ -278,7 +280,7 @@ class EngineBackend:
         await self._network.bring_up(link, mtu_bytes=self._tunnel_mtu, link_local=False)
         await self._interfaces.open_again()
         await self._fast.open()
-        self._drops_with_espd = self._fast.drops()
+        self._drops_with_espd = self._drops_lately = self._fast.drops()
         _log.info(
             "espd_ready",
             process=life.process,
@@ -750,14 +752,15 @@ class EngineBackend:
         while True:
             await asyncio.sleep(_PATH_REFRESH_S)
             await self._follow_paths()
+            if self._espd.is_there:  # or was until a moment ago: it was when we looked the last time
+                with contextlib.suppress(HostError):
+                    self._drops_with_espd, self._drops_lately = self._drops_lately, self._fast.drops()
 
     async def _follow_paths(self) -> None:
         async with self._lock:
             await self._measure_paths()
             try:
                 await self._fast.look_after()
-                if self._espd.is_there:
-                    self._drops_with_espd = self._fast.drops()
             except (HostError, EngineError) as error:
                 _log.warning("routing_failed", reason=str(error))
 
