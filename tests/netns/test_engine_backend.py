@@ -93,8 +93,12 @@ def carried_by(launcher: FakeLauncher, name_order: int) -> list[int]:
     return launcher.espd.tunnels[entry.tunnel]
 
 
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
 def rules() -> str:
-    return subprocess.run(["ip", "rule"], check=True, capture_output=True, text=True).stdout
+    return ip("rule")
 
 
 # --- SAs and tunnels ------------------------------------------------------------------------------
@@ -523,6 +527,28 @@ async def test_an_espd_with_other_options_is_an_error_that_says_what_to_do(
     with pytest.raises(HostError, match="give it the options of the agent before it, or end espd first"):
         async with agent(launcher, tmp_path, cpus=(0, 1)):
             pass
+
+
+async def test_addresses_of_the_machine_are_followed_as_those_of_icmp_errors(
+    launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    def told() -> set[str]:
+        return {str(ip_address(bytes(device.address4))) for device in launcher.espd.devices.values()}
+
+    async with agent(launcher, tmp_path):
+        assert told() == {"192.0.2.1"}
+
+        # Another one of the link comes behind its first; one of `lo`, the first link, before it.
+        ip("address", "add", "192.0.2.7/24", "dev", "outside")
+        ip("address", "add", "10.7.0.1/32", "dev", "lo")
+        await until(lambda: told() == {"10.7.0.1"})
+
+        ip("address", "del", "10.7.0.1/32", "dev", "lo")
+        await until(lambda: told() == {"192.0.2.1"})
+    before = launcher.espd.asked.count(p.MessageType.DEVICE_SET)
+    async with agent(launcher, tmp_path):
+        assert told() == {"192.0.2.1"}
+        assert launcher.espd.asked.count(p.MessageType.DEVICE_SET) == before + len(launcher.espd.devices)
 
 
 async def test_nonsense_of_espd_ends_the_connection_and_not_the_agent(
