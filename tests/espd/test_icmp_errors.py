@@ -5,6 +5,7 @@ The rig is that of `test_forwarding`: a host's wire inside, the peer's outside, 
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP, IPerror
@@ -20,10 +21,12 @@ from scapy.packet import Packet, Raw
 from gateway.datapath.engine import protocol as p
 from gateway.ipsec.drop_reason import DropReason
 from gateway.ipsec.selectors import TrafficSelector
+from tests.conformance.namespace import fresh_network_namespace
 from tests.espd.client import Client
 from tests.espd.machine import (
     INNER,
     LOCAL,
+    OURS,
     OUTER,
     OUTSIDE,
     POLICY,
@@ -34,6 +37,7 @@ from tests.espd.machine import (
     open_outer,
     opener,
     outbound,
+    running,
     sealer,
 )
 from tests.espd.test_forwarding import (
@@ -46,6 +50,7 @@ from tests.espd.test_forwarding import (
     to_host,
     to_peer,
 )
+from tests.espd.test_succession import successor
 
 STRAY = TrafficSelector.parse("10.1.99.0/24")
 """Of our side by the SPD, and beyond the peers' wire by the routes."""
@@ -135,6 +140,24 @@ def test_the_new_mtu_of_an_open_device_is_heeded(router: Router) -> None:
 
     assert (answer.src, answer.dst) == (ROUTER[4], INNER[4][1])
     assert (answer[ICMP].type, answer[ICMP].code, answer[ICMP].nexthopmtu) == (3, 4, 1300)
+
+
+def test_the_next_espd_answers_from_the_address_that_the_last_one_was_told(
+    shipped: Path, tmp_path: Path
+) -> None:
+    with (
+        fresh_network_namespace(*OURS),
+        running(shipped, tmp_path) as machine,
+        routing(machine) as router,
+    ):
+        load_pair(router.client, outbound(), inbound(), path_mtu=PATH_MTU)
+        router.client.set_device(lan_device({4: "10.1.0.77"}))
+
+        with successor(shipped, machine.path):
+            assert machine.wait() == 0
+            router.host.put(late())
+
+            assert source_of(router.host.take(1)) == "10.1.0.77"
 
 
 # --- to the host behind the peer: through the tunnel ----------------------------------------------
