@@ -53,13 +53,16 @@ async def check_sent(engine: WatchedEngine, name: str) -> None:
     """
     _, sends, words = METHODS[name]
     wanted = f"outside in by AF_XDP copy and out by {words}"
-    assert wanted in engine.devices_in_words()
+    said = engine.devices_in_words()
+    assert wanted in said, f"not {wanted!r} but {said!r}"
     own, by_kernel = await engine.device(FIRST_INTERFACE), await engine.device(KERNEL)
-    assert (own.receive_method, own.send_method) == (p.IoKind.XDP_COPY, sends)
+    methods = own.receive_method, own.send_method
+    assert methods == (p.IoKind.XDP_COPY, sends), f"espd counts for {methods}"
     assert by_kernel.sent_packets == 0, f"{by_kernel.sent_packets} left by the kernel, not by {words}"
 
 
 async def check_received(datapath: Datapath, packets: int) -> None:
     """Check that so many packets came to an engine by an interface of its own, if it has one."""
     if isinstance(datapath, WatchedEngine) and datapath.has_interface:
-        assert (await datapath.device(FIRST_INTERFACE)).received_packets >= packets
+        received = (await datapath.device(FIRST_INTERFACE)).received_packets
+        assert received >= packets, f"{received} came by the interface, and {packets} were sent there"

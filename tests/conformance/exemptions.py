@@ -11,6 +11,7 @@ EXEMPTIONS: Final = {
     ("engine", "fragments of AH"): (
         "The engine makes no fragments of AH: what does not fit it fragments before it protects it."
     ),
+    ("xfrm", "AES-GMAC in AH"): "Linux has AES-GMAC in ESP, and not in AH.",
     **{
         (name, "VRF"): (
             "VRFs are tried in the guest's kernel alone, which loads no XDP program of the engine's: its "
