@@ -98,7 +98,7 @@ async def open_xfrm() -> AsyncIterator[Datapath]:
 def engine_options(name: str = "engine", *, state_dir: Path | None = None) -> EngineOptions:
     """Return how the engine built here sits in a namespace: with TUN and raw sockets, or one of `METHODS`."""
     program = make("espd", source=ESPD) / "espd"
-    if name not in METHODS:
+    if name == "engine":
         return EngineOptions(program=program, state_dir=state_dir)
     sending, *_ = METHODS[name]
     return EngineOptions(program=program, interfaces=("outside",), sending=sending, state_dir=state_dir)

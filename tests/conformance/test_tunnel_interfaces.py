@@ -43,7 +43,7 @@ IPSEC0 = TunnelInterface(
     routes=(ip_network("10.2.0.0/16"), ip_network("fd00:2::/64")),
 )
 BARE = TunnelInterface(name="ipsec0", id=42)
-#: Where the kernel has VRFs for sure; it has no XDP.
+#: Where the kernel has VRFs for sure; it loads no XDP program of the engine's.
 WITH_VRFS = [
     *(pytest.param(name, marks=pytest.mark.guest) for name in ("software", "engine", "xfrm")),
     *(pytest.param(name, marks=pytest.mark.skip(reason=EXEMPTIONS[name, "VRF"])) for name in METHODS),

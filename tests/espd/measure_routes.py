@@ -73,7 +73,7 @@ def _measure_reading(netlink: IPRoute) -> None:
 
 
 async def _measure_espd(folder: Path) -> None:
-    backend = EngineBackend(engine_options("outside", state_dir=folder))
+    backend = EngineBackend(engine_options("engine_live", state_dir=folder))
     await backend.start()
     try:
 
