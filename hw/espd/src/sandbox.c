@@ -41,7 +41,10 @@ int gw_lock_memory(void)
 /* --- capabilities */
 
 static const uint8_t kept[] = {
-	CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF, CAP_IPC_LOCK,
+	CAP_NET_ADMIN,
+	CAP_NET_RAW,
+	CAP_BPF,
+	CAP_IPC_LOCK,
 };
 
 static int drop_bounding_set(uint64_t mask)
