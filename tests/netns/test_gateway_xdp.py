@@ -17,7 +17,7 @@ import pytest
 
 from gateway.bench.flows import two_way_udp
 from gateway.bench.process import GatewayProcess
-from gateway.bench.topology import Namespace, SiteToSite, site_to_site
+from gateway.bench.topology import Namespace, Site, SiteToSite, site_to_site
 from gateway.host.privileges import Capability
 from tests.engine.conftest import make
 from tests.netns.site_gateways import LAN, Wish, paris_and_tokyo, route_in_clear, wait_for_ping, wait_until
@@ -61,6 +61,14 @@ class Running:
         return str(reason)
 
 
+def make_fit_for_xdp(site: Site) -> None:
+    """Have links be as XDP needs them."""
+    # A veth takes redirected frames only while it polls; and a NIC would finish the host's checksums.
+    for device in ("outside", "inside"):
+        site.gateway.run("ethtool", "-K", device, "gro", "on")
+    site.host.run("ethtool", "-K", "lan", "gro", "on", "tx", "off")
+
+
 @contextmanager
 def running(
     directory: Path, *options: str, prefix: str = "gx", wire: Wire = nullcontext
@@ -69,10 +77,7 @@ def running(
     with site_to_site(f"{prefix}{os.getpid()}") as sites, wire(sites):
         route_in_clear(sites)
         for site in (sites.a, sites.b):
-            # A veth takes redirected frames only while it polls; and a NIC would finish the host's checksums.
-            for device in ("outside", "inside"):
-                site.gateway.run("ethtool", "-K", device, "gro", "on")
-            site.host.run("ethtool", "-K", "lan", "gro", "on", "tx", "off")
+            make_fit_for_xdp(site)
         words = ("--datapath", "engine", "--teardown", *options)
         with paris_and_tokyo(sites, directory, _WISH, words) as (paris, tokyo):
             for child in ("lan", "lan6"):
