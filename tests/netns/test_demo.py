@@ -56,8 +56,11 @@ def test_the_summary_says_who_carried_the_packets_and_how(finished: Path) -> Non
 
 
 @pytest.mark.slow  # a second demo, of which the software datapath's own tests show most
-def test_without_engine_and_xdp_it_passes_and_says_what_is_missing(tmp_path: Path) -> None:
-    nothing = tmp_path / "nothing"
+def test_without_engine_and_xdp_it_passes_and_says_what_is_missing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("bare")
+    nothing = folder / "nothing"
     nothing.mkdir()
     environment = {
         **os.environ,
@@ -67,7 +70,7 @@ def test_without_engine_and_xdp_it_passes_and_says_what_is_missing(tmp_path: Pat
     }
 
     done = subprocess.run(
-        [*DEMO, str(tmp_path / "out")],
+        [*DEMO, str(folder / "out")],
         capture_output=True,
         text=True,
         timeout=300,
