@@ -112,9 +112,15 @@ class PathErrors:
             self._follow()
 
     def _on_error(self, raw: socket.socket) -> None:
-        # The error itself, and those in the queue: the kernel has drawn its conclusions already.
-        with contextlib.suppress(OSError):
-            raw.recv(0)
+        # The error itself, and those in the queue: the kernel has drawn its conclusions already. And packets
+        # that came before the filter was there: they would wake us for ever.
+        for _ in range(_MAX_ERRORS):
+            try:
+                raw.recv(1)
+            except BlockingIOError:
+                break
+            except OSError:
+                continue
         with contextlib.suppress(OSError):
             for _ in range(_MAX_ERRORS):
                 raw.recvmsg(0, 0, socket.MSG_ERRQUEUE)
