@@ -10,6 +10,7 @@ from tests.espd.machine import (
     INNER,
     PORT,
     Machine,
+    inbound,
     load_pair,
     open_outer,
     open_raw,
@@ -17,7 +18,6 @@ from tests.espd.machine import (
     opener,
     outbound,
 )
-from tests.espd.machine import inbound as inbound_sa
 
 pytestmark = pytest.mark.netns
 
@@ -43,7 +43,7 @@ def test_a_worker_without_packets_sleeps_unless_it_is_to_poll(machine: Machine, 
     client.configure(busy_poll=busy_poll)
     open_tun(client)
     open_raw(client)
-    load_pair(client, outbound(), inbound_sa())
+    load_pair(client, outbound(), inbound())
     program = machine.program()
 
     if busy_poll:
